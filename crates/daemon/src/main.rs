@@ -1,0 +1,2 @@
+//! wharfd
+fn main() {}

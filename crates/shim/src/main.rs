@@ -1,0 +1,2 @@
+//! wharf-shim
+fn main() {}
