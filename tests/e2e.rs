@@ -1,1 +1,23 @@
-//! e2e
+//! End-to-end tests: real daemons, the stock `docker` CLI and ours, the kernel as root.
+//!
+//! One binary, since linking is what costs; files are named `<noun>_<verb>.rs`. Each test starts its own
+//! daemon (see `wharf_testkit::Daemon`) and ends with `stop()`, which asserts that nothing is left.
+#![forbid(unsafe_code)]
+
+mod api_errors;
+mod api_transcript;
+mod cli_wharf;
+mod container_attach;
+mod container_exec;
+mod container_lifecycle;
+mod container_limits;
+mod container_logs;
+mod container_run;
+mod daemon_flags;
+mod daemon_restart;
+mod image_load;
+mod image_pull;
+mod network_publish;
+mod runtime_cli;
+mod security;
+mod system_info;

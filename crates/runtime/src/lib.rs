@@ -1,1 +1,2 @@
 //! wharf-runtime
+pub mod seccomp;

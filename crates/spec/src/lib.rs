@@ -29,5 +29,5 @@ pub use digest::{ChainId, DiffId, Digest, ImageId, ParseDigestError};
 pub use error::ErrorKind;
 pub use id::{ContainerId, ContainerName, EndpointId, ExecId, NetworkId, ParseIdError, VolumeName};
 pub use image::*;
-pub use platform::Platform;
+pub use platform::{ParsePlatformError, Platform};
 pub use reference::*;

@@ -1,1 +1,25 @@
-//! wharf-testkit
+//! What the tests of Wharf stand on: daemons, images and a registry of their own, and a check for leaks.
+//!
+//! Entry point: [`Daemon::start`]. Each test gets a daemon with its own data-root, exec-root, socket, HOME,
+//! cgroup parent and network namespace; [`Daemon::stop`] asserts that nothing of it is left.
+//!
+//! Everything here is for tests and `cargo xtask`; nothing of it is linked into Wharf's programs.
+#![forbid(unsafe_code)]
+
+mod api;
+mod daemon;
+mod image;
+mod leaks;
+mod netns;
+mod registry;
+mod tar;
+mod wait;
+
+pub use api::{Api, Response};
+pub use daemon::{Builder, Daemon, Output, bin_dir};
+pub use image::{Archive, busybox, from_files, static_program};
+pub use leaks::Leaks;
+pub use netns::NetNs;
+pub use registry::Registry;
+pub use tar::{Entry, Tar};
+pub use wait::until;

@@ -1,2 +1,45 @@
-//! xtask
-fn main() {}
+//! The project's own commands: `cargo xtask <command>`.
+//!
+//! One file per command. Everything a newcomer or CI runs goes through here, so that both run the same.
+#![forbid(unsafe_code)]
+
+mod bench;
+mod build;
+mod demo;
+mod packages;
+mod sh;
+mod test;
+mod tidy;
+mod vm_test;
+
+use anyhow::{Result, bail};
+
+const USAGE: &str = "\
+cargo xtask <command>
+
+  build [--release]   build wharf, wharfd and (static) wharf-shim into target/<profile>
+  demo                start a daemon of its own, run a web server in a container, fetch its page, clean up
+  test [FILTER]       install what the tests need, then run every test; FILTER: only e2e tests so named
+  tidy                crate edges, sizes, headers, licences, formatting, clippy
+  vm-test [FILTER]    the end-to-end tests in a virtual machine: Debian's 6.1 kernel, cgroup v2
+  bench run           run latency and memory, beside docker.io and podman where they are installed";
+
+fn main() -> Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    std::env::set_current_dir(sh::workspace())?;
+    match args.as_slice() {
+        ["build"] => build::all(build::Profile::Dev),
+        ["build", "--release"] => build::all(build::Profile::Release),
+        ["demo"] => demo::run(),
+        ["test", filter @ ..] => test::run(filter),
+        ["tidy"] => tidy::run(),
+        ["vm-test", filter @ ..] => vm_test::run(filter),
+        ["bench", "run"] => bench::run(),
+        ["help" | "--help" | "-h"] => {
+            println!("{USAGE}");
+            Ok(())
+        }
+        _ => bail!("{USAGE}"),
+    }
+}

@@ -1,0 +1,126 @@
+//! Compression, recognised by its first bytes (source: moby `go-archive/compression`).
+
+use crate::Error;
+use flate2::bufread::MultiGzDecoder;
+use std::io::{self, BufReader, Chain, Cursor, Read};
+
+const BUFFER: usize = 128 << 10;
+
+/// How a stream is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "self-evident")]
+pub enum Compression {
+    None,
+    Gzip,
+    Zstd,
+    Bzip2,
+    Xz,
+}
+
+impl Compression {
+    /// By the first bytes (six suffice); too few bytes are uncompressed.
+    pub fn detect(start: &[u8]) -> Self {
+        match start {
+            [0x1f, 0x8b, 0x08, ..] => Self::Gzip,
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => Self::Zstd,
+            // A skippable frame may come first (RFC 8878, 3.1.2).
+            [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Self::Zstd,
+            [b'B', b'Z', b'h', ..] => Self::Bzip2,
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Self::Xz,
+            _ => Self::None,
+        }
+    }
+}
+
+/// A stream decompressed, whatever it is compressed with.
+pub struct Decompressor<R: Read> {
+    stream: Stream<R>,
+}
+
+/// The source with the bytes that were looked at put back.
+type Source<R> = BufReader<Chain<Cursor<Vec<u8>>, R>>;
+
+enum Stream<R: Read> {
+    Plain(Source<R>),
+    Gzip(MultiGzDecoder<Source<R>>),
+    Zstd(Box<zstd::Decoder<'static, Source<R>>>),
+}
+
+impl<R: Read> Decompressor<R> {
+    /// Looks at the first bytes and chooses.
+    ///
+    /// # Errors
+    /// When they cannot be read, or stand for something that is not supported.
+    pub fn new(mut source: R) -> Result<Self, Error> {
+        // A pipe or socket may give fewer bytes at once than it takes to tell.
+        let mut first = Vec::with_capacity(6);
+        source.by_ref().take(6).read_to_end(&mut first).map_err(Error::read)?;
+        let kind = Compression::detect(&first);
+        let source = BufReader::with_capacity(BUFFER, Cursor::new(first).chain(source));
+        let stream = match kind {
+            Compression::None => Stream::Plain(source),
+            Compression::Gzip => Stream::Gzip(MultiGzDecoder::new(source)),
+            Compression::Zstd => {
+                Stream::Zstd(Box::new(zstd::Decoder::with_buffer(source).map_err(Error::Read)?))
+            }
+            Compression::Bzip2 => return Err(Error::Compression("bzip2")),
+            Compression::Xz => return Err(Error::Compression("xz")),
+        };
+        Ok(Self { stream })
+    }
+
+    /// What it is compressed with.
+    pub fn compression(&self) -> Compression {
+        match self.stream {
+            Stream::Plain(_) => Compression::None,
+            Stream::Gzip(_) => Compression::Gzip,
+            Stream::Zstd(_) => Compression::Zstd,
+        }
+    }
+}
+
+impl<R: Read> Read for Decompressor<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match &mut self.stream {
+            Stream::Plain(source) => source.read(into),
+            Stream::Gzip(source) => source.read(into),
+            Stream::Zstd(source) => source.read(into),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn gzip(data: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(data).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn decompress(data: &[u8]) -> io::Result<Vec<u8>> {
+        let mut out = Vec::new();
+        Decompressor::new(data).map_err(io::Error::other)?.read_to_end(&mut out)?;
+        Ok(out)
+    }
+
+    #[test]
+    fn each_compression_is_recognised() {
+        assert_eq!(decompress(b"plain").unwrap(), b"plain");
+        assert_eq!(decompress(b"").unwrap(), b"");
+        assert_eq!(decompress(&[gzip(b"one"), gzip(b"two")].concat()).unwrap(), b"onetwo");
+        let zstd = zstd::encode_all(&b"three"[..], 1).unwrap();
+        assert_eq!(decompress(&zstd).unwrap(), b"three");
+        let skippable = [&b"\x50\x2a\x4d\x18\x02\0\0\0xx"[..], &zstd].concat();
+        assert_eq!(decompress(&skippable).unwrap(), b"three");
+        assert!(matches!(Decompressor::new(&b"BZh9..."[..]), Err(Error::Compression("bzip2"))));
+    }
+
+    #[test]
+    fn a_cut_stream_is_an_error() {
+        let whole = gzip(&[7; 100_000]);
+        assert!(decompress(&whole[..whole.len() - 4]).is_err());
+    }
+}

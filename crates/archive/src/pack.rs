@@ -1,0 +1,301 @@
+//! Making an archive of files (source: moby `go-archive/archive.go`, `Tarballer` and `addTarFile`): names
+//! sorted in each directory, times in whole seconds, no names of owners, `security.capability` as the only
+//! attribute, hard links as such.
+
+use crate::{
+    Error, Header, Kind, OPAQUE_MARKER, OPAQUE_XATTR, Time, WHITEOUT_PREFIX, Writer,
+    error::lossy,
+    metadata::proc_path,
+};
+use rustix::{
+    fd::{AsFd, BorrowedFd, OwnedFd},
+    fs::{self, AtFlags, FileType, Mode, OFlags, Stat},
+    io::Errno,
+};
+use std::{
+    collections::HashMap,
+    fs::File,
+    io::{Read, Write},
+};
+
+/// Deeper trees are refused: each level holds a descriptor.
+const MAX_DEPTH: usize = 900;
+
+/// What becomes of overlayfs's deletions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WriteWhiteouts {
+    /// They are devices like others.
+    #[default]
+    Keep,
+    /// They become `.wh.` files, as layers have them.
+    Convert,
+}
+
+/// How files are packed.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PackOptions {
+    /// Deletions.
+    pub whiteouts: WriteWhiteouts,
+    /// Everything belongs to this user and group.
+    pub owner: Option<(u32, u32)>,
+}
+
+/// Adds files to an archive.
+pub struct Packer<W> {
+    writer: Writer<W>,
+    options: PackOptions,
+    /// First name of each inode that has several.
+    links: HashMap<(u64, u64), Vec<u8>>,
+}
+
+/// Packs what is in a directory, not the directory itself.
+///
+/// # Errors
+/// When something cannot be read or the stream fails. Files that vanish meanwhile are left out.
+pub fn pack<W: Write>(root: BorrowedFd<'_>, options: PackOptions, out: W) -> Result<W, Error> {
+    let mut packer = Packer::new(out, options);
+    packer.children(root, b"")?;
+    packer.finish()
+}
+
+impl<W: Write> Packer<W> {
+    /// Packs to a stream.
+    pub fn new(out: W, options: PackOptions) -> Self {
+        Self { writer: Writer::new(out), options, links: HashMap::new() }
+    }
+
+    /// Ends the archive.
+    ///
+    /// # Errors
+    /// When the stream fails.
+    pub fn finish(self) -> Result<W, Error> {
+        self.writer.finish()
+    }
+
+    /// Adds a file, or a directory with all that is below it, under a name of its own.
+    ///
+    /// # Errors
+    /// As [`pack`].
+    pub fn tree(&mut self, parent: BorrowedFd<'_>, name: &[u8], archive_name: &[u8]) -> Result<(), Error> {
+        match self.one(parent, name, archive_name)? {
+            None => Ok(()),
+            Some(directory) => self.children(directory.as_fd(), archive_name),
+        }
+    }
+
+    /// Adds what is in a directory; `archive_name` is put before the names, with a slash unless it is empty.
+    ///
+    /// # Errors
+    /// As [`pack`].
+    pub fn children(&mut self, directory: BorrowedFd<'_>, archive_name: &[u8]) -> Result<(), Error> {
+        let mut stack = vec![Level::open(directory, archive_name.to_vec())?];
+        while let Some(level) = stack.last_mut() {
+            let Some(name) = level.names.pop() else {
+                stack.pop();
+                continue;
+            };
+            let mut archive_name = level.archive_name.clone();
+            if !archive_name.is_empty() {
+                archive_name.push(b'/');
+            }
+            archive_name.extend_from_slice(&name);
+            let directory = level.directory.as_fd();
+            if let Some(child) = self.one(directory, &name, &archive_name)? {
+                if stack.len() >= MAX_DEPTH {
+                    return Err(Error::TooLong);
+                }
+                stack.push(Level::open(child.as_fd(), archive_name)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds one file. Gives a directory back, open.
+    fn one(&mut self, parent: BorrowedFd<'_>, name: &[u8], archive_name: &[u8]) -> Result<Option<OwnedFd>, Error> {
+        let stat = match fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => return Ok(None),
+            other => other.map_err(Error::file("stat", archive_name))?,
+        };
+        let kind = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => Kind::Regular,
+            FileType::Directory => Kind::Directory,
+            FileType::Symlink => Kind::Symlink,
+            FileType::CharacterDevice => Kind::Char,
+            FileType::BlockDevice => Kind::Block,
+            FileType::Fifo => Kind::Fifo,
+            // Tar has no sockets.
+            _ => return Ok(None),
+        };
+        let mut header = self.describe(&stat, kind, archive_name);
+        if self.is_whiteout(&stat, kind) {
+            return self.deletion(header).map(|()| None);
+        }
+        if self.is_known_link(&stat, &mut header) {
+            return self.writer.header(&header).map(|()| None);
+        }
+        match kind {
+            Kind::Directory => self.directory(parent, name, header),
+            Kind::Regular => self.regular(parent, name, header).map(|()| None),
+            Kind::Symlink => {
+                let target = fs::readlinkat(parent, name, Vec::new());
+                header.link = target.map_err(Error::file("readlink", archive_name))?.into_bytes();
+                self.writer.header(&header).map(|()| None)
+            }
+            _ => self.writer.header(&header).map(|()| None),
+        }
+    }
+
+    fn describe(&self, stat: &Stat, kind: Kind, archive_name: &[u8]) -> Header {
+        let (uid, gid) = self.options.owner.unwrap_or((stat.st_uid, stat.st_gid));
+        let is_device = matches!(kind, Kind::Char | Kind::Block);
+        let mut name = archive_name.to_vec();
+        if kind == Kind::Directory && !name.ends_with(b"/") {
+            name.push(b'/');
+        }
+        Header {
+            name,
+            kind,
+            size: if kind == Kind::Regular { u64::try_from(stat.st_size).unwrap_or(0) } else { 0 },
+            mode: stat.st_mode & 0o7777,
+            uid: uid.into(),
+            gid: gid.into(),
+            mtime: Time { seconds: stat.st_mtime, nanos: 0 },
+            major: if is_device { fs::major(stat.st_rdev).into() } else { 0 },
+            minor: if is_device { fs::minor(stat.st_rdev).into() } else { 0 },
+            ..Header::default()
+        }
+    }
+
+    fn is_whiteout(&self, stat: &Stat, kind: Kind) -> bool {
+        self.options.whiteouts == WriteWhiteouts::Convert && kind == Kind::Char && stat.st_rdev == 0
+    }
+
+    /// Writes `.wh.<name>`. Whiteouts are hard links of each other on recent kernels, which says nothing.
+    fn deletion(&mut self, header: Header) -> Result<(), Error> {
+        let (parent, name) = crate::path::split(&header.name);
+        let mut whiteout = parent.to_vec();
+        if !parent.is_empty() {
+            whiteout.push(b'/');
+        }
+        whiteout.extend_from_slice(WHITEOUT_PREFIX);
+        whiteout.extend_from_slice(name);
+        self.writer.header(&Header { name: whiteout, kind: Kind::Regular, mode: 0o600, ..header })
+    }
+
+    /// Whether the inode is in the archive already; the header is then a link to it.
+    fn is_known_link(&mut self, stat: &Stat, header: &mut Header) -> bool {
+        if header.kind == Kind::Directory || stat.st_nlink < 2 {
+            return false;
+        }
+        let inode = (stat.st_dev, stat.st_ino);
+        if let Some(first) = self.links.get(&inode) {
+            header.kind = Kind::HardLink;
+            header.link.clone_from(first);
+            header.size = 0;
+            return true;
+        }
+        self.links.insert(inode, header.name.clone());
+        false
+    }
+
+    fn directory(&mut self, parent: BorrowedFd<'_>, name: &[u8], header: Header) -> Result<Option<OwnedFd>, Error> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let open = match fs::openat(parent, name, flags, Mode::empty()) {
+            Err(Errno::NOENT) => return Ok(None),
+            other => other.map_err(Error::file("open", &header.name))?,
+        };
+        self.writer.header(&header)?;
+        if self.options.whiteouts == WriteWhiteouts::Convert && is_opaque(open.as_fd(), &header.name)? {
+            let name = [header.name.as_slice(), OPAQUE_MARKER].concat();
+            let mtime = Time::default();
+            self.writer.header(&Header { name, kind: Kind::Regular, mode: header.mode & 0o777, mtime, ..header })?;
+        }
+        Ok(Some(open))
+    }
+
+    fn regular(&mut self, parent: BorrowedFd<'_>, name: &[u8], mut header: Header) -> Result<(), Error> {
+        // Not blocking: what was a file may be a fifo by now.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = match fs::openat(parent, name, flags, Mode::empty()) {
+            Err(Errno::NOENT) => return Ok(()),
+            other => other.map_err(Error::file("open", &header.name))?,
+        };
+        if let Some(capability) = capability(file.as_fd(), &header.name)? {
+            header.set_xattr(b"security.capability", &capability);
+        }
+        self.writer.header(&header)?;
+        copy(File::from(file), &mut self.writer, header.size, &header.name)
+    }
+}
+
+/// A directory being packed.
+struct Level {
+    directory: OwnedFd,
+    archive_name: Vec<u8>,
+    /// Last first.
+    names: Vec<Vec<u8>>,
+}
+
+impl Level {
+    fn open(directory: BorrowedFd<'_>, archive_name: Vec<u8>) -> Result<Self, Error> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory =
+            fs::openat(directory, ".", flags, Mode::empty()).map_err(Error::file("open", &archive_name))?;
+        let mut names = Vec::new();
+        for entry in fs::Dir::read_from(&directory).map_err(Error::file("readdir", &archive_name))? {
+            let entry = entry.map_err(Error::file("readdir", &archive_name))?;
+            let name = entry.file_name().to_bytes();
+            if name != b"." && name != b".." {
+                names.push(name.to_vec());
+            }
+        }
+        names.sort_unstable_by(|a, b| b.cmp(a));
+        Ok(Self { directory, archive_name, names })
+    }
+}
+
+/// Writes exactly as many bytes as were announced: a file that shrank meanwhile is filled with zeros.
+fn copy<W: Write>(mut file: File, writer: &mut Writer<W>, size: u64, name: &[u8]) -> Result<(), Error> {
+    let mut buffer = vec![0; 128 << 10];
+    let mut left = size;
+    while left > 0 {
+        let wanted = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let mut read = file.read(&mut buffer[..wanted]).map_err(Error::file("read", name))?;
+        if read == 0 {
+            buffer[..wanted].fill(0);
+            read = wanted;
+        }
+        writer.write_all(&buffer[..read]).map_err(Error::Write)?;
+        left -= read as u64;
+    }
+    Ok(())
+}
+
+fn is_opaque(directory: BorrowedFd<'_>, name: &[u8]) -> Result<bool, Error> {
+    let mut value = [0u8; 2];
+    match fs::fgetxattr(directory, OPAQUE_XATTR, &mut value[..]) {
+        Ok(length) => Ok(value.get(..length) == Some(b"y")),
+        Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::RANGE) => Ok(false),
+        Err(error) => Err(Error::file("getxattr", name)(error)),
+    }
+}
+
+/// File capabilities. The form of a user namespace (revision 3) makes no sense outside it and is turned
+/// into revision 2 (source: linux/capability.h).
+fn capability(file: BorrowedFd<'_>, name: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+    let mut value = [0u8; 64];
+    let length = match fs::getxattr(proc_path(file), "security.capability", &mut value[..]) {
+        Ok(length) => length,
+        Err(Errno::NODATA | Errno::OPNOTSUPP) => return Ok(None),
+        Err(error) => {
+            tracing::debug!(path = lossy(name), %error, "could not read file capabilities");
+            return Ok(None);
+        }
+    };
+    let mut value = value[..length.min(64)].to_vec();
+    if value.get(3) == Some(&3) && value.len() >= 20 {
+        value[3] = 2;
+        value.truncate(20);
+    }
+    Ok(Some(value))
+}

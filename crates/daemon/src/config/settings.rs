@@ -1,0 +1,210 @@
+//! The merged configuration, typed, with dockerd's defaults.
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use std::{collections::BTreeMap, path::PathBuf};
+use wharf_api::{Version, container::Ulimit, gojson};
+
+/// What flags and file say together. Fields are named as the keys of `daemon.json`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "kebab-case", rename = "Config", default)]
+pub(crate) struct Settings {
+    pub(crate) data_root: PathBuf,
+    pub(crate) exec_root: PathBuf,
+    pub(crate) pidfile: PathBuf,
+    pub(crate) hosts: Vec<String>,
+    pub(crate) group: String,
+    pub(crate) storage_driver: String,
+    pub(crate) exec_opts: Vec<String>,
+    pub(crate) cgroup_parent: String,
+    pub(crate) debug: bool,
+    pub(crate) log_level: String,
+    pub(crate) log_format: String,
+    pub(crate) labels: Vec<String>,
+    pub(crate) live_restore: bool,
+    pub(crate) experimental: bool,
+    pub(crate) shutdown_timeout: i64,
+    pub(crate) features: BTreeMap<String, bool>,
+    pub(crate) min_api_version: String,
+    pub(crate) runtimes: BTreeMap<String, Runtime>,
+    pub(crate) default_runtime: String,
+    pub(crate) init: bool,
+    pub(crate) no_new_privileges: bool,
+    pub(crate) seccomp_profile: String,
+    pub(crate) default_ulimits: BTreeMap<String, Ulimit>,
+    pub(crate) default_shm_size: Size,
+    pub(crate) default_ipc_mode: String,
+    pub(crate) default_cgroupns_mode: String,
+    pub(crate) log_driver: String,
+    pub(crate) log_opts: BTreeMap<String, String>,
+    pub(crate) dns: Vec<String>,
+    pub(crate) dns_opts: Vec<String>,
+    pub(crate) dns_search: Vec<String>,
+    pub(crate) insecure_registries: Vec<String>,
+    pub(crate) registry_mirrors: Vec<String>,
+    pub(crate) max_concurrent_downloads: i64,
+    pub(crate) max_concurrent_uploads: i64,
+    pub(crate) http_proxy: String,
+    pub(crate) https_proxy: String,
+    pub(crate) no_proxy: String,
+    pub(crate) bridge: String,
+    pub(crate) bip: String,
+    pub(crate) fixed_cidr: String,
+    pub(crate) fixed_cidr_v6: String,
+    pub(crate) ipv6: bool,
+    pub(crate) mtu: i64,
+    pub(crate) icc: bool,
+    pub(crate) iptables: bool,
+    pub(crate) ip_forward: bool,
+    pub(crate) ip_masq: bool,
+    pub(crate) ip: String,
+    pub(crate) userland_proxy: bool,
+    pub(crate) default_address_pools: Vec<Pool>,
+    /// Options that Wharf takes in their default only, see `options::Support`.
+    #[serde(skip)]
+    pub(crate) unbuilt: Map<String, Value>,
+    /// The keys that were given at all.
+    #[serde(skip)]
+    pub(crate) set: Vec<String>,
+}
+
+/// A runtime of the file.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Runtime {
+    /// The program.
+    pub(crate) path: String,
+    /// Arguments before its command.
+    pub(crate) runtime_args: Vec<String>,
+    /// A containerd shim instead of a program.
+    pub(crate) runtime_type: String,
+}
+
+/// A pool of subnets.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Pool {
+    /// The prefix that subnets are cut from.
+    pub(crate) base: String,
+    /// The length of their prefixes.
+    pub(crate) size: u8,
+}
+
+/// Bytes: a number, or a text with a unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Size(pub(crate) i64);
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Form {
+            Number(i64),
+            Text(String),
+        }
+        match Form::deserialize(d)? {
+            Form::Number(n) => Ok(Self(n)),
+            Form::Text(text) => super::options::parse_bytes(&text)
+                .map(Self)
+                .ok_or_else(|| serde::de::Error::custom(format!("invalid size: '{text}'"))),
+        }
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            data_root: "/var/lib/docker".into(),
+            exec_root: "/var/run/docker".into(),
+            pidfile: "/var/run/docker.pid".into(),
+            hosts: Vec::new(),
+            group: "docker".into(),
+            storage_driver: String::new(),
+            exec_opts: Vec::new(),
+            cgroup_parent: String::new(),
+            debug: false,
+            log_level: "info".into(),
+            log_format: "text".into(),
+            labels: Vec::new(),
+            live_restore: false,
+            experimental: false,
+            shutdown_timeout: 15,
+            features: BTreeMap::new(),
+            min_api_version: Version::MIN.to_string(),
+            runtimes: BTreeMap::new(),
+            default_runtime: "runc".into(),
+            init: false,
+            no_new_privileges: false,
+            seccomp_profile: "builtin".into(),
+            default_ulimits: BTreeMap::new(),
+            default_shm_size: Size(64 << 20),
+            default_ipc_mode: "private".into(),
+            default_cgroupns_mode: String::new(),
+            log_driver: "json-file".into(),
+            log_opts: BTreeMap::new(),
+            dns: Vec::new(),
+            dns_opts: Vec::new(),
+            dns_search: Vec::new(),
+            insecure_registries: Vec::new(),
+            registry_mirrors: Vec::new(),
+            max_concurrent_downloads: 3,
+            max_concurrent_uploads: 5,
+            http_proxy: String::new(),
+            https_proxy: String::new(),
+            no_proxy: String::new(),
+            bridge: String::new(),
+            bip: String::new(),
+            fixed_cidr: String::new(),
+            fixed_cidr_v6: String::new(),
+            ipv6: false,
+            mtu: 0,
+            icc: true,
+            iptables: true,
+            ip_forward: true,
+            ip_masq: true,
+            ip: "0.0.0.0".into(),
+            userland_proxy: true,
+            default_address_pools: Vec::new(),
+            unbuilt: Map::new(),
+            set: Vec::new(),
+        }
+    }
+}
+
+/// Reads the merged object; what it does not say keeps its default.
+pub(super) fn read(merged: Map<String, Value>) -> Result<Settings, String> {
+    let text = serde_json::to_vec(&merged).map_err(|e| e.to_string())?;
+    let mut settings: Settings = gojson::from_slice(&text).map_err(|e| e.to_string())?;
+    settings.unbuilt = merged;
+    Ok(settings)
+}
+
+impl Settings {
+    /// Takes over what the environment says: `DOCKER_MIN_API_VERSION`, and the usual names of proxies.
+    ///
+    /// # Errors
+    /// When the version is out of range.
+    pub(super) fn apply_environment(&mut self) -> Result<(), String> {
+        if let Ok(version) = std::env::var("DOCKER_MIN_API_VERSION")
+            && !version.is_empty()
+        {
+            super::validate::min_api_version(&version).map_err(|e| format!("invalid DOCKER_MIN_API_VERSION: {e}"))?;
+            self.min_api_version = version;
+        }
+        for (slot, names) in [
+            (&mut self.http_proxy, ["HTTP_PROXY", "http_proxy"]),
+            (&mut self.https_proxy, ["HTTPS_PROXY", "https_proxy"]),
+            (&mut self.no_proxy, ["NO_PROXY", "no_proxy"]),
+        ] {
+            if slot.is_empty() {
+                *slot = names.iter().find_map(|n| std::env::var(n).ok()).unwrap_or_default();
+            }
+        }
+        Ok(())
+    }
+
+    /// The oldest API version to serve; it has been checked.
+    pub(crate) fn min_version(&self) -> Version {
+        self.min_api_version.parse().unwrap_or(Version::MIN)
+    }
+}

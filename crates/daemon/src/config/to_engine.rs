@@ -1,0 +1,75 @@
+//! From the daemon's settings to the engine's.
+
+use super::Settings;
+use wharf_engine::config::{Config, NetworkConfig, Proxies};
+
+impl Settings {
+    /// The part of the settings that concerns the engine.
+    pub(crate) fn to_engine(&self) -> Config {
+        let defaults = Config::default();
+        Config {
+            data_root: self.data_root.clone(),
+            exec_root: self.exec_root.clone(),
+            cgroup_parent: match self.cgroup_parent.as_str() {
+                "" => defaults.cgroup_parent.clone(),
+                parent => parent.to_owned(),
+            },
+            default_cgroupns_mode: Some(self.default_cgroupns_mode.clone()).filter(|mode| !mode.is_empty()),
+            default_ipc_mode: self.default_ipc_mode.clone(),
+            default_shm_size: self.default_shm_size.0,
+            log_driver: self.log_driver.clone(),
+            log_options: self.log_opts.clone(),
+            default_ulimits: (self.default_ulimits.iter())
+                .map(|(name, limit)| (name.clone(), (limit.soft, limit.hard)))
+                .collect(),
+            dns: self.dns.clone(),
+            dns_search: self.dns_search.clone(),
+            dns_options: self.dns_opts.clone(),
+            init: self.init,
+            no_new_privileges: self.no_new_privileges,
+            seccomp_profile: match self.seccomp_profile.as_str() {
+                "builtin" => String::new(),
+                profile => profile.to_owned(),
+            },
+            shutdown_timeout: self.shutdown_timeout,
+            live_restore: self.live_restore,
+            labels: self.labels.clone(),
+            runtimes: self.runtimes.iter().map(|(name, r)| (name.clone(), r.path.clone().into())).collect(),
+            default_runtime: self.default_runtime.clone(),
+            debug: self.debug,
+            experimental: self.experimental,
+            insecure_registries: self.insecure_registries.clone(),
+            registry_mirrors: self.registry_mirrors.clone(),
+            max_concurrent_downloads: usize::try_from(self.max_concurrent_downloads).unwrap_or(1).max(1),
+            max_concurrent_uploads: usize::try_from(self.max_concurrent_uploads).unwrap_or(1).max(1),
+            network: self.network(),
+            proxies: Proxies {
+                http: self.http_proxy.clone(),
+                https: self.https_proxy.clone(),
+                no: self.no_proxy.clone(),
+            },
+            ..defaults
+        }
+    }
+
+    fn network(&self) -> NetworkConfig {
+        NetworkConfig {
+            bridge: self.bridge.clone(),
+            bip: self.bip.clone(),
+            fixed_cidr: self.fixed_cidr.clone(),
+            default_address_pools: (self.default_address_pools.iter())
+                .map(|pool| (pool.base.clone(), pool.size))
+                .collect(),
+            mtu: u32::try_from(self.mtu).unwrap_or_default(),
+            inter_container_communication: self.icc,
+            iptables: self.iptables,
+            ip_forward: self.ip_forward,
+            ip_masquerade: self.ip_masq,
+            default_ip: self.ip.clone(),
+            ipv6: self.ipv6,
+            fixed_cidr_v6: self.fixed_cidr_v6.clone(),
+            userland_proxy: self.userland_proxy,
+            ..NetworkConfig::default()
+        }
+    }
+}

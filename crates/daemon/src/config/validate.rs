@@ -1,0 +1,243 @@
+//! Checks of the merged configuration (source: moby `daemon/config/config.go`, `Validate`).
+
+use super::{
+    options::{OPTIONS, Support},
+    settings::Settings,
+};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use wharf_api::Version;
+
+/// The unix socket when no host is given.
+const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
+
+type Check = Result<(), String>;
+
+/// Checks everything and completes hosts and labels.
+pub(super) fn settings(s: &mut Settings) -> Check {
+    refuse_unbuilt(s)?;
+    if !matches!(s.log_level.to_lowercase().as_str(), "panic" | "fatal" | "error" | "warn" | "info" | "debug" | "trace") {
+        return Err(format!("invalid logging level: {}", s.log_level));
+    }
+    if !matches!(s.log_format.as_str(), "text" | "json") {
+        return Err(format!("invalid log format: {}", s.log_format));
+    }
+    s.labels = conflict_free_labels(&s.labels)?;
+    numbers(s)?;
+    exec_options(&s.exec_opts)?;
+    modes(s)?;
+    runtimes(s)?;
+    bridge(s)?;
+    min_api_version(&s.min_api_version)?;
+    s.hosts = hosts(&s.hosts)?;
+    Ok(())
+}
+
+/// Options that Wharf does not do are taken in dockerd's default only.
+fn refuse_unbuilt(s: &Settings) -> Check {
+    for option in OPTIONS {
+        let (Support::Only(default), Some(given)) = (option.support, s.unbuilt.get(option.key)) else { continue };
+        let is_default = serde_json::from_str::<Value>(default).is_ok_and(|default| default == *given);
+        if !is_default {
+            return Err(format!("the option {:?} of dockerd is not built in Wharf yet", option.key));
+        }
+    }
+    match s.storage_driver.as_str() {
+        "" | "overlay2" => Ok(()),
+        other => Err(format!("the storage driver {other:?} is not built in Wharf")),
+    }?;
+    if s.features.get("containerd-snapshotter") == Some(&true) {
+        return Err("the feature \"containerd-snapshotter\" is not built in Wharf".into());
+    }
+    Ok(())
+}
+
+/// Labels as `key=value`, each key once (source: moby `GetConflictFreeLabels`, `opts.ValidateLabel`).
+fn conflict_free_labels(labels: &[String]) -> Result<Vec<String>, String> {
+    let mut known: BTreeMap<&str, &str> = BTreeMap::new();
+    for label in labels {
+        let Some((key, value)) = label.split_once('=') else { return Err(format!("bad attribute format: {label}")) };
+        match known.insert(key, value) {
+            Some(before) if before != value => {
+                return Err(format!("conflict labels for {key}={value} and {key}={before}"));
+            }
+            _ => {}
+        }
+    }
+    Ok(known.into_iter().map(|(key, value)| format!("{key}={value}")).collect())
+}
+
+fn numbers(s: &Settings) -> Check {
+    for (value, what) in [
+        (s.mtu, "default MTU"),
+        (s.max_concurrent_downloads, "max concurrent downloads"),
+        (s.max_concurrent_uploads, "max concurrent uploads"),
+    ] {
+        if value < 0 {
+            return Err(format!("invalid {what}: {value}"));
+        }
+    }
+    if u32::try_from(s.mtu).is_err() {
+        return Err(format!("invalid default MTU: {}", s.mtu));
+    }
+    if s.default_shm_size.0 <= 0 {
+        return Err(format!("invalid default shm size: {}", s.default_shm_size.0));
+    }
+    Ok(())
+}
+
+fn exec_options(options: &[String]) -> Check {
+    for option in options {
+        let parts = option.split_once('=').map(|(k, v)| (k.trim().to_lowercase(), v.trim()));
+        match parts {
+            Some((key, value)) if !key.is_empty() && !value.is_empty() => match (key.as_str(), value) {
+                ("native.cgroupdriver", "cgroupfs") => {}
+                ("native.cgroupdriver", other) => {
+                    return Err(format!("the cgroup driver {other:?} is not built in Wharf yet"));
+                }
+                (other, _) => return Err(format!("invalid exec-opt ({option}): unknown option: '{other}'")),
+            },
+            _ => return Err(format!("invalid exec-opt ({option}): must be formatted 'opt=value'")),
+        }
+    }
+    Ok(())
+}
+
+fn modes(s: &Settings) -> Check {
+    const HINT: &str = "use \"shareable\" or \"private\"";
+    match s.default_ipc_mode.as_str() {
+        "" | "private" | "shareable" => {}
+        mode @ ("host" | "none") => {
+            return Err(format!("IPC mode \"{mode}\" is not supported as default value; {HINT}"));
+        }
+        mode => return Err(format!("default IPC mode setting ({mode}) is invalid; {HINT}")),
+    }
+    match s.default_cgroupns_mode.as_str() {
+        "" | "private" | "host" => Ok(()),
+        mode => Err(format!(
+            "default cgroup namespace mode ({mode}) is invalid. Use \"host\" or \"private\""
+        )),
+    }
+}
+
+fn runtimes(s: &Settings) -> Check {
+    for (name, runtime) in &s.runtimes {
+        if name == "runc" {
+            return Err("runtime name 'runc' is reserved".into());
+        }
+        if !runtime.runtime_type.is_empty() || !runtime.runtime_args.is_empty() {
+            return Err(format!("runtime '{name}': runtimeType and runtimeArgs are not built in Wharf yet"));
+        }
+        if runtime.path.is_empty() {
+            return Err(format!("runtime '{name}' has no path"));
+        }
+    }
+    if s.default_runtime != "runc" && !s.runtimes.contains_key(&s.default_runtime) {
+        return Err(format!("specified default runtime '{}' does not exist", s.default_runtime));
+    }
+    Ok(())
+}
+
+/// Source: moby `daemon/daemon_unix.go`, `verifyDaemonSettings`.
+fn bridge(s: &Settings) -> Check {
+    if !s.bridge.is_empty() && !s.bip.is_empty() {
+        return Err("You specified -b & --bip, mutually exclusive options. Please specify only one".into());
+    }
+    if !s.iptables && !s.icc {
+        return Err(
+            "You specified --iptables=false with --icc=false. ICC=false uses iptables to function. Please set --icc or --iptables to true"
+                .into(),
+        );
+    }
+    Ok(())
+}
+
+/// Source: moby `daemon/config/config.go`, `ValidateMinAPIVersion`.
+pub(super) fn min_api_version(text: &str) -> Check {
+    if text.is_empty() {
+        return Err("value is empty".into());
+    }
+    if text.starts_with(['v', 'V']) {
+        return Err("API version must be provided without \"v\" prefix".into());
+    }
+    let version: Version = text.parse().map_err(|e: wharf_api::Error| e.to_string())?;
+    if version < Version::MIN {
+        return Err(format!("minimum supported API version is {}: {text}", Version::MIN));
+    }
+    if version > Version::MAX {
+        return Err(format!("maximum supported API version is {}: {text}", Version::MAX));
+    }
+    Ok(())
+}
+
+/// Completes addresses; none at all is the default socket (source: moby `daemon/pkg/opts/hosts.go`).
+fn hosts(given: &[String]) -> Result<Vec<String>, String> {
+    let mut all = Vec::new();
+    for host in given.iter().map(|h| h.trim()).filter(|h| !h.is_empty()) {
+        all.push(complete_host(host)?);
+    }
+    if all.is_empty() {
+        all.push(format!("unix://{DEFAULT_SOCKET}"));
+    }
+    Ok(all)
+}
+
+fn complete_host(host: &str) -> Result<String, String> {
+    let (protocol, address) = host.split_once("://").unwrap_or(("tcp", host));
+    let bad = |why: String| format!("invalid bind address ({host}): {why}");
+    match protocol {
+        "unix" if address.contains("://") => Err(bad(format!("invalid unix address: {address}"))),
+        "unix" if address.is_empty() => Ok(format!("unix://{DEFAULT_SOCKET}")),
+        "unix" => Ok(host.to_owned()),
+        "fd" => Ok(host.to_owned()),
+        "tcp" => {
+            let (name, port) = split_port(address).map_err(bad)?;
+            let name = if name.is_empty() { "localhost" } else { name };
+            Ok(format!("tcp://{name}:{port}"))
+        }
+        other => Err(bad(format!("unsupported proto '{other}'"))),
+    }
+}
+
+/// Host, brackets kept, and port of an address, 2375 where there is none.
+fn split_port(address: &str) -> Result<(&str, u16), String> {
+    if address.contains('/') {
+        return Err("should not contain a path element".into());
+    }
+    let after_brackets = address.rfind(']').map_or(0, |at| at + 1);
+    match address[after_brackets..].rfind(':') {
+        None => Ok((address, 2375)),
+        Some(at) => {
+            let (name, port) = address.split_at(after_brackets + at);
+            match port[1..].parse::<u16>() {
+                _ if port == ":" => Ok((name, 2375)),
+                Ok(number) if number != 0 => Ok((name, number)),
+                _ => Err(format!("invalid port: {}", &port[1..])),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_of_hosts() {
+        assert_eq!(complete_host("tcp://:1234").unwrap(), "tcp://localhost:1234");
+        assert_eq!(complete_host("tcp://[::]").unwrap(), "tcp://[::]:2375");
+        assert!(complete_host("tcp://x:0").is_err());
+        assert!(complete_host("tcp://x:99999").is_err());
+        assert_eq!(
+            complete_host("tcp://x:1/y").unwrap_err(),
+            "invalid bind address (tcp://x:1/y): should not contain a path element"
+        );
+    }
+
+    #[test]
+    fn versions() {
+        assert!(min_api_version("1.24").is_ok() && min_api_version("1.55").is_ok());
+        assert_eq!(min_api_version("1.23").unwrap_err(), "minimum supported API version is 1.24: 1.23");
+        assert!(min_api_version("v1.40").is_err());
+    }
+}

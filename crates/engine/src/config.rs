@@ -1,0 +1,219 @@
+//! What the daemon tells the engine: roots, defaults, limits.
+
+use crate::{Error, Result, blocking::blocking};
+use std::{
+    collections::BTreeMap,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+};
+
+/// Settings of an engine, as `dockerd`'s flags and `daemon.json` give them.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `--data-root`: what survives a reboot.
+    pub data_root: PathBuf,
+    /// `--exec-root`: run directories, sockets, what lives as long as the machine is up.
+    pub exec_root: PathBuf,
+    /// Where `wharf-shim` is; `None`: beside our own executable, then in `libexec`.
+    pub shim: Option<PathBuf>,
+    /// `--cgroup-parent`; Docker's default with the cgroupfs driver is `/docker`.
+    pub cgroup_parent: String,
+    /// `--default-cgroupns-mode`; `None`: private on cgroup v2, host on v1.
+    pub default_cgroupns_mode: Option<String>,
+    /// `--default-ipc-mode`: `private` or `shareable`.
+    pub default_ipc_mode: String,
+    /// `--default-shm-size` in bytes.
+    pub default_shm_size: i64,
+    /// `--log-driver`.
+    pub log_driver: String,
+    /// `--log-opt`.
+    pub log_options: BTreeMap<String, String>,
+    /// `--default-ulimit`: name, soft, hard.
+    pub default_ulimits: BTreeMap<String, (i64, i64)>,
+    /// `--dns`.
+    pub dns: Vec<String>,
+    /// `--dns-search`.
+    pub dns_search: Vec<String>,
+    /// `--dns-opt`.
+    pub dns_options: Vec<String>,
+    /// `--init`: containers get an init process unless they say otherwise.
+    pub init: bool,
+    /// `--no-new-privileges`.
+    pub no_new_privileges: bool,
+    /// `--seccomp-profile`: path of the default profile, `unconfined`, or empty for the built-in one.
+    pub seccomp_profile: String,
+    /// `--shutdown-timeout` in seconds: how long containers get to stop when the daemon ends.
+    pub shutdown_timeout: i64,
+    /// `--live-restore`: containers run on when the daemon ends.
+    pub live_restore: bool,
+    /// `--label`: the daemon's own labels.
+    pub labels: Vec<String>,
+    /// `--add-runtime`: name and path.
+    pub runtimes: BTreeMap<String, PathBuf>,
+    /// `--default-runtime`.
+    pub default_runtime: String,
+    /// `--debug`.
+    pub debug: bool,
+    /// `--experimental`.
+    pub experimental: bool,
+    /// `--insecure-registry`.
+    pub insecure_registries: Vec<String>,
+    /// `--registry-mirror`.
+    pub registry_mirrors: Vec<String>,
+    /// `--max-concurrent-downloads`.
+    pub max_concurrent_downloads: usize,
+    /// `--max-concurrent-uploads`.
+    pub max_concurrent_uploads: usize,
+    /// `--bridge`, `--bip`, `--mtu`, ... as given; read by `networks`.
+    pub network: NetworkConfig,
+    /// `--http-proxy`, `--https-proxy`, `--no-proxy`.
+    pub proxies: Proxies,
+    /// The version told to clients, a Docker version number since clients compare it.
+    pub server_version: String,
+}
+
+/// The daemon's own connections to registries.
+#[derive(Debug, Clone, Default)]
+#[allow(missing_docs, reason = "named as the environment variables")]
+pub struct Proxies {
+    pub http: String,
+    pub https: String,
+    pub no: String,
+}
+
+/// What the daemon was told about networks.
+#[derive(Debug, Clone)]
+pub struct NetworkConfig {
+    /// `--bridge`: an existing bridge to use, or `none` for no default bridge.
+    pub bridge: String,
+    /// Name of the bridge made for the default network; Docker's is `docker0`.
+    pub bridge_name: String,
+    /// `--bip`: address and length of the default bridge, such as `172.17.0.1/16`.
+    pub bip: String,
+    /// `--fixed-cidr`.
+    pub fixed_cidr: String,
+    /// `--default-address-pool`: base and size.
+    pub default_address_pools: Vec<(String, u8)>,
+    /// `--mtu`; 0 is the kernel's default.
+    pub mtu: u32,
+    /// `--icc`.
+    pub inter_container_communication: bool,
+    /// `--iptables`.
+    pub iptables: bool,
+    /// `--ip-forward`.
+    pub ip_forward: bool,
+    /// `--ip-masq`.
+    pub ip_masquerade: bool,
+    /// `--ip`: where ports are published by default.
+    pub default_ip: String,
+    /// `--ipv6`.
+    pub ipv6: bool,
+    /// `--fixed-cidr-v6`.
+    pub fixed_cidr_v6: String,
+    /// `--userland-proxy`.
+    pub userland_proxy: bool,
+}
+
+impl Default for NetworkConfig {
+    fn default() -> Self {
+        Self {
+            bridge: String::new(),
+            bridge_name: "docker0".into(),
+            bip: String::new(),
+            fixed_cidr: String::new(),
+            default_address_pools: Vec::new(),
+            mtu: 0,
+            inter_container_communication: true,
+            iptables: true,
+            ip_forward: true,
+            ip_masquerade: true,
+            default_ip: "0.0.0.0".into(),
+            ipv6: false,
+            fixed_cidr_v6: String::new(),
+            userland_proxy: true,
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data_root: "/var/lib/docker".into(),
+            exec_root: "/run/docker".into(),
+            shim: None,
+            cgroup_parent: "/docker".into(),
+            default_cgroupns_mode: None,
+            default_ipc_mode: "private".into(),
+            default_shm_size: 64 << 20,
+            log_driver: "json-file".into(),
+            log_options: BTreeMap::new(),
+            default_ulimits: BTreeMap::new(),
+            dns: Vec::new(),
+            dns_search: Vec::new(),
+            dns_options: Vec::new(),
+            init: false,
+            no_new_privileges: false,
+            seccomp_profile: String::new(),
+            shutdown_timeout: 15,
+            live_restore: false,
+            labels: Vec::new(),
+            runtimes: BTreeMap::new(),
+            default_runtime: "runc".into(),
+            debug: false,
+            experimental: false,
+            insecure_registries: Vec::new(),
+            registry_mirrors: Vec::new(),
+            max_concurrent_downloads: 3,
+            max_concurrent_uploads: 5,
+            network: NetworkConfig::default(),
+            proxies: Proxies::default(),
+            server_version: "29.0.0".into(),
+        }
+    }
+}
+
+impl Config {
+    /// `<data-root>/containers`
+    pub fn containers_dir(&self) -> PathBuf {
+        self.data_root.join("containers")
+    }
+
+    /// `<data-root>/volumes`
+    pub fn volumes_dir(&self) -> PathBuf {
+        self.data_root.join("volumes")
+    }
+
+    /// `<exec-root>/containers`: one run directory per running container.
+    pub fn run_dir(&self) -> PathBuf {
+        self.exec_root.join("containers")
+    }
+
+    /// Makes the directories the engine itself keeps, with Docker's modes
+    /// (source: moby `daemon/daemon.go`, `NewDaemon`).
+    pub(crate) async fn prepare_directories(&self) -> Result<()> {
+        let wanted = [
+            (self.data_root.clone(), 0o710),
+            (self.containers_dir(), 0o710),
+            (self.volumes_dir(), 0o701),
+            (self.data_root.join("tmp"), 0o700),
+            (self.exec_root.clone(), 0o711),
+            (self.run_dir(), 0o700),
+        ];
+        blocking(move || {
+            for (dir, mode) in &wanted {
+                make_dir(dir, *mode)?;
+            }
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// Makes a directory and what is above it; one that exists is left as it is.
+pub(crate) fn make_dir(dir: &Path, mode: u32) -> Result<()> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(mode)
+        .create(dir)
+        .map_err(|source| Error::Io { step: "make directory", path: dir.into(), source })
+}

@@ -1,0 +1,197 @@
+//! From a container's settings to the flat plan its shim carries out. Everything is decided here: users are
+//! numbers, capabilities masks, defaults filled in (source: moby `daemon/oci_linux.go`, createSpec, and
+//! `daemon/pkg/oci/defaults.go`).
+
+mod devices;
+mod environment;
+mod log;
+mod mounts;
+mod namespaces;
+mod process;
+mod resources;
+mod security;
+
+pub(crate) use environment::{daemon_environment, with_home};
+pub(crate) use log::{log_path, plan_log};
+pub(crate) use namespaces::{Joined, Netns};
+pub(crate) use process::{ExecInput, exec_process};
+pub(crate) use resources::resources;
+
+use crate::{Config, Result, containers::record::MountPoint};
+use std::{collections::BTreeMap, os::fd::OwnedFd, path::Path};
+use wharf_api::container as api;
+use wharf_spec::{
+    ContainerId,
+    plan::{Cgroup, Fd, Hooks, Plan, Propagation, Root, Source, Stdio},
+    user::User,
+};
+
+/// All that a plan is made of.
+pub(crate) struct Input<'a> {
+    pub(crate) engine: &'a Config,
+    pub(crate) id: &'a ContainerId,
+    pub(crate) config: &'a api::Config,
+    pub(crate) host: &'a api::HostConfig,
+    /// Program and arguments, merged from image and request.
+    pub(crate) command: Vec<String>,
+    /// The container's run directory, absolute.
+    pub(crate) run_dir: &'a Path,
+    /// The mounted root, detached.
+    pub(crate) root: OwnedFd,
+    /// Who the main process runs as.
+    pub(crate) user: User,
+    pub(crate) netns: Netns,
+    /// Namespaces of other containers.
+    pub(crate) joined: Joined,
+    /// Environment that links bring.
+    pub(crate) link_environment: Vec<String>,
+    /// `/etc/hosts` and its like: target and file, for those that the container's mounts do not replace.
+    pub(crate) files: Vec<(&'static str, String)>,
+    /// The host's tmpfs for `/dev/shm` of a shareable container.
+    pub(crate) shm: Option<String>,
+    pub(crate) mounts: &'a BTreeMap<String, MountPoint>,
+    pub(crate) no_new_privileges: bool,
+    pub(crate) seccomp_profile: &'a str,
+    pub(crate) apparmor_profile: &'a str,
+    pub(crate) writable_cgroups: Option<bool>,
+    pub(crate) log: wharf_spec::plan::Log,
+}
+
+/// File descriptors that travel with a plan, by the index they got.
+#[derive(Default)]
+pub(crate) struct Fds(pub(crate) Vec<OwnedFd>);
+
+impl Fds {
+    fn add(&mut self, fd: OwnedFd) -> Fd {
+        self.0.push(fd);
+        Fd(u16::try_from(self.0.len() - 1).expect("a plan has a handful of descriptors"))
+    }
+}
+
+/// A plan and what it names by descriptor, and what could not be given to the container.
+pub(crate) struct Built {
+    pub(crate) plan: Plan,
+    pub(crate) fds: Fds,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Builds the plan. Reads device numbers and `/proc` of containers whose namespaces are joined: call it on a
+/// blocking thread.
+///
+/// # Errors
+/// When a device, a namespace or a limit that was asked for does not exist.
+pub(crate) fn build(input: Input<'_>) -> Result<Built> {
+    let mut fds = Fds::default();
+    let mut warnings = Vec::new();
+    let root = fds.add(input.root);
+    let propagation = mounts::root_propagation(input.mounts);
+    let set = mounts::MountInput {
+        config: input.config,
+        host: input.host,
+        files: &input.files,
+        shm: input.shm.as_deref(),
+        points: input.mounts,
+        writable_cgroups: input.writable_cgroups,
+    };
+    let mounts = mounts::mounts(&set)?;
+    let process = process::main_process(
+        &process::MainInput {
+            engine: input.engine,
+            config: input.config,
+            host: input.host,
+            command: &input.command,
+            user: &input.user,
+            link_environment: &input.link_environment,
+            no_new_privileges: input.no_new_privileges,
+            seccomp_profile: input.seccomp_profile,
+            apparmor_profile: input.apparmor_profile,
+        },
+        &mut warnings,
+    )?;
+    let (devices, rules) = devices::devices(input.host)?;
+    let mut limits = resources(input.host)?;
+    limits.devices = rules;
+    let sysctls = namespaces::sysctls(input.host);
+    let in_own_pid_namespace = input.host.pid_mode.is_empty();
+    let namespaces = namespaces::namespaces(input.host, input.netns, input.joined, &mut fds)?;
+    let (hostname, domainname) = names(input.config, input.host);
+    let stdio = Stdio::Shim { stdin: input.config.open_stdin, stdin_once: input.config.stdin_once };
+    let plan = Plan {
+        id: input.id.to_string(),
+        bundle: input.run_dir.to_string_lossy().into_owned(),
+        root: Root { source: Source::Fd(root), readonly: input.host.readonly_rootfs, propagation },
+        mounts,
+        devices,
+        namespaces,
+        hostname,
+        domainname,
+        cgroup: Cgroup { path: cgroup_path(input.engine, input.host, input.id), resources: limits },
+        sysctls,
+        masked_paths: paths(input.host, input.host.masked_paths.as_deref()),
+        readonly_paths: paths(input.host, input.host.readonly_paths.as_deref()),
+        process,
+        init: in_own_pid_namespace && input.host.init.unwrap_or(input.engine.init),
+        stdio,
+        log: input.log,
+        hooks: Hooks::default(),
+        annotations: input.host.annotations.clone().into_iter().collect(),
+        tolerate_missing_privilege: true,
+    };
+    Ok(Built { plan, fds, warnings })
+}
+
+/// The cgroup, relative to each hierarchy: `<parent>/<id>`.
+pub(crate) fn cgroup_path(engine: &Config, host: &api::HostConfig, id: &ContainerId) -> String {
+    let parent = if host.cgroup_parent.is_empty() { &engine.cgroup_parent } else { &host.cgroup_parent };
+    // `..` in it would lead out of the hierarchy.
+    let clean: Vec<_> = parent.split('/').filter(|part| !matches!(*part, "" | "." | "..")).collect();
+    let mut path = String::new();
+    for part in clean.into_iter().chain([id.as_str()]) {
+        path.push('/');
+        path.push_str(part);
+    }
+    path
+}
+
+fn names(config: &api::Config, host: &api::HostConfig) -> (Option<String>, Option<String>) {
+    if host.uts_mode.is_host() {
+        return (None, None);
+    }
+    let text = |s: &String| (!s.is_empty()).then(|| s.clone());
+    (text(&config.hostname), text(&config.domainname))
+}
+
+fn paths(host: &api::HostConfig, list: Option<&[String]>) -> Vec<String> {
+    if host.privileged { Vec::new() } else { list.unwrap_or_default().to_vec() }
+}
+
+/// Docker's word for a propagation mode; anything else is none.
+fn propagation_of(word: &str) -> Option<Propagation> {
+    Some(match word {
+        "rprivate" => Propagation::RPrivate,
+        "private" => Propagation::Private,
+        "rslave" => Propagation::RSlave,
+        "slave" => Propagation::Slave,
+        "rshared" => Propagation::RShared,
+        "shared" => Propagation::Shared,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cgroups_stay_below_the_hierarchy() {
+        let id = ContainerId::from_random([0xab; 32]);
+        let engine = Config::default();
+        let path = |parent: &str| {
+            let host = api::HostConfig { cgroup_parent: parent.into(), ..Default::default() };
+            cgroup_path(&engine, &host, &id)
+        };
+        assert_eq!(path(""), format!("/docker/{id}"));
+        assert_eq!(path("/a/b"), format!("/a/b/{id}"));
+        assert_eq!(path("../../x/./y"), format!("/x/y/{id}"));
+    }
+}

@@ -1,0 +1,258 @@
+//! nftables rules as the kernel takes them: lists of expressions over registers
+//! (`linux/netfilter/nf_tables.h`; what `nft --debug=netlink` prints).
+
+use crate::nl::Body;
+
+const LIST_ELEM: u16 = 1;
+const EXPR_NAME: u16 = 1;
+const EXPR_DATA: u16 = 2;
+const DATA_VALUE: u16 = 1;
+const DATA_VERDICT: u16 = 2;
+
+/// The register that holds what is compared or looked up first (NFT_REG_1).
+const FIRST: u32 = 1;
+/// The 4-byte registers that follow inside it (NFT_REG32_01, 02).
+const SECOND: u32 = 9;
+const THIRD: u32 = 10;
+
+const META_IIFNAME: u32 = 6;
+const META_OIFNAME: u32 = 7;
+const META_L4PROTO: u32 = 16;
+const META_IIFKIND: u32 = 26;
+const META_OIFKIND: u32 = 27;
+const CT_STATE: u32 = 0;
+const CT_STATUS: u32 = 2;
+const NETWORK_HEADER: u32 = 1;
+const TRANSPORT_HEADER: u32 = 2;
+/// Offsets of the addresses in an IPv4 header.
+const SADDR: u32 = 12;
+const DADDR: u32 = 16;
+/// Offset of the destination port in TCP, UDP and SCTP headers.
+const DPORT: u32 = 2;
+
+/// Bytes of an interface name in a set or comparison.
+pub(super) const NAME_LENGTH: usize = 16;
+
+/// Whether something is to be equal or different.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Is {
+    Equal,
+    Different,
+}
+
+/// Which end of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    Source,
+    Destination,
+}
+
+/// Which interface of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Interface {
+    In,
+    Out,
+}
+
+/// What happens to a packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Accept,
+    Drop,
+    Return,
+    Jump(&'static str),
+}
+
+/// An interface name padded as sets hold it.
+pub(super) fn padded(name: &str) -> [u8; NAME_LENGTH] {
+    let mut bytes = [0; NAME_LENGTH];
+    let length = name.len().min(NAME_LENGTH - 1);
+    bytes[..length].copy_from_slice(&name.as_bytes()[..length]);
+    bytes
+}
+
+impl Verdict {
+    /// NFTA_DATA_VERDICT
+    pub(super) fn write(&self, data: &mut Body<'_>) {
+        let (code, chain): (i32, _) = match self {
+            Self::Drop => (0, None),
+            Self::Accept => (1, None),
+            Self::Jump(chain) => (-3, Some(*chain)),
+            Self::Return => (-5, None),
+        };
+        data.nest(DATA_VERDICT, |verdict| {
+            verdict.attr_be32(1, code.cast_unsigned());
+            if let Some(chain) = chain {
+                verdict.attr_text(2, chain);
+            }
+        });
+    }
+}
+
+/// Writes the expressions of one rule, in order.
+pub(super) struct Expressions<'a, 'b>(pub(super) &'a mut Body<'b>);
+
+impl Expressions<'_, '_> {
+    fn expression(&mut self, name: &str, data: impl FnOnce(&mut Body<'_>)) -> &mut Self {
+        self.0.nest(LIST_ELEM, |expression| {
+            expression.attr_text(EXPR_NAME, name);
+            expression.nest(EXPR_DATA, data);
+        });
+        self
+    }
+
+    fn meta(&mut self, key: u32, register: u32) -> &mut Self {
+        self.expression("meta", |data| {
+            data.attr_be32(1, register);
+            data.attr_be32(2, key);
+        })
+    }
+
+    fn payload(&mut self, base: u32, offset: u32, length: u32, register: u32) -> &mut Self {
+        self.expression("payload", |data| {
+            data.attr_be32(1, register);
+            data.attr_be32(2, base);
+            data.attr_be32(3, offset);
+            data.attr_be32(4, length);
+        })
+    }
+
+    fn compare(&mut self, is: Is, value: &[u8]) -> &mut Self {
+        self.expression("cmp", |data| {
+            data.attr_be32(1, FIRST);
+            data.attr_be32(2, u32::from(is == Is::Different));
+            data.nest(3, |value_data| value_data.attr(DATA_VALUE, value));
+        })
+    }
+
+    fn mask(&mut self, mask: &[u8]) -> &mut Self {
+        self.expression("bitwise", |data| {
+            data.attr_be32(1, FIRST);
+            data.attr_be32(2, FIRST);
+            data.attr_be32(3, mask.len() as u32);
+            data.nest(4, |value| value.attr(DATA_VALUE, mask));
+            data.nest(5, |value| value.attr(DATA_VALUE, &vec![0; mask.len()]));
+        })
+    }
+
+    fn find(&mut self, set: &str, result: Option<u32>) -> &mut Self {
+        self.expression("lookup", |data| {
+            data.attr_text(1, set);
+            data.attr_be32(2, FIRST);
+            if let Some(register) = result {
+                data.attr_be32(3, register);
+            }
+        })
+    }
+
+    fn ct_has(&mut self, key: u32, bits: u32) -> &mut Self {
+        self.expression("ct", |data| {
+            data.attr_be32(1, FIRST);
+            data.attr_be32(2, key);
+        });
+        self.mask(&bits.to_ne_bytes()).compare(Is::Different, &[0; 4])
+    }
+
+    /// `iifname` or `oifname` compared with a name.
+    pub(super) fn interface(&mut self, interface: Interface, is: Is, name: &str) -> &mut Self {
+        self.load_interface(interface, FIRST).compare(is, &padded(name))
+    }
+
+    /// `iifkind` or `oifkind` is another one, such as `bridge`.
+    pub(super) fn interface_is_no(&mut self, interface: Interface, kind: &str) -> &mut Self {
+        let key = if interface == Interface::In { META_IIFKIND } else { META_OIFKIND };
+        self.meta(key, FIRST).compare(Is::Different, &padded(kind))
+    }
+
+    /// `iifname` or `oifname` as iptables-nft writes and reads it: the name with its NUL, not padded.
+    pub(super) fn interface_for_iptables(&mut self, interface: Interface, name: &str) -> &mut Self {
+        let bytes = padded(name);
+        let length = (name.len() + 1).min(NAME_LENGTH);
+        self.load_interface(interface, FIRST).compare(Is::Equal, &bytes[..length])
+    }
+
+    /// `iifname` or `oifname` in a set.
+    pub(super) fn interface_in(&mut self, interface: Interface, set: &str) -> &mut Self {
+        self.load_interface(interface, FIRST).find(set, None)
+    }
+
+    /// `iifname . oifname vmap @map`
+    pub(super) fn interfaces_verdict(&mut self, map: &str) -> &mut Self {
+        // The second name goes into the next 16 bytes, NFT_REG_2.
+        self.load_interface(Interface::In, FIRST).load_interface(Interface::Out, 2).find(map, Some(0))
+    }
+
+    fn load_interface(&mut self, interface: Interface, register: u32) -> &mut Self {
+        let key = if interface == Interface::In { META_IIFNAME } else { META_OIFNAME };
+        self.meta(key, register)
+    }
+
+    /// `ip saddr` or `ip daddr` in a network.
+    pub(super) fn address_in(&mut self, end: End, network: [u8; 4], mask: [u8; 4]) -> &mut Self {
+        let offset = if end == End::Source { SADDR } else { DADDR };
+        self.payload(NETWORK_HEADER, offset, 4, FIRST);
+        if mask != [255; 4] {
+            self.mask(&mask);
+        }
+        self.compare(Is::Equal, &network)
+    }
+
+    /// `ct state established,related`
+    pub(super) fn established(&mut self) -> &mut Self {
+        self.ct_has(CT_STATE, 0x2 | 0x4)
+    }
+
+    /// `ct status dnat`
+    pub(super) fn redirected(&mut self) -> &mut Self {
+        self.ct_has(CT_STATUS, 1 << 5)
+    }
+
+    /// `fib daddr type local`
+    pub(super) fn to_this_host(&mut self) -> &mut Self {
+        self.expression("fib", |data| {
+            data.attr_be32(1, FIRST);
+            data.attr_be32(2, 3); // NFT_FIB_RESULT_ADDRTYPE
+            data.attr_be32(3, 2); // NFTA_FIB_F_DADDR
+        });
+        self.compare(Is::Equal, &2_u32.to_ne_bytes()) // RTN_LOCAL
+    }
+
+    /// `dnat to meta l4proto . th dport map @map`, where the map gives address and port.
+    pub(super) fn redirect_by_port(&mut self, map: &str) -> &mut Self {
+        self.meta(META_L4PROTO, FIRST).payload(TRANSPORT_HEADER, DPORT, 2, SECOND);
+        self.find(map, Some(FIRST)).redirect()
+    }
+
+    /// `dnat to ip daddr . meta l4proto . th dport map @map`
+    pub(super) fn redirect_by_address(&mut self, map: &str) -> &mut Self {
+        self.payload(NETWORK_HEADER, DADDR, 4, FIRST).meta(META_L4PROTO, SECOND);
+        self.payload(TRANSPORT_HEADER, DPORT, 2, THIRD).find(map, Some(FIRST)).redirect()
+    }
+
+    fn redirect(&mut self) -> &mut Self {
+        self.expression("nat", |data| {
+            data.attr_be32(1, 1); // NFT_NAT_DNAT
+            data.attr_be32(2, 2); // AF_INET
+            data.attr_be32(3, FIRST);
+            data.attr_be32(5, SECOND);
+        })
+    }
+
+    pub(super) fn masquerade(&mut self) -> &mut Self {
+        self.expression("masq", |_| {})
+    }
+
+    pub(super) fn counter(&mut self) -> &mut Self {
+        self.expression("counter", |data| {
+            data.attr(1, &0_u64.to_be_bytes());
+            data.attr(2, &0_u64.to_be_bytes());
+        })
+    }
+
+    pub(super) fn verdict(&mut self, verdict: &Verdict) -> &mut Self {
+        self.expression("immediate", |data| {
+            data.attr_be32(1, 0); // NFT_REG_VERDICT
+            data.nest(2, |value| verdict.write(value));
+        })
+    }
+}

@@ -1,0 +1,310 @@
+//! Packet filtering and address translation: one nftables table, and rules beside a dropping FORWARD policy.
+//!
+//! [`Firewall`] keeps the table `ip <name>` equal to the networks and published ports it was told. What
+//! varies is in sets and maps, so that a packet's way does not grow with their number:
+//!
+//! ```text
+//! set bridges              bridges of networks that reach the world
+//! set internal             bridges of internal networks
+//! map same-bridge          iifname . oifname : accept, or drop where containers may not talk (ICC off)
+//! map ports                protocol . port           : container address . port      (host address 0.0.0.0)
+//! map ports-by-address     address . protocol . port : container address . port
+//!
+//! chain guard        prerouting, raw   from a bridge to or from 127.0.0.0/8: drop (route_localnet is on)
+//! chain redirect                       the two maps of ports
+//! chain prerouting   nat               to this host, but not to 127.0.0.0/8: redirect
+//! chain output       nat               to this host: redirect
+//! chain forward      filter            established; same bridge; internal; into a bridge; out of a bridge;
+//!                                      between other interfaces, where the host was no router before
+//! chain into-bridge                    published (redirected) ones pass, the rest is dropped
+//! chain postrouting  nat               masquerade: out of a bridge, from 127.0.0.0/8, back into the same bridge
+//! ```
+//!
+//! Every change is one transaction. The table is remade as a whole when a daemon starts.
+
+mod batch;
+mod expr;
+mod forward;
+
+use crate::{
+    addr::Subnet,
+    error::Result,
+    nl::Channel,
+    ports::PortBinding,
+};
+use batch::{Batch, Element, Hook, SetKind};
+use expr::{End, Interface, Is, Verdict};
+use std::net::{IpAddr, Ipv4Addr};
+
+const BRIDGES: &str = "bridges";
+const INTERNAL: &str = "internal";
+const SAME_BRIDGE: &str = "same-bridge";
+const PORTS: &str = "ports";
+const ADDRESS_PORTS: &str = "ports-by-address";
+
+const GUARD: &str = "guard";
+const REDIRECT: &str = "redirect";
+const PREROUTING: &str = "prerouting";
+const OUTPUT: &str = "output";
+const FORWARD: &str = "forward";
+const INTO_BRIDGE: &str = "into-bridge";
+const POSTROUTING: &str = "postrouting";
+
+/// 127.0.0.0/8
+const LOOPBACK: [u8; 4] = [127, 0, 0, 0];
+const LOOPBACK_MASK: [u8; 4] = [255, 0, 0, 0];
+
+/// What the firewall has to know of a bridge network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct BridgeRules {
+    pub(crate) bridge: String,
+    pub(crate) subnet: Subnet,
+    /// No way out and none in.
+    pub(crate) internal: bool,
+    /// Traffic that leaves the bridge gets the host's address.
+    pub(crate) masquerade: bool,
+    /// Containers on the bridge may talk to each other.
+    pub(crate) inter_container: bool,
+}
+
+/// A published port and the container behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PublishedPort {
+    pub(crate) binding: PortBinding,
+    pub(crate) container: IpAddr,
+}
+
+/// What happens to packets between interfaces that are not ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Forwarding {
+    /// Left to others.
+    Open,
+    /// Dropped, unless a bridge is involved: this daemon switched forwarding on, and the host was no router
+    /// before. Docker sets the policy of FORWARD to DROP then (moby `drivers/bridge/setup_ip_forwarding.go`),
+    /// which also cuts off the bridges of other engines; this does not.
+    NoRouter,
+}
+
+/// The table of one daemon.
+#[derive(Debug)]
+pub(crate) struct Firewall {
+    channel: Channel,
+    table: String,
+    networks: Vec<BridgeRules>,
+}
+
+impl Firewall {
+    /// Makes the table anew, whatever an earlier daemon left of it, with these networks and ports.
+    pub(crate) fn install(
+        channel: Channel,
+        table: &str,
+        forwarding: Forwarding,
+        networks: Vec<BridgeRules>,
+        ports: &[PublishedPort],
+    ) -> Result<Self> {
+        let firewall = Self { channel, table: table.to_owned(), networks };
+        let mut batch = Batch::new();
+        // Adding first makes the removal succeed on a host without the table.
+        batch.add_table(table);
+        batch.delete_table(table);
+        batch.add_table(table);
+        firewall.add_sets(&mut batch);
+        firewall.add_chains(&mut batch);
+        firewall.add_fixed_rules(&mut batch);
+        firewall.add_forward_rules(&mut batch, forwarding);
+        firewall.add_networks(&mut batch);
+        firewall.change_ports(&mut batch, ports, Batch::add_elements);
+        batch.commit(&firewall.channel, "set up", table)?;
+        firewall.allow_beside_others();
+        Ok(firewall)
+    }
+
+    /// Changes to these networks.
+    pub(crate) fn set_networks(&mut self, networks: Vec<BridgeRules>) -> Result<()> {
+        let before = std::mem::replace(&mut self.networks, networks);
+        let mut batch = Batch::new();
+        for set in [BRIDGES, INTERNAL, SAME_BRIDGE] {
+            batch.clear_set(&self.table, set);
+        }
+        batch.clear_chain(&self.table, POSTROUTING);
+        self.add_networks(&mut batch);
+        if let Err(error) = batch.commit(&self.channel, "change networks of", &self.table) {
+            self.networks = before;
+            return Err(error);
+        }
+        self.allow_beside_others();
+        Ok(())
+    }
+
+    /// Redirects published ports.
+    pub(crate) fn add_ports(&self, ports: &[PublishedPort]) -> Result<()> {
+        let mut batch = Batch::new();
+        self.change_ports(&mut batch, ports, Batch::add_elements);
+        batch.commit(&self.channel, "publish ports in", &self.table)
+    }
+
+    /// Stops redirecting published ports, all of which must be redirected now.
+    pub(crate) fn remove_ports(&self, ports: &[PublishedPort]) -> Result<()> {
+        let mut batch = Batch::new();
+        self.change_ports(&mut batch, ports, Batch::delete_elements);
+        batch.commit(&self.channel, "withdraw ports from", &self.table)
+    }
+
+    /// Removes the table and the rules in the tables of others.
+    pub(crate) fn remove(self) -> Result<()> {
+        let others = forward::withdraw(&self.channel, &self.mark());
+        let mut batch = Batch::new();
+        batch.add_table(&self.table);
+        batch.delete_table(&self.table);
+        batch.commit(&self.channel, "remove", &self.table).and(others)
+    }
+
+    /// Puts our rules beside a dropping policy again, after somebody remade his tables. What cannot be
+    /// done is logged: networking on the host does not depend on us there.
+    pub(crate) fn allow_beside_others(&self) {
+        let bridges: Vec<&str> = self.networks.iter().map(|network| network.bridge.as_str()).collect();
+        if let Err(error) = forward::allow(&self.channel, &self.mark(), &bridges) {
+            tracing::warn!(%error, "the host's FORWARD chain drops what containers send, and cannot be changed");
+        }
+    }
+
+    /// The comment by which our rules in the tables of others are known.
+    fn mark(&self) -> String {
+        format!("managed by {}", self.table)
+    }
+
+    fn add_sets(&self, batch: &mut Batch) {
+        batch.add_set(&self.table, BRIDGES, SetKind::Interfaces);
+        batch.add_set(&self.table, INTERNAL, SetKind::Interfaces);
+        batch.add_set(&self.table, SAME_BRIDGE, SetKind::InterfaceVerdicts);
+        batch.add_set(&self.table, PORTS, SetKind::Ports);
+        batch.add_set(&self.table, ADDRESS_PORTS, SetKind::AddressPorts);
+    }
+
+    fn add_chains(&self, batch: &mut Batch) {
+        // Hook numbers and priorities: linux/netfilter.h, linux/netfilter_ipv4.h
+        let hook = |chain_type, number, priority| Hook { chain_type, number, priority };
+        let mut add = |name, hook: Option<Hook>| batch.add_chain(&self.table, name, hook.as_ref());
+        add(REDIRECT, None);
+        add(INTO_BRIDGE, None);
+        add(GUARD, Some(hook("filter", 0, -300)));
+        add(PREROUTING, Some(hook("nat", 0, -100)));
+        add(FORWARD, Some(hook("filter", 2, 0)));
+        add(OUTPUT, Some(hook("nat", 3, -100)));
+        add(POSTROUTING, Some(hook("nat", 4, 100)));
+    }
+
+    fn add_fixed_rules(&self, batch: &mut Batch) {
+        let table = &self.table;
+        for end in [End::Source, End::Destination] {
+            batch.add_rule(table, GUARD, |rule| {
+                rule.interface_in(Interface::In, BRIDGES).address_in(end, LOOPBACK, LOOPBACK_MASK);
+                rule.counter().verdict(&Verdict::Drop);
+            });
+        }
+        batch.add_rule(table, REDIRECT, |rule| {
+            rule.redirect_by_address(ADDRESS_PORTS);
+        });
+        batch.add_rule(table, REDIRECT, |rule| {
+            rule.redirect_by_port(PORTS);
+        });
+        batch.add_rule(table, PREROUTING, |rule| {
+            rule.address_in(End::Destination, LOOPBACK, LOOPBACK_MASK).verdict(&Verdict::Return);
+        });
+        for chain in [PREROUTING, OUTPUT] {
+            batch.add_rule(table, chain, |rule| {
+                rule.to_this_host().verdict(&Verdict::Jump(REDIRECT));
+            });
+        }
+    }
+
+    fn add_forward_rules(&self, batch: &mut Batch, forwarding: Forwarding) {
+        let table = &self.table;
+        batch.add_rule(table, FORWARD, |rule| {
+            rule.established().verdict(&Verdict::Accept);
+        });
+        batch.add_rule(table, FORWARD, |rule| {
+            rule.interfaces_verdict(SAME_BRIDGE);
+        });
+        for interface in [Interface::In, Interface::Out] {
+            batch.add_rule(table, FORWARD, |rule| {
+                rule.interface_in(interface, INTERNAL).counter().verdict(&Verdict::Drop);
+            });
+        }
+        batch.add_rule(table, FORWARD, |rule| {
+            rule.interface_in(Interface::Out, BRIDGES).verdict(&Verdict::Jump(INTO_BRIDGE));
+        });
+        batch.add_rule(table, FORWARD, |rule| {
+            rule.interface_in(Interface::In, BRIDGES).verdict(&Verdict::Accept);
+        });
+        if forwarding == Forwarding::NoRouter {
+            batch.add_rule(table, FORWARD, |rule| {
+                rule.interface_is_no(Interface::In, "bridge").interface_is_no(Interface::Out, "bridge");
+                rule.counter().verdict(&Verdict::Drop);
+            });
+        }
+        batch.add_rule(table, INTO_BRIDGE, |rule| {
+            rule.redirected().verdict(&Verdict::Accept);
+        });
+        batch.add_rule(table, INTO_BRIDGE, |rule| {
+            rule.counter().verdict(&Verdict::Drop);
+        });
+    }
+
+    /// The elements and rules that depend on the networks.
+    fn add_networks(&self, batch: &mut Batch) {
+        let table = &self.table;
+        let named = |internal: bool| -> Vec<Element> {
+            let wanted = self.networks.iter().filter(|network| network.internal == internal);
+            wanted.map(|network| Element::interface(&network.bridge)).collect()
+        };
+        batch.add_elements(table, BRIDGES, &named(false));
+        batch.add_elements(table, INTERNAL, &named(true));
+        let pair = |network: &BridgeRules| {
+            let verdict = if network.inter_container { Verdict::Accept } else { Verdict::Drop };
+            Element::interface_verdict(&network.bridge, &network.bridge, verdict)
+        };
+        batch.add_elements(table, SAME_BRIDGE, &self.networks.iter().map(pair).collect::<Vec<_>>());
+        batch.add_rule(table, POSTROUTING, |rule| {
+            rule.interface_in(Interface::Out, BRIDGES).address_in(End::Source, LOOPBACK, LOOPBACK_MASK);
+            rule.masquerade();
+        });
+        for network in self.networks.iter().filter(|network| !network.internal) {
+            let IpAddr::V4(first) = network.subnet.first() else { continue };
+            let (first, mask) = (first.octets(), network.subnet.mask_v4());
+            if network.masquerade {
+                batch.add_rule(table, POSTROUTING, |rule| {
+                    rule.address_in(End::Source, first, mask);
+                    rule.interface(Interface::Out, Is::Different, &network.bridge).masquerade();
+                });
+            }
+            // A container that reaches one on its own bridge, or itself, through a published port: the answer
+            // must come back through here.
+            batch.add_rule(table, POSTROUTING, |rule| {
+                rule.address_in(End::Source, first, mask);
+                rule.interface(Interface::Out, Is::Equal, &network.bridge).redirected().masquerade();
+            });
+        }
+    }
+
+    fn change_ports(
+        &self,
+        batch: &mut Batch,
+        ports: &[PublishedPort],
+        change: fn(&mut Batch, &str, &str, &[Element]),
+    ) {
+        let (mut everywhere, mut by_address) = (Vec::new(), Vec::new());
+        for port in ports {
+            let (IpAddr::V4(host), IpAddr::V4(container)) = (port.binding.host_address, port.container) else {
+                continue;
+            };
+            if host == Ipv4Addr::UNSPECIFIED {
+                everywhere.push(Element::port(None, &port.binding, container));
+            } else {
+                by_address.push(Element::port(Some(host), &port.binding, container));
+            }
+        }
+        change(batch, &self.table, PORTS, &everywhere);
+        change(batch, &self.table, ADDRESS_PORTS, &by_address);
+    }
+}

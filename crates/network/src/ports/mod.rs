@@ -1,0 +1,180 @@
+//! Published ports: what is asked for, what was given, and who holds it.
+//!
+//! [`PortAllocator`] knows which ports this daemon gave to whom; [`Reservation`] holds them against other
+//! programs with bound sockets; the packets themselves never reach these sockets (see `firewall`).
+
+mod allocate;
+mod reserve;
+
+pub(crate) use allocate::PortAllocator;
+pub use reserve::Reservation;
+
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr},
+    str::FromStr,
+};
+
+/// A transport protocol that has ports. The order is Docker's, by number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs, reason = "self-evident")]
+pub enum Protocol {
+    Tcp,
+    Udp,
+    Sctp,
+}
+
+impl Protocol {
+    /// The number in IP headers.
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Tcp => 6,
+            Self::Udp => 17,
+            Self::Sctp => 132,
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Sctp => "sctp",
+        })
+    }
+}
+
+/// A text that names no protocol.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("invalid proto: {0}")]
+pub struct ParseProtocolError(String);
+
+impl FromStr for Protocol {
+    type Err = ParseProtocolError;
+    fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
+        match text.to_ascii_lowercase().as_str() {
+            "tcp" => Ok(Self::Tcp),
+            "udp" => Ok(Self::Udp),
+            "sctp" => Ok(Self::Sctp),
+            _ => Err(ParseProtocolError(text.chars().take(100).collect())),
+        }
+    }
+}
+
+/// One `-p`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortRequest {
+    /// The container's port.
+    pub container_port: u16,
+    /// Transport.
+    pub protocol: Protocol,
+    /// The host's address; `None` is the network's default, usually 0.0.0.0.
+    pub host_address: Option<IpAddr>,
+    /// First and last of the host's ports to choose from; `None` is the kernel's ephemeral range.
+    pub host_ports: Option<(u16, u16)>,
+}
+
+/// A published port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct PortBinding {
+    /// The container's port.
+    pub container_port: u16,
+    /// Transport.
+    pub protocol: Protocol,
+    /// The host's address.
+    pub host_address: IpAddr,
+    /// The host's port.
+    pub host_port: u16,
+}
+
+/// Requests that differ only in the host's address: all get the same host port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PortGroup {
+    pub(crate) container_port: u16,
+    pub(crate) protocol: Protocol,
+    pub(crate) host_ports: Option<(u16, u16)>,
+    pub(crate) addresses: Vec<IpAddr>,
+}
+
+/// Requests as groups, in Docker's order: exact host ports before ranges, then by container port, protocol,
+/// host ports and address (source: moby `portmapperapi/api.go`, `PortBindingReq.Compare`;
+/// `drivers/bridge/port_mapping_linux.go`).
+///
+/// # Errors
+/// [`Error::PortRange`], and [`Error::Unsupported`] for an IPv6 host address.
+pub(crate) fn group(requests: &[PortRequest], default_address: Ipv4Addr) -> Result<Vec<PortGroup>> {
+    let mut flat = Vec::with_capacity(requests.len());
+    for request in requests {
+        let address = request.host_address.unwrap_or(default_address.into()).to_canonical();
+        if address.is_ipv6() {
+            return Err(Error::Unsupported("publishing on an IPv6 host address is not supported yet"));
+        }
+        let host_ports = match request.host_ports {
+            Some((0, 0)) | None => None,
+            Some((first, last)) if first == 0 || last < first => {
+                return Err(Error::PortRange { first, last });
+            }
+            range => range,
+        };
+        flat.push((request.container_port, request.protocol, host_ports, address));
+    }
+    let is_range = |ports: Option<(u16, u16)>| ports.is_none_or(|(first, last)| first != last);
+    flat.sort_by_key(|(port, protocol, host, address)| (is_range(*host), *port, *protocol, *host, *address));
+    flat.dedup_by(|a, b| a == b && !is_range(a.2));
+    let mut groups: Vec<PortGroup> = Vec::new();
+    for (container_port, protocol, host_ports, address) in flat {
+        match groups.last_mut() {
+            Some(last)
+                if (last.container_port, last.protocol, last.host_ports)
+                    == (container_port, protocol, host_ports)
+                    && !last.addresses.contains(&address) =>
+            {
+                last.addresses.push(address);
+            }
+            _ => groups.push(PortGroup { container_port, protocol, host_ports, addresses: vec![address] }),
+        }
+    }
+    Ok(groups)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(port: u16, address: Option<&str>, host_ports: Option<(u16, u16)>) -> PortRequest {
+        let host_address = address.map(|a| a.parse().unwrap());
+        PortRequest { container_port: port, protocol: Protocol::Tcp, host_address, host_ports }
+    }
+
+    #[test]
+    fn exact_ports_come_first_and_addresses_share_a_port() {
+        let requests = [
+            request(80, Some("127.0.0.2"), None),
+            request(90, None, Some((9000, 9010))),
+            request(95, None, Some((95, 95))),
+            request(80, Some("127.0.0.1"), None),
+        ];
+        let groups = group(&requests, Ipv4Addr::UNSPECIFIED).unwrap();
+        let shape: Vec<_> = groups.iter().map(|g| (g.container_port, g.addresses.len())).collect();
+        assert_eq!(shape, [(95, 1), (80, 2), (90, 1)]);
+        assert_eq!(groups[2].addresses, [IpAddr::V4(Ipv4Addr::UNSPECIFIED)]);
+    }
+
+    #[test]
+    fn the_same_ephemeral_request_twice_gives_two_ports() {
+        let groups = group(&[request(80, None, None), request(80, None, None)], Ipv4Addr::UNSPECIFIED).unwrap();
+        assert_eq!(groups.len(), 2);
+        let exact = request(80, None, Some((8080, 8080)));
+        assert_eq!(group(&[exact.clone(), exact], Ipv4Addr::UNSPECIFIED).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn bad_ranges_are_refused() {
+        let bad = group(&[request(80, None, Some((10, 9)))], Ipv4Addr::UNSPECIFIED);
+        assert_eq!(bad.unwrap_err().to_string(), "invalid port range: 10-9");
+    }
+}

@@ -1,0 +1,151 @@
+//! What is on disk of each sandbox, so that the next daemon knows the live ones and removes the others.
+
+use crate::{
+    addr::{Mac, Subnet},
+    error::{Error, Result},
+    ports::PortBinding,
+};
+use serde::{Deserialize, Serialize};
+use std::{
+    fs, io,
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
+use wharf_spec::{EndpointId, NetworkId};
+
+/// One container's networking.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SandboxRecord {
+    /// The container's id.
+    pub(crate) container: String,
+    /// The container's name, for messages.
+    pub(crate) name: String,
+    /// The sandbox's id: 64 hex characters.
+    pub(crate) sandbox: String,
+    /// The namespace's name: an nsfs mount.
+    pub(crate) key: PathBuf,
+    /// In the order of their interfaces.
+    pub(crate) endpoints: Vec<Endpoint>,
+    /// What is published, by the endpoint with the default route.
+    pub(crate) ports: Vec<PortBinding>,
+}
+
+/// A container's attachment to a network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// The network.
+    pub network: NetworkId,
+    /// This attachment.
+    pub id: EndpointId,
+    /// The interface in the container.
+    pub interface: String,
+    /// Its index there.
+    pub index: u32,
+    /// The other end, on the host.
+    pub host_interface: String,
+    /// Address and prefix length.
+    pub address: Subnet,
+    /// The interface's address.
+    pub mac: Mac,
+    /// The network's gateway; `None` in an internal network.
+    pub gateway: Option<IpAddr>,
+    /// The container's default route goes here.
+    pub is_default_route: bool,
+}
+
+/// The folder of records.
+#[derive(Debug)]
+pub(crate) struct Records {
+    dir: PathBuf,
+}
+
+impl Records {
+    pub(crate) fn open(dir: PathBuf) -> Result<Self> {
+        fs::create_dir_all(&dir).map_err(Error::file("make", &dir))?;
+        Ok(Self { dir })
+    }
+
+    /// Where a container's record is.
+    pub(crate) fn path(&self, container: &str) -> PathBuf {
+        self.dir.join(format!("{container}.json"))
+    }
+
+    /// Where the record of a sandbox is while what is left of it is removed.
+    pub(crate) fn removal_path(&self, sandbox: &str) -> PathBuf {
+        self.dir.join(format!("{sandbox}.removing"))
+    }
+
+    /// Writes a record: whole or not at all.
+    pub(crate) fn save(&self, record: &SandboxRecord) -> Result<()> {
+        let path = self.path(&record.container);
+        let temporary = path.with_extension("tmp");
+        let json = serde_json::to_vec(record)
+            .map_err(|source| Error::Record { path: path.clone(), source })?;
+        fs::write(&temporary, json).map_err(Error::file("write", &temporary))?;
+        fs::rename(&temporary, &path).map_err(Error::file("write", &path))
+    }
+
+    /// Turns a record into a note that the sandbox is to be removed, and returns the note's path.
+    pub(crate) fn mark_removed(&self, record: &SandboxRecord) -> Result<PathBuf> {
+        let (path, note) = (self.path(&record.container), self.removal_path(&record.sandbox));
+        match fs::rename(&path, &note) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::file("rename", path)(error)),
+            _ => Ok(note),
+        }
+    }
+
+    /// All records: those of sandboxes that were in use, and the notes of removals that did not finish.
+    /// What cannot be read is logged and left out.
+    pub(crate) fn load(&self) -> Result<(Vec<SandboxRecord>, Vec<(PathBuf, SandboxRecord)>)> {
+        let (mut live, mut removed) = (Vec::new(), Vec::new());
+        let entries = fs::read_dir(&self.dir).map_err(Error::file("read", &self.dir))?;
+        for entry in entries {
+            let path = entry.map_err(Error::file("read", &self.dir))?.path();
+            match path.extension().and_then(|extension| extension.to_str()) {
+                Some("json") => live.extend(read(&path)),
+                Some("removing") => removed.extend(read(&path).map(|record| (path, record))),
+                // Half written when a daemon died: the rename never happened.
+                Some("tmp") => drop(fs::remove_file(&path)),
+                _ => {}
+            }
+        }
+        live.sort_by(|a, b| a.container.cmp(&b.container));
+        Ok((live, removed))
+    }
+}
+
+fn read(path: &Path) -> Option<SandboxRecord> {
+    let parsed = fs::read(path)
+        .map_err(Error::file("read", path))
+        .and_then(|json| {
+            serde_json::from_slice(&json).map_err(|source| Error::Record { path: path.into(), source })
+        });
+    parsed.inspect_err(|error| tracing::error!(%error, "a network record is left out")).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_survive_and_broken_ones_do_no_harm() {
+        let dir = std::env::temp_dir().join(format!("wharf-records-{}", std::process::id()));
+        let records = Records::open(dir.clone()).unwrap();
+        let record = SandboxRecord {
+            container: "c1".into(),
+            name: "web".into(),
+            sandbox: "s1".into(),
+            key: "/run/x".into(),
+            endpoints: Vec::new(),
+            ports: Vec::new(),
+        };
+        records.save(&record).unwrap();
+        fs::write(dir.join("bad.json"), b"{").unwrap();
+        fs::write(dir.join("half.tmp"), b"{").unwrap();
+        assert_eq!(records.load().unwrap(), (vec![record.clone()], vec![]));
+        let note = records.mark_removed(&record).unwrap();
+        assert_eq!(records.load().unwrap(), (vec![], vec![(note, record)]));
+        assert!(!dir.join("half.tmp").exists());
+        fs::remove_dir_all(dir).unwrap();
+    }
+}

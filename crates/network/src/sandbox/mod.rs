@@ -1,0 +1,175 @@
+//! A container's network namespace: made, wired to bridges, given addresses.
+
+mod pool;
+mod reaper;
+
+pub(crate) use pool::Pool;
+pub(crate) use reaper::{Reaper, Removal};
+
+use crate::{
+    addr::{Mac, Subnet},
+    error::{Error, Result},
+    nl::{Channel, route},
+    random, sysctl,
+};
+use std::{
+    net::IpAddr,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
+use wharf_sys::netns;
+
+/// How a veth's host end is plugged in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Wiring {
+    /// Index of the bridge.
+    pub(crate) bridge: u32,
+    pub(crate) mtu: u32,
+}
+
+/// A namespace with its loopback up.
+#[derive(Debug)]
+pub(crate) struct Sandbox {
+    namespace: OwnedFd,
+    channel: Channel,
+}
+
+/// A veth between a namespace and the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Cable {
+    /// Its name on the host.
+    pub(crate) host_name: String,
+    /// Its name in the container.
+    pub(crate) name: String,
+    /// Its index in the container.
+    pub(crate) index: u32,
+    pub(crate) wiring: Wiring,
+}
+
+/// What a cable's inner end gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Addressing {
+    /// Address and prefix length.
+    pub(crate) address: Subnet,
+    pub(crate) mac: Mac,
+    /// Where everything else goes.
+    pub(crate) default_gateway: Option<IpAddr>,
+}
+
+/// What is needed of the host to make cables.
+#[derive(Debug)]
+pub(crate) struct Host {
+    pub(crate) channel: Channel,
+    /// The alias that marks interfaces as this daemon's.
+    pub(crate) alias: String,
+}
+
+impl Sandbox {
+    /// A new namespace.
+    pub(crate) fn create() -> Result<Self> {
+        Self::open(netns::create().map_err(Error::system("make network namespace"))?)?.with_loopback()
+    }
+
+    /// An existing namespace.
+    pub(crate) fn open(namespace: OwnedFd) -> Result<Self> {
+        let channel = netns::in_netns(&namespace, Channel::route)
+            .map_err(Error::system("enter network namespace"))??;
+        Ok(Self { namespace, channel })
+    }
+
+    fn with_loopback(self) -> Result<Self> {
+        self.channel.run(&[route::set_up("lo")], "set up", "lo")?;
+        Ok(self)
+    }
+
+    /// The namespace's descriptor.
+    pub(crate) fn namespace(&self) -> BorrowedFd<'_> {
+        self.namespace.as_fd()
+    }
+
+    /// Makes a cable: both ends up, the inner one without address and without IPv6.
+    pub(crate) fn plug(&self, host: &Host, name: &str, wiring: &Wiring) -> Result<Cable> {
+        let host_name = format!("veth{}", random::hex(7)?);
+        let pair = route::VethPair {
+            host_name: &host_name,
+            peer_name: name,
+            peer_namespace: self.namespace(),
+            bridge: wiring.bridge,
+            mtu: wiring.mtu,
+        };
+        let requests = [
+            route::add_veth(&pair),
+            route::set_alias(&host_name, &host.alias),
+            route::set_hairpin(&host_name),
+        ];
+        let plugged = host.channel.run(&requests, "make interface", &host_name).and_then(|()| {
+            self.prepare_inner(name)?;
+            self.channel.run(&[route::set_up(name)], "set up", name)?;
+            let link = self.channel.link(name)?;
+            link.ok_or_else(|| Error::UnknownSandbox(format!("interface {name} of {host_name}")))
+        });
+        match plugged {
+            Ok(link) => Ok(Cable { host_name, name: name.into(), index: link.index, wiring: wiring.clone() }),
+            Err(error) => {
+                // Its failure would only repeat the first one.
+                let _ = host.channel.run(&[route::delete_link(&host_name)], "remove", &host_name);
+                Err(error)
+            }
+        }
+    }
+
+    /// IPv6 off, as Docker has it on networks without IPv6; neighbours are told of a new MAC address.
+    fn prepare_inner(&self, name: &str) -> Result<()> {
+        netns::in_netns(&self.namespace, || {
+            sysctl::set_if_present(&format!("ipv6/conf/{name}/disable_ipv6"), "1")?;
+            sysctl::set_if_present(&format!("ipv4/conf/{name}/arp_notify"), "1")?;
+            Ok(())
+        })
+        .map_err(Error::system("enter network namespace"))?
+    }
+
+    /// Moves a cable's host end into another bridge.
+    pub(crate) fn replug(&self, host: &Host, cable: &mut Cable, wiring: &Wiring) -> Result<()> {
+        if cable.wiring == *wiring {
+            return Ok(());
+        }
+        let requests = [
+            route::set_bridge(&cable.host_name, wiring.bridge),
+            route::set_hairpin(&cable.host_name),
+            route::set_mtu(&cable.host_name, wiring.mtu),
+        ];
+        host.channel.run(&requests, "change interface", &cable.host_name)?;
+        self.channel.run(&[route::set_mtu(&cable.name, wiring.mtu)], "change interface", &cable.name)?;
+        cable.wiring = wiring.clone();
+        Ok(())
+    }
+
+    /// Gives a cable's inner end its addresses. The MAC address comes last: with an address already there,
+    /// changing it makes the kernel tell the neighbours, who may remember an earlier container's.
+    pub(crate) fn address(&self, cable: &Cable, addressing: &Addressing) -> Result<()> {
+        let mut requests = vec![
+            route::add_address(cable.index, &addressing.address),
+            route::set_mac(cable.index, addressing.mac),
+        ];
+        if let Some(gateway) = addressing.default_gateway {
+            requests.push(route::add_default_route(cable.index, gateway));
+        }
+        self.channel.run(&requests, "configure interface", &cable.name)
+    }
+
+    /// Sends what has no better way to a gateway behind a cable.
+    pub(crate) fn set_default_gateway(&self, cable: &Cable, gateway: IpAddr) -> Result<()> {
+        self.channel.run(&[route::add_default_route(cable.index, gateway)], "set default route of", &cable.name)
+    }
+
+    /// Takes an address away at once, so that the next container can have it although the interface is
+    /// removed later. A namespace that has lost it already is fine.
+    pub(crate) fn silence(&self, cable: &Cable, address: &Subnet) -> Result<()> {
+        match self.channel.ask(&route::delete_address(cable.index, address)) {
+            Ok(_) => Ok(()),
+            Err(error) if route::is_gone(&error) => Ok(()),
+            Err(source) => {
+                Err(Error::Netlink { operation: "take address from", subject: cable.name.clone(), source })
+            }
+        }
+    }
+}

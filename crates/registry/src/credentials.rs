@@ -1,0 +1,302 @@
+//! The credentials a user keeps for the command line: `config.json` and credential helpers.
+//!
+//! Files: `<config dir>/config.json` (read and rewritten whole, by rename, with mode 0600); programs
+//! `docker-credential-<helper>` (source: docker/cli `cli/config`, docker-credential-helpers `client`).
+
+use crate::{AuthConfig, DOCKER_HUB_AUTH_KEY};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use std::{
+    fs,
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+use wharf_spec::ErrorKind;
+
+/// What goes wrong with credentials.
+#[derive(Debug, thiserror::Error)]
+pub enum CredentialsError {
+    /// The file cannot be read or written.
+    #[error("{path}: {source}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file is not what it should be.
+    #[error("{path}: invalid config file: {source}")]
+    Json {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// A credential helper cannot be run.
+    #[error("error getting credentials - err: exec: \"{program}\": {source}")]
+    Helper {
+        /// Which.
+        program: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// A credential helper failed.
+    #[error("error getting credentials - err: exit status {status}, out: `{output}`")]
+    HelperFailed {
+        /// Its exit status.
+        status: i32,
+        /// What it said.
+        output: String,
+    },
+}
+
+impl CredentialsError {
+    /// What the error means to a client.
+    pub const fn kind(&self) -> ErrorKind {
+        ErrorKind::System
+    }
+}
+
+const HELPER_NOT_FOUND: &str = "credentials not found in native keychain";
+/// The name under which helpers keep identity tokens.
+const TOKEN_USER: &str = "<token>";
+
+/// A user's `config.json`. Fields that are not ours are kept as they are.
+#[derive(Debug, Clone)]
+pub struct Credentials {
+    path: PathBuf,
+    config: Map<String, Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct HelperAnswer {
+    #[serde(default)]
+    username: String,
+    #[serde(default)]
+    secret: String,
+}
+
+impl Credentials {
+    /// Reads `config.json` in this folder; a missing file is an empty one.
+    ///
+    /// # Errors
+    /// When the file cannot be read or is malformed.
+    pub fn load(config_dir: &Path) -> Result<Self, CredentialsError> {
+        let path = config_dir.join("config.json");
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(Self { path, config: Map::new() });
+            }
+            Err(source) => return Err(CredentialsError::File { path, source }),
+        };
+        match serde_json::from_slice(&text) {
+            Ok(config) => Ok(Self { path, config }),
+            Err(source) => Err(CredentialsError::Json { path, source }),
+        }
+    }
+
+    /// A field of the file, such as `psFormat` or `detachKeys`.
+    pub fn field(&self, name: &str) -> Option<&Value> {
+        self.config.get(name)
+    }
+
+    /// The credential for a registry (`docker.io`, `localhost:5000`); an empty one when there is none.
+    ///
+    /// # Errors
+    /// When the credential helper fails.
+    pub fn for_registry(&self, domain: &str) -> Result<AuthConfig, CredentialsError> {
+        let key = auth_key(domain);
+        let mut auth = match self.helper(domain) {
+            Some(helper) => helper_get(&helper, &key)?,
+            None => self.from_file(&key),
+        };
+        auth.fill_from_auth();
+        if !auth.is_empty() {
+            auth.serveraddress = key;
+        }
+        Ok(auth)
+    }
+
+    /// Keeps a credential, in the helper if one is configured, else in the file.
+    ///
+    /// # Errors
+    /// When neither takes it.
+    pub fn store(&mut self, domain: &str, auth: &AuthConfig) -> Result<(), CredentialsError> {
+        let key = auth_key(domain);
+        if let Some(helper) = self.helper(domain) {
+            let (user, secret) = match auth.identitytoken.as_str() {
+                "" => (auth.username.as_str(), auth.password.as_str()),
+                token => (TOKEN_USER, token),
+            };
+            let entry = serde_json::json!({"ServerURL": key, "Username": user, "Secret": secret});
+            run_helper(&helper, "store", &entry.to_string())?;
+            self.auths().insert(key, Value::Object(Map::new()));
+            return self.save();
+        }
+        use base64::Engine as _;
+        let pair = format!("{}:{}", auth.username, auth.password);
+        let mut entry = Map::new();
+        entry.insert("auth".into(), base64::engine::general_purpose::STANDARD.encode(pair).into());
+        if !auth.identitytoken.is_empty() {
+            entry.insert("identitytoken".into(), auth.identitytoken.clone().into());
+        }
+        self.auths().insert(key, Value::Object(entry));
+        self.save()
+    }
+
+    /// Forgets a credential. Whether there was one.
+    ///
+    /// # Errors
+    /// When the helper or the file cannot be changed.
+    pub fn erase(&mut self, domain: &str) -> Result<bool, CredentialsError> {
+        let key = auth_key(domain);
+        if let Some(helper) = self.helper(domain) {
+            run_helper(&helper, "erase", &key)?;
+        }
+        let known = self.auths().remove(&key).is_some();
+        if known {
+            self.save()?;
+        }
+        Ok(known)
+    }
+
+    fn auths(&mut self) -> &mut Map<String, Value> {
+        let auths = self.config.entry("auths").or_insert_with(|| Value::Object(Map::new()));
+        if !auths.is_object() {
+            *auths = Value::Object(Map::new());
+        }
+        auths.as_object_mut().expect("made an object just above")
+    }
+
+    fn helper(&self, domain: &str) -> Option<String> {
+        let single =
+            self.config.get("credHelpers").and_then(|h| h.get(auth_key(domain)).or_else(|| h.get(domain)));
+        let name = single.or_else(|| self.config.get("credsStore"))?.as_str()?;
+        (!name.is_empty()).then(|| name.to_owned())
+    }
+
+    /// The entry of the file: by key, else by the host that a key such as `https://host/v1/` names.
+    fn from_file(&self, key: &str) -> AuthConfig {
+        let Some(auths) = self.config.get("auths").and_then(Value::as_object) else {
+            return AuthConfig::default();
+        };
+        let by_host = || auths.iter().find(|(address, _)| host_of(address) == key).map(|(_, entry)| entry);
+        let entry = auths.get(key).or_else(by_host);
+        entry.and_then(|e| serde_json::from_value(e.clone()).ok()).unwrap_or_default()
+    }
+
+    fn save(&self) -> Result<(), CredentialsError> {
+        let failed = |source| CredentialsError::File { path: self.path.clone(), source };
+        let folder = self.path.parent().unwrap_or(Path::new("."));
+        fs::create_dir_all(folder).map_err(failed)?;
+        let mut text = serde_json::to_string_pretty(&self.config)
+            .map_err(|source| CredentialsError::Json { path: self.path.clone(), source })?
+            .replace("\n  ", "\n\t");
+        text.push('\n');
+        let temporary = folder.join(format!("config.json{}", std::process::id()));
+        let write = || {
+            let options = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).clone();
+            let mut file = options.open(&temporary)?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
+            fs::rename(&temporary, fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone()))
+        };
+        write().map_err(failed)
+    }
+}
+
+/// The key of a registry in `config.json`.
+fn auth_key(domain: &str) -> String {
+    match domain {
+        "" | "docker.io" | "index.docker.io" => DOCKER_HUB_AUTH_KEY.to_owned(),
+        other => other.to_owned(),
+    }
+}
+
+fn host_of(address: &str) -> &str {
+    let host =
+        address.strip_prefix("https://").or_else(|| address.strip_prefix("http://")).unwrap_or(address);
+    host.split('/').next().unwrap_or_default()
+}
+
+fn helper_get(helper: &str, key: &str) -> Result<AuthConfig, CredentialsError> {
+    let output = match run_helper(helper, "get", key) {
+        Err(CredentialsError::HelperFailed { output, .. }) if output.contains(HELPER_NOT_FOUND) => {
+            return Ok(AuthConfig::default());
+        }
+        other => other?,
+    };
+    let Ok(answer) = serde_json::from_slice::<HelperAnswer>(&output) else {
+        return Ok(AuthConfig::default());
+    };
+    let mut auth = AuthConfig::default();
+    if answer.username == TOKEN_USER {
+        auth.identitytoken = answer.secret;
+    } else {
+        (auth.username, auth.password) = (answer.username, answer.secret);
+    }
+    Ok(auth)
+}
+
+fn run_helper(helper: &str, action: &str, input: &str) -> Result<Vec<u8>, CredentialsError> {
+    let program = format!("docker-credential-{helper}");
+    let failed = |source| CredentialsError::Helper { program: program.clone(), source };
+    let mut child = Command::new(&program)
+        .arg(action)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(failed)?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // A helper that does not read its input has its reasons.
+        let _ = stdin.write_all(input.as_bytes());
+    }
+    let output = child.wait_with_output().map_err(failed)?;
+    if output.status.success() {
+        return Ok(output.stdout);
+    }
+    let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    Err(CredentialsError::HelperFailed { status: output.status.code().unwrap_or(-1), output: text })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> (tempfile::TempDir, Credentials) {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("config.json"), text).unwrap();
+        let credentials = Credentials::load(folder.path()).unwrap();
+        (folder, credentials)
+    }
+
+    #[test]
+    fn entries_are_found_by_key_and_by_host() {
+        let (_folder, credentials) = load(
+            r#"{"auths":{"https://index.docker.io/v1/":{"auth":"aHViOnB3"},"https://r.example/v1/":{"auth":"dTpw"},
+                "l:5000":{"auth":"dTpw","identitytoken":"t"}},"psFormat":"x"}"#,
+        );
+        let auth = |domain: &str| credentials.for_registry(domain).unwrap();
+        assert_eq!((auth("docker.io").username.as_str(), auth("docker.io").password.as_str()), ("hub", "pw"));
+        assert_eq!(auth("r.example").username, "u");
+        assert_eq!(auth("l:5000").identitytoken, "t");
+        assert!(auth("other").is_empty());
+        assert_eq!(credentials.field("psFormat").and_then(Value::as_str), Some("x"));
+    }
+
+    #[test]
+    fn storing_keeps_what_is_not_ours() {
+        let (folder, mut credentials) = load(r#"{"HttpHeaders":{"a":"b"}}"#);
+        let auth = AuthConfig { username: "u".into(), password: "p:q".into(), ..AuthConfig::default() };
+        credentials.store("l:5000", &auth).unwrap();
+        let mut again = Credentials::load(folder.path()).unwrap();
+        assert_eq!(again.for_registry("l:5000").unwrap().password, "p:q");
+        assert_eq!(again.field("HttpHeaders").unwrap()["a"], "b");
+        assert!(again.erase("l:5000").unwrap() && !again.erase("l:5000").unwrap());
+        assert!(Credentials::load(folder.path()).unwrap().for_registry("l:5000").unwrap().is_empty());
+    }
+}

@@ -1,0 +1,144 @@
+//! How processes end: output is read to its end, then the end is made known.
+
+use super::process::Ending;
+use super::streams::{Pressure, STREAMS};
+use super::{MAIN, Shim};
+use std::time::{Duration, Instant};
+use wharf_spec::shim::{Event, ExitRecord};
+use wharf_sys::process;
+
+/// How long after a process's end its output is waited for when something else holds it open (source: moby
+/// `daemon/monitor.go`, handleContainerExit).
+const OUTPUT_GRACE: Duration = Duration::from_secs(2);
+
+impl Shim {
+    /// A process may have ended.
+    pub(super) fn see_exit(&mut self, number: u32) {
+        let Some(it) = self.processes.get_mut(&number).filter(|p| p.is_running()) else { return };
+        let code = match process::try_wait(&it.pidfd) {
+            Ok(Some(exit)) => exit.code(),
+            Ok(None) => return,
+            // Somebody else has reaped it: only its status is lost.
+            Err(_) => 255,
+        };
+        self.poller.remove(&it.pidfd);
+        let now = wharf_logs::now();
+        it.ending = Some(Ending { code, at: now, deadline: Instant::now() + OUTPUT_GRACE });
+        self.close_input(number);
+        if number == MAIN {
+            self.container.kill_rest();
+        }
+        self.pump_rest(number, Pressure::Respect);
+    }
+
+    /// Ended processes of others, which became ours because their parents ended.
+    pub(super) fn reap_orphans(&mut self) {
+        let _ = wharf_sys::event::drain(&self.signals);
+        while let Ok(Some(pid)) = process::peek_ended_child() {
+            let known = self.processes.iter().find(|(_, p)| p.pid == pid && p.is_running()).map(|(n, _)| *n);
+            match known {
+                Some(number) => self.see_exit(number),
+                None if process::pidfd_open(pid).and_then(process::wait).is_ok() => {}
+                None => return,
+            }
+        }
+    }
+
+    /// When the next ended process is done with, whatever its output does.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        let pending = self.processes.values().filter(|p| p.exit.is_none());
+        pending.filter_map(|p| p.ending.map(|e| e.deadline)).min()
+    }
+
+    /// Finishes what is ready to be finished; execs before the main process.
+    pub(super) fn settle(&mut self) {
+        let now = Instant::now();
+        let ended: Vec<(u32, Ending)> = self
+            .processes
+            .iter()
+            .rev()
+            .filter(|(_, p)| p.exit.is_none())
+            .filter_map(|(n, p)| Some((*n, p.ending.filter(|e| p.outputs_are_closed() || e.deadline <= now)?)))
+            .collect();
+        for (number, ending) in ended {
+            if number == MAIN {
+                self.end_execs();
+            }
+            self.finish(number, ending);
+        }
+    }
+
+    /// The main process has ended and took the others with it; their ends come before its own.
+    fn end_execs(&mut self) {
+        let numbers: Vec<u32> = self.processes.keys().copied().filter(|n| *n != MAIN).rev().collect();
+        for number in numbers {
+            self.see_exit(number);
+            if let Some((p, ending)) = self.processes.get(&number).and_then(|p| Some((p, p.ending?)))
+                && p.exit.is_none()
+            {
+                self.finish(number, ending);
+            }
+        }
+    }
+
+    fn finish(&mut self, number: u32, ending: Ending) {
+        // With the time up, what is in the pipe is read even if a client cannot keep up.
+        self.pump_rest(number, Pressure::Ignore);
+        for stream in STREAMS {
+            self.close_output(number, stream);
+        }
+        match number {
+            MAIN => self.finish_main(ending),
+            _ => self.finish_exec(number, ending),
+        }
+        self.dismiss_clients_of(number);
+    }
+
+    fn finish_main(&mut self, ending: Ending) {
+        let mut log_bytes_lost = 0;
+        if let Some(mut log) = self.log.take() {
+            for stream in STREAMS {
+                log.finish(stream, ending.at);
+            }
+            log_bytes_lost = log.lost();
+        }
+        self.note_out_of_memory();
+        self.container.delete();
+        let oom_killed = self.oom_killed;
+        let record = ExitRecord { code: ending.code, at: ending.at, oom_killed, log_bytes_lost };
+        // Without the file a later daemon takes the container for lost; the present one still learns the truth.
+        let _ = self.records.write_exit(&record);
+        self.record(MAIN, record);
+        self.announce(&Event::Exited(record));
+    }
+
+    fn finish_exec(&mut self, number: u32, ending: Ending) {
+        let record = ExitRecord { code: ending.code, at: ending.at, oom_killed: false, log_bytes_lost: 0 };
+        self.record(number, record);
+        if let Some(exec) = self.processes.get(&number).and_then(|p| p.exec.clone()) {
+            self.announce(&Event::ExecExited { exec, exit: record });
+        }
+    }
+
+    fn record(&mut self, number: u32, record: ExitRecord) {
+        if let Some(process) = self.processes.get_mut(&number) {
+            process.exit = Some(record);
+            process.close();
+        }
+    }
+
+    /// Whether the kernel killed for memory since this was last asked.
+    pub(super) fn note_out_of_memory(&mut self) {
+        if self.container.take_oom() {
+            self.oom_killed = true;
+            self.announce(&Event::OutOfMemory);
+        }
+    }
+
+    /// Stops waiting for a process's end, for one that is forgotten.
+    pub(super) fn forget_process(&mut self, number: u32) {
+        if let Some(process) = self.processes.remove(&number) {
+            self.poller.remove(&process.pidfd);
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! The shim's event loop: one container, its processes, their clients, and the daemons that ask for things.
+//!
+//! One thread, nothing that waits but the poller. `streams` moves bytes, `calls` answers daemons, `ending`
+//! sees processes off.
+
+mod calls;
+mod client;
+mod control;
+mod detach;
+mod ending;
+mod input;
+mod poller;
+mod process;
+mod queue;
+mod records;
+mod streams;
+
+use crate::container::Container;
+use client::Client;
+use control::Control;
+use poller::{Poller, Token, is_readable};
+use process::Process;
+use records::{Records, SOCKET};
+use rustix::fd::OwnedFd;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+use wharf_logs::{Upkeep, Writer};
+use wharf_spec::plan::{Plan, Stdio};
+use wharf_spec::shim::{Event, Failure, FailureKind, Message};
+use wharf_sys::event::EventFlags;
+use wharf_sys::{event, seqpacket};
+
+pub(crate) use control::body;
+pub(crate) use process::{AtInputEnd, Ends, Started};
+
+/// The main process's number among [`Shim::processes`].
+const MAIN: u32 = 0;
+/// After this long without any event, buffers are given back.
+const QUIET: Duration = Duration::from_secs(2);
+/// Bytes asked of a process's output or a client at a time.
+const READ_SIZE: usize = 64 * 1024;
+
+/// What a shim is born with.
+#[derive(Debug)]
+pub(crate) struct Birth {
+    /// The first daemon.
+    pub(crate) control: OwnedFd,
+    /// The run directory.
+    pub(crate) run_dir: OwnedFd,
+    /// The container.
+    pub(crate) plan: Plan,
+    /// What the plan's descriptors stand for.
+    pub(crate) fds: Vec<OwnedFd>,
+    /// Delivers SIGCHLD.
+    pub(crate) signals: OwnedFd,
+}
+
+/// A running container's shim.
+#[derive(Debug)]
+struct Shim {
+    poller: Poller,
+    container: Container,
+    records: Records,
+    listener: Option<OwnedFd>,
+    signals: OwnedFd,
+    log: Option<Writer>,
+    processes: BTreeMap<u32, Process>,
+    clients: BTreeMap<u32, Client>,
+    controls: BTreeMap<u32, Control>,
+    next_number: u32,
+    /// Empty when nothing has moved for a while.
+    buffer: Vec<u8>,
+    paused: bool,
+    oom_killed: bool,
+    /// The daemon needs us no more.
+    released: bool,
+}
+
+/// Makes the container and serves it until it has ended and nobody needs the shim any more.
+pub(crate) fn run(birth: Birth) {
+    let mut control = match Control::new(birth.control) {
+        Ok(control) => control,
+        Err(_) => return,
+    };
+    let records = Records::new(birth.run_dir);
+    let made = prepare(&records, &birth.plan).and_then(|(listener, poller, log)| {
+        let made = Container::create(&birth.plan, birth.fds)?;
+        Ok((listener, poller, log, made))
+    });
+    let (listener, poller, log, (container, started, warnings)) = match made {
+        Ok(made) => made,
+        Err(failure) => {
+            control.send(&Message::Event(Event::Failed(failure)));
+            // Nothing else to tell: an unsent message means that nobody listens.
+            control.flush();
+            records.remove(SOCKET);
+            records.remove("shim.pid");
+            return;
+        }
+    };
+    let shim_pid = std::process::id() as i32;
+    control.send(&Message::Event(Event::Started { pid: started.pid, shim_pid, warnings }));
+    control.flush();
+    let mut shim = Shim {
+        poller,
+        container,
+        records,
+        listener: Some(listener),
+        signals: birth.signals,
+        log,
+        processes: BTreeMap::new(),
+        clients: BTreeMap::new(),
+        controls: BTreeMap::new(),
+        next_number: MAIN + 1,
+        buffer: Vec::new(),
+        paused: false,
+        oom_killed: false,
+        released: false,
+    };
+    shim.begin(&birth.plan, started, control);
+    shim.serve();
+    shim.records.remove(SOCKET);
+}
+
+/// What can fail is done before there is a container.
+fn prepare(records: &Records, plan: &Plan) -> Result<(OwnedFd, Poller, Option<Writer>), Failure> {
+    let log = Writer::open(&plan.log).map_err(|e| setup("open the log", &e))?;
+    let poller = Poller::new().map_err(|e| setup("epoll", &e))?;
+    let listener = seqpacket::listen(records.dir(), SOCKET).map_err(|e| setup("listen on shim.sock", &e))?;
+    seqpacket::set_nonblocking(&listener, true).map_err(|e| setup("listen on shim.sock", &e))?;
+    records.write_pid("shim.pid", std::process::id() as i32).map_err(|e| setup("write shim.pid", &e))?;
+    Ok((listener, poller, log))
+}
+
+/// A failure of the shim itself.
+fn setup(step: &str, error: &dyn std::fmt::Display) -> Failure {
+    let message = format!("{step}: {error}");
+    Failure { kind: FailureKind::Setup, step: step.into(), errno: 0, message }
+}
+
+fn at_input_end(stdio: &Stdio) -> AtInputEnd {
+    match stdio {
+        Stdio::Shim { stdin_once: true, .. } => AtInputEnd::Close,
+        Stdio::Shim { .. } | Stdio::Given(_) => AtInputEnd::Keep,
+    }
+}
+
+impl Shim {
+    fn begin(&mut self, plan: &Plan, started: Started, control: Control) {
+        // For whoever looks later; the container runs without these files too.
+        let _ = self.records.write_pid("init.pid", started.pid);
+        if let Ok(bytes) = postcard::to_allocvec(plan) {
+            let _ = self.records.replace("plan", &bytes);
+        }
+        let _ = self.poller.add(&self.signals, Token::Signals, EventFlags::IN);
+        if let Some(listener) = &self.listener {
+            let _ = self.poller.add(listener, Token::Listener, EventFlags::IN);
+        }
+        if let Some(oom) = self.container.oom_watch() {
+            let _ = self.poller.add(oom, Token::OutOfMemory, EventFlags::IN);
+        }
+        self.add_control(control);
+        self.processes.insert(MAIN, Process::new(None, started, at_input_end(&plan.stdio)));
+        self.watch_process(MAIN);
+    }
+
+    fn serve(&mut self) {
+        while !self.is_done() {
+            let timeout = self.timeout();
+            let Ok(ready) = self.poller.wait(timeout) else { return };
+            if ready.is_empty() {
+                self.idle(timeout);
+            }
+            for (token, flags) in ready {
+                self.handle(token, flags);
+            }
+            self.settle();
+        }
+    }
+
+    /// The container's end is on disk, nobody will ask for it here, and every client has what it is due.
+    fn is_done(&self) -> bool {
+        let has_exited = self.processes.get(&MAIN).is_none_or(|main| main.exit.is_some());
+        let is_wanted = !self.released && !self.controls.is_empty();
+        let is_flushed = self.controls.values().all(Control::is_flushed);
+        has_exited && !is_wanted && is_flushed && self.clients.is_empty()
+    }
+
+    fn timeout(&mut self) -> Option<Duration> {
+        if self.log.as_mut().is_some_and(|log| log.upkeep() == Upkeep::More) {
+            return Some(Duration::ZERO);
+        }
+        let now = Instant::now();
+        let deadline = self.next_deadline().map(|deadline| deadline.saturating_duration_since(now));
+        let quiet = (!self.buffer.is_empty()).then_some(QUIET);
+        [deadline, quiet].into_iter().flatten().min()
+    }
+
+    fn idle(&mut self, waited: Option<Duration>) {
+        if waited == Some(QUIET) {
+            self.buffer = Vec::new();
+            if let Some(log) = &mut self.log {
+                log.shrink();
+            }
+        }
+    }
+
+    fn handle(&mut self, token: Token, flags: EventFlags) {
+        match token {
+            Token::Listener => self.accept(),
+            Token::Signals => self.reap_orphans(),
+            Token::OutOfMemory => self.note_out_of_memory(),
+            Token::Control(number) => self.converse(number),
+            Token::Exit(number) => self.see_exit(number),
+            Token::Output(number, stream) if is_readable(flags) => self.pump(number, stream),
+            Token::Output(..) => {}
+            Token::Input(number) => self.flush_input(number),
+            Token::Client(number) => self.serve_client(number, flags),
+        }
+    }
+
+    fn number(&mut self) -> u32 {
+        let number = self.next_number;
+        // Four thousand million attachments later, old numbers are long free.
+        self.next_number = self.next_number.wrapping_add(1).max(MAIN + 1);
+        number
+    }
+
+    fn watch_process(&mut self, number: u32) {
+        let Some(process) = self.processes.get(&number) else { return };
+        // Should it fail, SIGCHLD still tells.
+        let _ = self.poller.add(&process.pidfd, Token::Exit(number), EventFlags::IN);
+        self.resume_outputs(number);
+    }
+
+    fn accept(&mut self) {
+        let Some(listener) = &self.listener else { return };
+        let Ok(socket) = seqpacket::accept(listener) else { return };
+        // The socket file is ours alone, but a descriptor of its directory may have wandered.
+        let is_own = seqpacket::peer(&socket).is_ok_and(|peer| peer.uid == rustix::process::geteuid().as_raw());
+        if !is_own {
+            return;
+        }
+        let Ok(mut control) = Control::new(socket) else { return };
+        control.send(&Message::Event(Event::Hello(self.state())));
+        self.add_control(control);
+    }
+
+    fn add_control(&mut self, mut control: Control) {
+        let number = self.number();
+        if control.flush() && self.poller.add(control.socket(), Token::Control(number), EventFlags::IN).is_ok() {
+            self.controls.insert(number, control);
+        }
+    }
+
+    /// Tells every daemon that is connected.
+    fn announce(&mut self, event: &Event) {
+        let numbers: Vec<u32> = self.controls.keys().copied().collect();
+        for number in numbers {
+            self.tell(number, &Message::Event(event.clone()));
+        }
+    }
+
+    fn tell(&mut self, number: u32, message: &Message) {
+        let Some(control) = self.controls.get_mut(&number) else { return };
+        control.send(message);
+        self.flush_control(number);
+    }
+
+    fn flush_control(&mut self, number: u32) {
+        let Some(control) = self.controls.get_mut(&number) else { return };
+        let flags = match control.flush() {
+            false => return self.drop_control(number),
+            true if control.is_flushed() => EventFlags::IN,
+            true => EventFlags::IN | EventFlags::OUT,
+        };
+        let _ = self.poller.modify(control.socket(), Token::Control(number), flags);
+    }
+
+    fn drop_control(&mut self, number: u32) {
+        if let Some(control) = self.controls.remove(&number) {
+            self.poller.remove(control.socket());
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Directories of layers as Docker's `overlay2` graph driver has them (source: moby
+//! `daemon/graphdriver/overlay2/overlay.go`).
+//!
+//! ```text
+//! overlay2/l/<26 chars> -> ../<id>/diff    short names, so that many lowers fit in a mount's options
+//! overlay2/<id>/diff                        the layer's files
+//! overlay2/<id>/link                        its short name
+//! overlay2/<id>/lower                       l/<parent>:l/<grandparent>..., absent without a parent
+//! overlay2/<id>/work                        overlayfs's own, absent without a parent
+//! overlay2/<id>/committed                   there is a child
+//! overlay2/<id>/merged                      the mount, while there is one
+//! ```
+
+use crate::{Error, Result, files};
+use std::path::{Path, PathBuf};
+use wharf_spec::plan::MountAttrs;
+use wharf_sys::mount;
+
+/// More lowers than this are refused.
+const MAX_LOWERS: usize = 128;
+
+const LINK_LENGTH: usize = 26;
+
+/// Where a layer's directories are, as `GraphDriver.Data` of inspect shows them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GraphData {
+    /// Lower directories, topmost first; none for a layer without parent.
+    pub lower: Vec<PathBuf>,
+    /// The mount point.
+    pub merged: PathBuf,
+    /// The layer's files.
+    pub upper: PathBuf,
+    /// Overlayfs's own.
+    pub work: PathBuf,
+}
+
+/// The directory `overlay2`.
+pub(crate) struct Overlay {
+    home: PathBuf,
+}
+
+impl Overlay {
+    pub(crate) fn open(data_root: &Path) -> Result<Self> {
+        let home = data_root.join("overlay2");
+        files::make_directory(&home, 0o710)?;
+        files::make_directory(&home.join("l"), 0o700)?;
+        Ok(Self { home })
+    }
+
+    pub(crate) fn directory(&self, id: &str) -> PathBuf {
+        self.home.join(id)
+    }
+
+    pub(crate) fn diff(&self, id: &str) -> PathBuf {
+        self.home.join(id).join("diff")
+    }
+
+    pub(crate) fn exists(&self, id: &str) -> bool {
+        self.diff(id).is_dir()
+    }
+
+    /// Makes a layer without parent yet.
+    pub(crate) fn create(&self, id: &str) -> Result<()> {
+        let directory = self.directory(id);
+        files::make_directory(&directory, 0o710)?;
+        files::make_directory(&directory.join("diff"), 0o755)?;
+        let link = random_link();
+        let symlink = self.home.join("l").join(&link);
+        std::os::unix::fs::symlink(format!("../{id}/diff"), &symlink).map_err(Error::file("symlink", symlink))?;
+        files::write_new(&directory.join("link"), link.as_bytes(), 0o644, files::Sync::Later)
+    }
+
+    /// Puts a layer on top of another.
+    pub(crate) fn set_parent(&self, id: &str, parent: &str) -> Result<()> {
+        let lowers = self.lowers_of_child(parent)?;
+        if lowers.len() > MAX_LOWERS {
+            return Err(Error::TooDeep);
+        }
+        let committed = self.directory(parent).join("committed");
+        if !committed.exists() {
+            files::write_new(&committed, b"", 0o600, files::Sync::Later)?;
+        }
+        let directory = self.directory(id);
+        files::make_directory(&directory.join("work"), 0o700)?;
+        files::write_new(&directory.join("lower"), lowers.join(":").as_bytes(), 0o644, files::Sync::Later)
+    }
+
+    /// The parent and its lowers, `l/<link>` each.
+    fn lowers_of_child(&self, parent: &str) -> Result<Vec<String>> {
+        let link = files::read_text(&self.directory(parent).join("link"))?;
+        let mut lowers = vec![format!("l/{link}")];
+        lowers.extend(self.lowers(parent)?);
+        Ok(lowers)
+    }
+
+    /// `l/<link>` of each lower, topmost first.
+    fn lowers(&self, id: &str) -> Result<Vec<String>> {
+        let text = files::optional(files::read_text(&self.directory(id).join("lower")))?;
+        Ok(text.iter().flat_map(|text| text.split(':')).filter(|l| !l.is_empty()).map(str::to_owned).collect())
+    }
+
+    /// The `diff` directory of each lower, topmost first.
+    pub(crate) fn lower_directories(&self, id: &str) -> Result<Vec<PathBuf>> {
+        let resolve = |lower: String| {
+            let link = self.home.join(&lower);
+            let target = std::fs::read_link(&link).map_err(Error::file("readlink", &link))?;
+            let target = target.strip_prefix("..").map(Path::to_owned).unwrap_or(target);
+            Ok(self.home.join(target))
+        };
+        self.lowers(id)?.into_iter().map(resolve).collect()
+    }
+
+    pub(crate) fn graph_data(&self, id: &str) -> Result<GraphData> {
+        let directory = self.directory(id);
+        Ok(GraphData {
+            lower: self.lower_directories(id)?,
+            merged: directory.join("merged"),
+            upper: directory.join("diff"),
+            work: directory.join("work"),
+        })
+    }
+
+    /// Mounts a layer and gives the path of its files. A committed layer is mounted read-only; one without
+    /// lowers needs no mount. A mount that is there (from before the daemon restarted) is used.
+    pub(crate) fn mount(&self, id: &str) -> Result<PathBuf> {
+        let lowers = self.lowers(id)?;
+        if lowers.is_empty() {
+            return Ok(self.diff(id));
+        }
+        let merged = self.directory(id).join("merged");
+        if self.is_mounted(id)? {
+            return Ok(merged);
+        }
+        files::make_directory(&merged, 0o700)?;
+        let read_only = self.directory(id).join("committed").exists();
+        let own = format!("{id}/diff");
+        let overlay = if read_only {
+            mount::Overlay { lowers: [vec![own], lowers].concat(), upper: None, ..self.overlay() }
+        } else {
+            mount::Overlay { lowers, upper: Some((own, format!("{id}/work"))), ..self.overlay() }
+        };
+        match mount::mount_overlay(&overlay, &merged) {
+            Ok(()) => Ok(merged),
+            Err(error) => {
+                let _ = std::fs::remove_dir(&merged);
+                Err(error.into())
+            }
+        }
+    }
+
+    /// As Docker's options, and without the features that would make `diff` something else than a layer.
+    fn overlay(&self) -> mount::Overlay {
+        let option = |key: &str| (key.to_owned(), "off".to_owned());
+        mount::Overlay {
+            base: self.home.clone(),
+            lowers: Vec::new(),
+            upper: None,
+            options: vec![option("index"), option("metacopy")],
+            attrs: MountAttrs::empty(),
+        }
+    }
+
+    fn is_mounted(&self, id: &str) -> Result<bool> {
+        let directory = self.directory(id);
+        let merged = match files::open_directory(&directory.join("merged")) {
+            Err(error) if error.is_not_found() => return Ok(false),
+            other => other?,
+        };
+        Ok(!mount::same_mount(&merged, &files::open_directory(&directory)?)?)
+    }
+
+    /// Removes the mount; none is fine.
+    pub(crate) fn unmount(&self, id: &str) -> Result<()> {
+        let merged = self.directory(id).join("merged");
+        mount::detach_if_mounted(&merged)?;
+        // Removing the mount point removes the mount from other mount namespaces too (since Linux 3.18).
+        match std::fs::remove_dir(&merged) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(Error::file("rmdir", merged)(error)),
+        }
+    }
+
+    /// Removes a layer's directories; none is fine.
+    pub(crate) fn remove(&self, id: &str) -> Result<()> {
+        if !files::is_mount_id(id) {
+            // It comes from a file and goes into a path.
+            return Err(Error::Damaged { path: self.directory("?"), what: format!("layer id {id:?}") });
+        }
+        let directory = self.directory(id);
+        self.unmount(id)?;
+        if let Some(link) = files::optional(files::read_text(&directory.join("link")))?.filter(|l| is_link(l)) {
+            let link = self.home.join("l").join(link);
+            match std::fs::remove_file(&link) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Error::file("unlink", link)(error));
+                }
+                _ => {}
+            }
+        }
+        files::remove_tree(&directory)
+    }
+}
+
+fn is_link(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
+/// 26 characters of base32 (source: moby `daemon/graphdriver/overlayutils/randomid.go`).
+fn random_link() -> String {
+    const ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+    let random: [u8; LINK_LENGTH] = files::random();
+    random.iter().map(|byte| char::from(ALPHABET[usize::from(byte % 32)])).collect()
+}

@@ -1,0 +1,49 @@
+//! Signal masks and dispositions of the calling thread and process.
+
+use crate::raw::check;
+use crate::{Context, Result};
+
+/// The kernel's signal set has 64 bits; signal n is bit n - 1.
+const SET_BYTES: usize = 8;
+/// The last signal number.
+const LAST_SIGNAL: i32 = 64;
+
+/// Sets the calling thread's mask of blocked signals and returns the old one; bit n - 1 is signal n.
+pub fn set_signal_mask(mask: u64) -> Result<u64> {
+    change_mask(libc::SIG_SETMASK, mask)
+}
+
+/// Blocks further signals (by number) in the calling thread and returns the old mask.
+pub fn block_signals(signals: &[i32]) -> Result<u64> {
+    change_mask(libc::SIG_BLOCK, signals.iter().fold(0, |mask, signal| mask | 1 << (signal - 1)))
+}
+
+fn change_mask(how: i32, mask: u64) -> Result<u64> {
+    let mut old = 0u64;
+    // SAFETY: both sets are live and of the size given.
+    let value = unsafe { libc::syscall(libc::SYS_rt_sigprocmask, how, &mask, &mut old, SET_BYTES) };
+    check(value).map(|_| old).on("rt_sigprocmask", || format!("{mask:x}"))
+}
+
+/// Puts everything about signals into the state a new program expects: nothing blocked, nothing ignored.
+pub fn reset_signals() -> Result<()> {
+    for signal in 1..=LAST_SIGNAL {
+        // SIGKILL and SIGSTOP, and those libc keeps for itself, cannot be set: nothing to reset there.
+        let _ = set_disposition(signal, libc::SIG_DFL);
+    }
+    set_signal_mask(0).map(drop)
+}
+
+/// Ignores a signal in this process.
+pub fn ignore_signal(signal: i32) -> Result<()> {
+    set_disposition(signal, libc::SIG_IGN)
+}
+
+fn set_disposition(signal: i32, disposition: libc::sighandler_t) -> Result<()> {
+    // SAFETY: sigaction is plain data, for which zeros are valid.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = disposition;
+    // SAFETY: `action` is live; SIG_DFL and SIG_IGN run no code of ours.
+    let value = unsafe { libc::sigaction(signal, &action, std::ptr::null_mut()) };
+    check(value.into()).map(drop).on("sigaction", || signal.to_string())
+}

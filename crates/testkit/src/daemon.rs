@@ -1,0 +1,438 @@
+//! A daemon of one test.
+
+use crate::leaks::{Leaks, cgroup_dirs};
+use crate::{Api, Archive, NetNs, until};
+use anyhow::{Context, Result, bail, ensure};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Where `wharf`, `wharfd` and `wharf-shim` are: `$WHARF_BIN_DIR`, else the target folder we run from.
+pub fn bin_dir() -> PathBuf {
+    if let Some(dir) = std::env::var_os("WHARF_BIN_DIR") {
+        return dir.into();
+    }
+    let exe = std::env::current_exe().unwrap_or_default();
+    let dir = exe.parent().unwrap_or(Path::new("."));
+    if dir.ends_with("deps") { dir.parent().unwrap_or(dir).to_path_buf() } else { dir.to_path_buf() }
+}
+
+/// What a program said.
+#[derive(Debug, Clone)]
+pub struct Output {
+    /// Its exit status; -1 when a signal ended it.
+    pub code: i32,
+    /// As text.
+    pub stdout: String,
+    /// As text.
+    pub stderr: String,
+}
+
+impl Output {
+    /// The standard output of a command that succeeded.
+    ///
+    /// # Errors
+    /// When it did not.
+    pub fn ok(self) -> Result<String> {
+        ensure!(self.code == 0, "exit code {}: {}{}", self.code, self.stdout, self.stderr);
+        Ok(self.stdout)
+    }
+}
+
+/// How a daemon is to be started.
+#[derive(Debug, Default)]
+pub struct Builder {
+    flags: Vec<String>,
+    config: Option<String>,
+    bin_dir: Option<PathBuf>,
+}
+
+impl Builder {
+    /// With the programs of this folder instead of those of [`bin_dir`].
+    #[must_use]
+    pub fn bin_dir(mut self, dir: &Path) -> Self {
+        self.bin_dir = Some(dir.to_path_buf());
+        self
+    }
+
+    /// With one more flag.
+    #[must_use]
+    pub fn flag(mut self, flag: impl Into<String>) -> Self {
+        self.flags.push(flag.into());
+        self
+    }
+
+    /// With this daemon.json.
+    #[must_use]
+    pub fn config(mut self, json: impl Into<String>) -> Self {
+        self.config = Some(json.into());
+        self
+    }
+
+    /// Starts it and waits until it answers.
+    ///
+    /// # Errors
+    /// When it does not come up; its log is in the error.
+    pub fn start(self) -> Result<Daemon> {
+        let mut daemon = Daemon::prepare(self)?;
+        daemon.launch()?;
+        Ok(daemon)
+    }
+}
+
+/// A running (or killed, or not yet started) daemon and everything that is its own.
+#[derive(Debug)]
+pub struct Daemon {
+    dir: PathBuf,
+    cgroup_parent: String,
+    net: NetNs,
+    flags: Vec<String>,
+    bin: PathBuf,
+    child: Option<Child>,
+}
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+impl Daemon {
+    /// A daemon with default settings.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn start() -> Result<Self> {
+        Builder::default().start()
+    }
+
+    /// A daemon with other settings.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// A daemon that has `busybox:latest`.
+    ///
+    /// # Errors
+    /// When it does not come up, or the image cannot be loaded.
+    pub fn with_busybox() -> Result<Self> {
+        let daemon = Self::start()?;
+        daemon.load(&crate::busybox()?)?;
+        Ok(daemon)
+    }
+
+    /// Everything but the process: folders, network namespace, cgroup parent.
+    ///
+    /// # Errors
+    /// When they cannot be made.
+    pub fn prepare(builder: Builder) -> Result<Self> {
+        let name = format!("wharf-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let dir = Path::new("/var/tmp").join(&name);
+        for sub in ["home", "exec", "data"] {
+            fs::create_dir_all(dir.join(sub))?;
+        }
+        let config = dir.join("daemon.json");
+        fs::write(&config, builder.config.as_deref().unwrap_or("{}"))?;
+        let net = NetNs::new()?;
+        let bin = builder.bin_dir.unwrap_or_else(bin_dir);
+        Ok(Self { dir, cgroup_parent: format!("/{name}"), net, flags: builder.flags, bin, child: None })
+    }
+
+    /// Starts the process again, as an init system would, and waits until it answers.
+    ///
+    /// # Errors
+    /// When it does not come up; its log is in the error.
+    pub fn launch(&mut self) -> Result<()> {
+        let mut child = self.net.spawn(&mut self.command()?)?;
+        let came_up = until("the daemon's first answer", || {
+            if let Some(status) = child.try_wait()? {
+                bail!("wharfd ended with {status}: {}", self.log());
+            }
+            Ok(self.api().call("GET", "/_ping").ok().filter(|r| r.status == 200).map(|_| ()))
+        });
+        self.child = Some(child);
+        came_up.with_context(|| self.log())
+    }
+
+    /// Starts a daemon that is expected to refuse, and gives what it said.
+    ///
+    /// # Errors
+    /// When it cannot be started at all.
+    pub fn run_to_end(&self) -> Result<Output> {
+        let mut command = self.command()?;
+        let child = self.net.spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped()))?;
+        Ok(output(child.wait_with_output()?))
+    }
+
+    fn command(&self) -> Result<Command> {
+        let mut command = Command::new(self.bin.join("wharfd"));
+        let log = fs::File::options().create(true).append(true).open(self.dir.join("daemon.log"))?;
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        command.env("HOME", self.dir.join("home")).env("RUST_BACKTRACE", "1");
+        for (flag, value) in [
+            ("--data-root", self.data_root().display().to_string()),
+            ("--exec-root", self.exec_root().display().to_string()),
+            ("--pidfile", self.dir.join("wharfd.pid").display().to_string()),
+            ("--config-file", self.dir.join("daemon.json").display().to_string()),
+            ("--cgroup-parent", self.cgroup_parent.clone()),
+            ("--host", format!("unix://{}", self.socket().display())),
+        ] {
+            command.arg(format!("{flag}={value}"));
+        }
+        command.args(&self.flags);
+        Ok(command)
+    }
+
+    /// Where its images and containers are.
+    pub fn data_root(&self) -> PathBuf {
+        self.dir.join("data")
+    }
+
+    /// Where its sockets and run directories are.
+    pub fn exec_root(&self) -> PathBuf {
+        self.dir.join("exec")
+    }
+
+    /// Its own folder, for whatever a test needs.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Its API socket.
+    pub fn socket(&self) -> PathBuf {
+        self.dir.join("docker.sock")
+    }
+
+    /// Its cgroup parent, such as `/wharf-test-1-0`.
+    pub fn cgroup_parent(&self) -> &str {
+        &self.cgroup_parent
+    }
+
+    /// Its network namespace.
+    pub fn net(&self) -> &NetNs {
+        &self.net
+    }
+
+    /// Its process id.
+    ///
+    /// # Panics
+    /// When it is not running.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("the daemon runs").id()
+    }
+
+    /// What it logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir.join("daemon.log")).unwrap_or_default()
+    }
+
+    /// Its API at version 1.47, the one of the stock CLI's time.
+    pub fn api(&self) -> Api {
+        Api::new(self.socket(), "v1.47")
+    }
+
+    /// Loads an image.
+    ///
+    /// # Errors
+    /// When the daemon refuses it.
+    pub fn load(&self, image: &Archive) -> Result<()> {
+        let answer = self.api().send("POST", "/images/load?quiet=1", "application/x-tar", &image.bytes)?;
+        let text = String::from_utf8_lossy(&answer.body).into_owned();
+        ensure!(answer.status == 200 && !text.contains("errorDetail"), "load: {} {text}", answer.status);
+        Ok(())
+    }
+
+    /// Runs the stock `docker` CLI against it.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn docker(&self, args: &[&str]) -> Result<Output> {
+        self.cli("docker", args, b"")
+    }
+
+    /// Runs our own CLI against it.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn wharf(&self, args: &[&str]) -> Result<Output> {
+        self.cli(&self.bin.join("wharf").to_string_lossy(), args, b"")
+    }
+
+    /// Runs the stock CLI with this on its standard input.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn docker_stdin(&self, args: &[&str], stdin: &[u8]) -> Result<Output> {
+        self.cli("docker", args, stdin)
+    }
+
+    /// A command of a CLI, not yet started, with pipes for its stdio, in no namespace yet.
+    pub fn cli_command(&self, program: &str, args: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        let home = self.dir.join("home");
+        command.args(args).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.env("HOME", &home).env("DOCKER_CONFIG", home.join(".docker"));
+        command.env("DOCKER_HOST", format!("unix://{}", self.socket().display()));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    fn cli(&self, program: &str, args: &[&str], stdin: &[u8]) -> Result<Output> {
+        let mut child = self.net.spawn(&mut self.cli_command(program, args))?;
+        let mut pipe = child.stdin.take().context("a pipe")?;
+        let stdin = stdin.to_vec();
+        let writer = std::thread::spawn(move || std::io::Write::write_all(&mut pipe, &stdin));
+        let out = output(child.wait_with_output()?);
+        // A program that ends early breaks the pipe; its output says what happened.
+        let _ = writer.join();
+        Ok(out)
+    }
+
+    /// SIGKILL, as a crash would.
+    ///
+    /// # Errors
+    /// When it was not running.
+    pub fn kill9(&mut self) -> Result<()> {
+        let mut child = self.child.take().context("the daemon runs")?;
+        child.kill()?;
+        child.wait()?;
+        Ok(())
+    }
+
+    /// SIGTERM, and waits for its end.
+    ///
+    /// # Errors
+    /// When it was not running, or does not end by itself with status 0.
+    pub fn terminate(&mut self) -> Result<()> {
+        let mut child = self.child.take().context("the daemon runs")?;
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        let status = match until("the daemon's end", || Ok(child.try_wait()?)) {
+            Ok(status) => status,
+            Err(error) => {
+                child.kill()?;
+                return Err(error.context(self.log()));
+            }
+        };
+        ensure!(status.success(), "wharfd ended with {status}: {}", self.log());
+        Ok(())
+    }
+
+    /// The end of a good test: removes every container through the API, stops the daemon and asserts that
+    /// nothing is left.
+    ///
+    /// # Errors
+    /// With every leak found.
+    pub fn stop(mut self) -> Result<()> {
+        let list = self.api().call("GET", "/containers/json?all=1")?.json();
+        for container in list.as_array().map_or(&[][..], Vec::as_slice) {
+            let id = container["Id"].as_str().unwrap_or_default();
+            let answer = self.api().call("DELETE", &format!("/containers/{id}?force=1&v=1"))?;
+            ensure!(answer.status == 204, "removing {id}: {} {}", answer.status, answer.message());
+        }
+        self.terminate()?;
+        self.assert_clean()
+    }
+
+    /// Asserts that nothing of a stopped daemon is left but its data-root.
+    ///
+    /// # Errors
+    /// With every leak found.
+    pub fn assert_clean(&self) -> Result<()> {
+        // What was killed a moment ago may still be a zombie, a dying cgroup or a namespace on its way out.
+        let mut last = Leaks::default();
+        let clean = until("a clean machine", || {
+            last = Leaks::look(&self.dir, &self.cgroup_parent, &self.net)?;
+            last.0.extend(self.left_in("exec", "containers")?);
+            last.0.extend(self.left_in("data", "containers")?);
+            last.0.extend(self.left_in("data", "image/overlay2/layerdb/mounts")?);
+            Ok(last.0.is_empty().then_some(()))
+        });
+        clean.with_context(|| format!("left behind: {:#?}\n{}", last.0, self.log()))
+    }
+
+    fn left_in(&self, root: &str, sub: &str) -> Result<Vec<String>> {
+        let dir = self.dir.join(root).join(sub);
+        let Ok(entries) = fs::read_dir(&dir) else { return Ok(Vec::new()) };
+        entries.map(|e| Ok(format!("file {}", e?.path().display()))).collect()
+    }
+}
+
+impl Drop for Daemon {
+    /// Also after a failed test nothing may stay on the machine: what the next test finds must be its own.
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        kill_cgroup(&self.cgroup_parent);
+        kill_namespace(&self.net);
+        unmount_below(&self.dir);
+        for dir in cgroup_dirs(&self.cgroup_parent) {
+            remove_cgroup(&dir);
+        }
+        if std::thread::panicking() && std::env::var_os("WHARF_KEEP").is_some() {
+            return;
+        }
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+fn kill_cgroup(path: &str) {
+    for dir in cgroup_dirs(path) {
+        let mut stack = vec![dir];
+        while let Some(dir) = stack.pop() {
+            let _ = fs::write(dir.join("freezer.state"), "THAWED");
+            for pid in fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default().lines() {
+                kill(pid.parse().unwrap_or_default());
+            }
+            stack.extend(
+                fs::read_dir(&dir).into_iter().flatten().flatten().map(|e| e.path()).filter(|p| p.is_dir()),
+            );
+        }
+    }
+}
+
+fn kill_namespace(net: &NetNs) {
+    let Ok(inode) = net.inode() else { return };
+    let ours = format!("net:[{inode}]");
+    for pid in crate::leaks::pids().unwrap_or_default() {
+        if fs::read_link(format!("/proc/{pid}/ns/net")).is_ok_and(|l| l.to_string_lossy() == ours) {
+            kill(pid);
+        }
+    }
+}
+
+fn kill(pid: i32) {
+    if let Some(pid) = rustix::process::Pid::from_raw(pid) {
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    }
+}
+
+fn unmount_below(dir: &Path) {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let points = table.lines().filter_map(|l| l.split(' ').nth(4)).filter(|p| Path::new(p).starts_with(dir));
+    for point in points.collect::<Vec<_>>().into_iter().rev() {
+        let _ = rustix::mount::unmount(point, rustix::mount::UnmountFlags::DETACH);
+    }
+}
+
+fn remove_cgroup(dir: &Path) {
+    for child in fs::read_dir(dir).into_iter().flatten().flatten().filter(|e| e.path().is_dir()) {
+        remove_cgroup(&child.path());
+    }
+    // Processes killed a moment ago keep it busy for a little.
+    for _ in 0..200 {
+        match fs::remove_dir(dir) {
+            Err(e) if e.raw_os_error() == Some(rustix::io::Errno::BUSY.raw_os_error()) => {
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+            _ => return,
+        }
+    }
+}
+
+fn output(out: std::process::Output) -> Output {
+    Output {
+        code: out.status.code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&out.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&out.stderr).into_owned(),
+    }
+}

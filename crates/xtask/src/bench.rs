@@ -1,0 +1,133 @@
+//! `cargo xtask bench run`: what a `run` costs, beside docker.io and podman where they are installed.
+//!
+//! All engines run in one pass, in turn, each in a network namespace and on a data root of its own, with the
+//! same image, and Docker and Wharf with the same client. Figures are medians; what counts are the ratios.
+
+mod peers;
+
+use crate::build::{self, Profile};
+use anyhow::Result;
+use peers::Peer;
+use std::fmt::Write as _;
+use std::time::Instant;
+
+const ROUNDS: usize = 15;
+const MANY: usize = 100;
+
+/// Measures and writes `docs/performance.md`.
+///
+/// # Errors
+/// When Wharf fails; a peer that cannot be started is left out and said to be.
+pub(crate) fn run() -> Result<()> {
+    build::all(Profile::Release)?;
+    let peers = peers::all()?;
+    let mut table = Table::new(&peers);
+    for network in ["bridge", "none", "host"] {
+        let flag = format!("--network={network}");
+        table.times(&format!("`run --rm busybox true`, {network}"), &peers, |peer| {
+            peer.ok(&["run", "--rm", &flag, peer.image(), "true"])
+        })?;
+    }
+    for peer in &peers {
+        peer.ok(&["run", "-d", "--name", "target", "--network=none", peer.image(), "sleep", "100000"])?;
+    }
+    table.times("`exec true`", &peers, |peer| peer.ok(&["exec", "target", "true"]))?;
+    table.times("`pause` + `unpause`", &peers, |peer| {
+        peer.ok(&["pause", "target"])?;
+        peer.ok(&["unpause", "target"])
+    })?;
+    table.times("`restart -t 0`", &peers, |peer| peer.ok(&["restart", "-t", "0", "target"]))?;
+    for peer in &peers {
+        peer.ok(&["rm", "-f", "target"])?;
+    }
+    table.once("daemon, idle, PSS", "MB", &peers, |peer| Ok(peer.daemon_pss()))?;
+    table.once(&format!("{MANY} x `run -d`, one after the other"), "s", &peers, |peer| {
+        let start = Instant::now();
+        for n in 0..MANY {
+            peer.ok(&["run", "-d", "--name", &format!("m{n}"), peer.image(), "sleep", "100000"])?;
+        }
+        Ok(start.elapsed().as_secs_f64())
+    })?;
+    table.once("per running container, PSS outside of it", "MB", &peers, |peer| {
+        Ok(peer.shim_pss() / MANY as f64)
+    })?;
+    for peer in &peers {
+        let names: Vec<String> = (0..MANY).map(|n| format!("m{n}")).collect();
+        let args: Vec<&str> = ["rm", "-f"].into_iter().chain(names.iter().map(String::as_str)).collect();
+        peer.ok(&args)?;
+    }
+    let text = table.render();
+    println!("{text}");
+    std::fs::write("docs/performance.md", text)?;
+    peers.into_iter().try_for_each(Peer::stop)
+}
+
+/// One column a peer, the first one is the reference of the ratios.
+struct Table {
+    names: Vec<String>,
+    rows: Vec<(String, &'static str, Vec<f64>)>,
+}
+
+impl Table {
+    fn new(peers: &[Peer]) -> Self {
+        Self { names: peers.iter().map(|p| p.name().to_owned()).collect(), rows: Vec::new() }
+    }
+
+    /// The median of several rounds, the peers in turn so that a noisy moment hits all of them.
+    fn times(&mut self, what: &str, peers: &[Peer], work: impl Fn(&Peer) -> Result<()>) -> Result<()> {
+        println!("measuring {what}");
+        let mut samples = vec![Vec::new(); peers.len()];
+        for peer in peers {
+            work(peer)?;
+        }
+        for _ in 0..ROUNDS {
+            for (peer, samples) in peers.iter().zip(&mut samples) {
+                let start = Instant::now();
+                work(peer)?;
+                samples.push(start.elapsed().as_secs_f64() * 1e3);
+            }
+        }
+        self.rows.push((what.to_owned(), "ms", samples.into_iter().map(median).collect()));
+        Ok(())
+    }
+
+    fn once(
+        &mut self,
+        what: &str,
+        unit: &'static str,
+        peers: &[Peer],
+        work: impl Fn(&Peer) -> Result<f64>,
+    ) -> Result<()> {
+        println!("measuring {what}");
+        let values = peers.iter().map(work).collect::<Result<_>>()?;
+        self.rows.push((what.to_owned(), unit, values));
+        Ok(())
+    }
+
+    fn render(&self) -> String {
+        let mut text = String::from(
+            "# Performance\n\nWritten by `cargo xtask bench run` (release build). All engines in one run on one machine; medians\n\
+             of 15 rounds, each a whole CLI process. The ratio says how many times Wharf's figure the other one's is.\n\n",
+        );
+        let _ = writeln!(text, "| what | {} |", self.names.join(" | "));
+        let _ = writeln!(text, "|---|{}", "---|".repeat(self.names.len()));
+        for (what, unit, values) in &self.rows {
+            let cells = values.iter().enumerate().map(|(i, value)| match i {
+                0 => format!("{value:.2} {unit}"),
+                _ => format!("{value:.2} {unit} ({:.1} x)", value / values[0]),
+            });
+            let _ = writeln!(text, "| {what} | {} |", cells.collect::<Vec<_>>().join(" | "));
+        }
+        let missing: Vec<&str> =
+            peers::KNOWN.iter().copied().filter(|k| !self.names.iter().any(|n| n == k)).collect();
+        if !missing.is_empty() {
+            let _ = writeln!(text, "\nNot run (not installed): {}.", missing.join(", "));
+        }
+        text
+    }
+}
+
+fn median(mut samples: Vec<f64>) -> f64 {
+    samples.sort_by(f64::total_cmp);
+    samples[samples.len() / 2]
+}

@@ -1,0 +1,223 @@
+//! The engines that are measured: Wharf with the stock CLI and with its own, docker.io, podman.
+
+use crate::build::Profile;
+use anyhow::{Context, Result, ensure};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::rc::Rc;
+use wharf_testkit::{Api, Daemon, NetNs, busybox, until};
+
+/// Every column there can be.
+pub(super) const KNOWN: &[&str] = &["wharf (docker CLI)", "wharf (own CLI)", "docker.io", "podman"];
+
+/// One engine with one client.
+pub(super) struct Peer {
+    name: &'static str,
+    engine: Engine,
+}
+
+enum Engine {
+    Wharf(Rc<Daemon>, &'static str),
+    Docker(Docker),
+    Podman(Podman),
+}
+
+/// Wharf, and those of the others that are installed.
+pub(super) fn all() -> Result<Vec<Peer>> {
+    let daemon = Rc::new(Daemon::builder().bin_dir(&Profile::Release.dir()).start()?);
+    daemon.load(&busybox()?)?;
+    let mut peers = vec![
+        Peer { name: KNOWN[0], engine: Engine::Wharf(Rc::clone(&daemon), "docker") },
+        Peer { name: KNOWN[1], engine: Engine::Wharf(daemon, "wharf") },
+    ];
+    if Path::new("/usr/sbin/dockerd").exists() {
+        peers.push(Peer { name: KNOWN[2], engine: Engine::Docker(Docker::start()?) });
+    }
+    if Path::new("/usr/bin/podman").exists() {
+        peers.push(Peer { name: KNOWN[3], engine: Engine::Podman(Podman::start()?) });
+    }
+    Ok(peers)
+}
+
+impl Peer {
+    pub(super) fn name(&self) -> &str {
+        self.name
+    }
+
+    pub(super) fn image(&self) -> &'static str {
+        if matches!(self.engine, Engine::Podman(_)) { "localhost/busybox:latest" } else { "busybox" }
+    }
+
+    /// Runs a command of its CLI, which must succeed.
+    pub(super) fn ok(&self, args: &[&str]) -> Result<()> {
+        let out = match &self.engine {
+            Engine::Wharf(daemon, "docker") => daemon.docker(&self.own(args))?,
+            Engine::Wharf(daemon, _) => daemon.wharf(&self.own(args))?,
+            Engine::Docker(docker) => return docker.ok(args),
+            Engine::Podman(podman) => return podman.ok(args),
+        };
+        out.ok().with_context(|| format!("{}: {args:?}", self.name)).map(|_| ())
+    }
+
+    /// Two clients share one daemon: names of the second get a suffix.
+    fn own<'a>(&self, args: &[&'a str]) -> Vec<&'a str> {
+        let suffix = matches!(self.engine, Engine::Wharf(_, "wharf"));
+        args.iter().map(|arg| if suffix { suffixed(arg) } else { arg }).collect()
+    }
+
+    /// Megabytes of the daemon and what it always has beside it.
+    pub(super) fn daemon_pss(&self) -> f64 {
+        match &self.engine {
+            Engine::Wharf(daemon, _) => pss_of(&daemon.pid().to_string()) + pss_named("wharf-shim"),
+            Engine::Docker(_) => pss_named("dockerd") + pss_named("containerd"),
+            Engine::Podman(_) => 0.0,
+        }
+    }
+
+    /// Megabytes of all shims.
+    pub(super) fn shim_pss(&self) -> f64 {
+        match &self.engine {
+            // Both clients' containers run at this moment: half of them are this peer's.
+            Engine::Wharf(..) => pss_named("wharf-shim") / 2.0,
+            Engine::Docker(_) => pss_named("containerd-shim"),
+            Engine::Podman(_) => pss_named("conmon"),
+        }
+    }
+
+    pub(super) fn stop(self) -> Result<()> {
+        match self.engine {
+            Engine::Wharf(daemon, _) => Rc::into_inner(daemon).map_or(Ok(()), Daemon::stop),
+            Engine::Docker(_) | Engine::Podman(_) => Ok(()),
+        }
+    }
+}
+
+/// `target` and `m7` of the second client. The names are few and short: a leak of them is nothing.
+fn suffixed(arg: &str) -> &str {
+    let ours = arg == "target"
+        || arg.strip_prefix('m').is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
+    if ours { Box::leak(format!("{arg}-own").into_boxed_str()) } else { arg }
+}
+
+/// Debian's docker.io, apart from everything of the machine.
+struct Docker {
+    dir: PathBuf,
+    net: NetNs,
+    child: Child,
+}
+
+impl Docker {
+    fn start() -> Result<Self> {
+        let dir = PathBuf::from(format!("/var/tmp/wharf-bench-docker-{}", std::process::id()));
+        fs::create_dir_all(&dir)?;
+        fs::write(dir.join("daemon.json"), "{}")?;
+        let net = NetNs::new()?;
+        let mut command = Command::new("/usr/sbin/dockerd");
+        for (flag, path) in [
+            ("--data-root", "data"),
+            ("--exec-root", "exec"),
+            ("--pidfile", "pid"),
+            ("--config-file", "daemon.json"),
+        ] {
+            command.arg(flag).arg(dir.join(path));
+        }
+        command.arg("--host").arg(format!("unix://{}", dir.join("sock").display()));
+        let log = fs::File::create(dir.join("log"))?;
+        let child = net.spawn(command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log))?;
+        let docker = Self { dir, net, child };
+        let api = Api::new(docker.dir.join("sock"), "");
+        until("dockerd", || Ok(api.call("GET", "/_ping").ok().filter(|r| r.status == 200)))?;
+        let loaded = api.send("POST", "/images/load?quiet=1", "application/x-tar", &busybox()?.bytes)?;
+        ensure!(loaded.status == 200, "docker load: {}", loaded.message());
+        Ok(docker)
+    }
+
+    fn ok(&self, args: &[&str]) -> Result<()> {
+        let mut command = Command::new("docker");
+        command.args(args).env("DOCKER_HOST", format!("unix://{}", self.dir.join("sock").display()));
+        finish(&self.net, command)
+    }
+}
+
+impl Drop for Docker {
+    fn drop(&mut self) {
+        if let Some(pid) = rustix_pid(&self.child) {
+            // dockerd takes its containerd down with it when asked nicely.
+            let _ = Command::new("kill").args(["-TERM", &pid]).status();
+        }
+        let _ = self.child.wait();
+        let _ = Command::new("sh")
+            .args([
+                "-c",
+                &format!("umount -l {0}/data/overlay2/*/merged 2>/dev/null; rm -rf {0}", self.dir.display()),
+            ])
+            .status();
+    }
+}
+
+fn rustix_pid(child: &Child) -> Option<String> {
+    (child.id() != 0).then(|| child.id().to_string())
+}
+
+/// Debian's podman with storage of its own.
+struct Podman {
+    dir: PathBuf,
+    net: NetNs,
+}
+
+impl Podman {
+    fn start() -> Result<Self> {
+        let dir = PathBuf::from(format!("/var/tmp/wharf-bench-podman-{}", std::process::id()));
+        fs::create_dir_all(&dir)?;
+        let podman = Self { dir, net: NetNs::new()? };
+        let archive = podman.dir.join("busybox.tar");
+        fs::write(&archive, busybox()?.bytes)?;
+        podman.ok(&["load", "-q", "-i", &archive.to_string_lossy()])?;
+        podman.ok(&["tag", "docker.io/library/busybox:latest", "localhost/busybox:latest"])?;
+        Ok(podman)
+    }
+
+    fn ok(&self, args: &[&str]) -> Result<()> {
+        let mut command = Command::new("podman");
+        command.arg("--root").arg(self.dir.join("root")).arg("--runroot").arg(self.dir.join("run"));
+        command.args(["--cgroup-manager=cgroupfs", "--events-backend=file"]).args(args);
+        finish(&self.net, command)
+    }
+}
+
+impl Drop for Podman {
+    fn drop(&mut self) {
+        let _ = self.ok(&["rm", "-f", "-a"]);
+        let _ = Command::new("sh")
+            .args(["-c", &format!("umount -l {0}/root/overlay 2>/dev/null; rm -rf {0}", self.dir.display())])
+            .status();
+    }
+}
+
+fn finish(net: &NetNs, mut command: Command) -> Result<()> {
+    let child = net.spawn(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()))?;
+    let out = child.wait_with_output()?;
+    ensure!(out.status.success(), "{command:?}: {}", String::from_utf8_lossy(&out.stderr));
+    Ok(())
+}
+
+/// Sum over processes of this name.
+fn pss_named(name: &str) -> f64 {
+    let pids = fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|e| e.file_name().to_string_lossy().into_owned());
+    let named = pids.filter(|pid| {
+        fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|c| c.trim().starts_with(name))
+    });
+    named.map(|pid| pss_of(&pid)).sum()
+}
+
+/// Proportional set size in megabytes.
+fn pss_of(pid: &str) -> f64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    let line = text.lines().find_map(|l| l.strip_prefix("Pss:")).unwrap_or_default();
+    line.split_whitespace().next().and_then(|kb| kb.parse::<f64>().ok()).unwrap_or_default() / 1024.0
+}

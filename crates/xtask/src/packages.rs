@@ -1,0 +1,97 @@
+//! What the tests need of Debian's packages, installed without touching anybody's services.
+
+use crate::sh;
+use anyhow::{Context, Result, bail};
+use std::path::Path;
+use std::process::Command;
+
+/// A package, and a file that shows that it is there.
+pub(crate) struct Package {
+    pub(crate) name: &'static str,
+    pub(crate) file: &'static str,
+}
+
+/// For `cargo xtask test`.
+pub(crate) const TEST: &[Package] = &[
+    Package { name: "busybox-static", file: "/bin/busybox" },
+    Package { name: "docker-registry", file: "/usr/bin/docker-registry" },
+    Package { name: "skopeo", file: "/usr/bin/skopeo" },
+    Package { name: "iproute2", file: "/sbin/ip" },
+    Package { name: "iptables", file: "/usr/sbin/iptables" },
+    Package { name: "nftables", file: "/usr/sbin/nft" },
+];
+
+/// For `cargo xtask vm-test`.
+pub(crate) const VM: &[Package] = &[
+    Package { name: "qemu-system-x86", file: "/usr/bin/qemu-system-x86_64" },
+    Package { name: "cpio", file: "/bin/cpio" },
+    Package { name: "kmod", file: "/sbin/depmod" },
+    Package { name: "busybox-static", file: "/bin/busybox" },
+];
+
+/// Installs those that are missing.
+///
+/// A `policy-rc.d` that forbids it keeps Debian from starting the services of what is installed; an own one
+/// of the machine is left alone. Refuses where docker-ce is installed and would be changed.
+///
+/// # Errors
+/// When we are not root, or apt-get fails.
+pub(crate) fn install(wanted: &[Package]) -> Result<()> {
+    let missing: Vec<&str> = wanted.iter().filter(|p| !Path::new(p.file).exists()).map(|p| p.name).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    println!("Installing Debian packages that the tests need: {}", missing.join(" "));
+    let policy = Policy::forbid_starting_services()?;
+    sh::run(Command::new("apt-get").args(["update", "-qq"]))?;
+    refuse_docker_ce(&missing)?;
+    sh::run(&mut apt_install(&missing))?;
+    drop(policy);
+    for package in wanted {
+        if !Path::new(package.file).exists() {
+            bail!("{} is installed but {} is not there", package.name, package.file);
+        }
+    }
+    Ok(())
+}
+
+fn apt_install(names: &[&str]) -> Command {
+    let mut command = Command::new("apt-get");
+    command.env("DEBIAN_FRONTEND", "noninteractive");
+    command.args(["install", "-y", "-qq", "--no-remove", "--no-install-recommends"]).args(names);
+    command
+}
+
+fn refuse_docker_ce(names: &[&str]) -> Result<()> {
+    let plan = sh::output(apt_install(names).arg("--simulate"))?;
+    if plan.lines().any(|l| l.contains("docker-ce") || l.contains("containerd.io")) {
+        bail!("installing {} would change docker-ce on this machine: not done", names.join(" "));
+    }
+    Ok(())
+}
+
+/// Keeps services from starting until dropped.
+struct Policy {
+    ours: bool,
+}
+
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+impl Policy {
+    fn forbid_starting_services() -> Result<Self> {
+        if Path::new(POLICY).exists() {
+            return Ok(Self { ours: false });
+        }
+        std::fs::write(POLICY, "#!/bin/sh\nexit 101\n").context("installing packages needs root")?;
+        sh::run(Command::new("chmod").args(["755", POLICY]))?;
+        Ok(Self { ours: true })
+    }
+}
+
+impl Drop for Policy {
+    fn drop(&mut self) {
+        if self.ours {
+            let _ = std::fs::remove_file(POLICY);
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! `cargo xtask test`: everything, from a fresh Debian machine on.
+
+use crate::{build, packages, sh, tidy, vm_test};
+use anyhow::Result;
+
+/// Installs what is missing, then runs tidy, the unit and sandbox tests, the end-to-end tests, and these
+/// again in a virtual machine with cgroup v2. With a filter: only end-to-end tests whose names contain it.
+///
+/// # Errors
+/// When anything fails.
+pub(crate) fn run(filter: &[&str]) -> Result<()> {
+    packages::install(packages::TEST)?;
+    if filter.is_empty() {
+        tidy::run()?;
+        sh::run(sh::cargo().args(["test", "--workspace", "--exclude", "wharf-tests"]))?;
+    }
+    // After every other build: a plain build would overwrite the static shim.
+    build::all(build::Profile::Dev)?;
+    sh::run(sh::cargo().args(["test", "-p", "wharf-tests", "--"]).args(filter))?;
+    if filter.is_empty() {
+        vm_test::run(&[])?;
+    }
+    Ok(())
+}

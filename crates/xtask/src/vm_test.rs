@@ -1,0 +1,261 @@
+//! `cargo xtask vm-test`: the end-to-end tests on Debian's 6.1 kernel with cgroup v2.
+//!
+//! qemu (TCG: no KVM is needed) boots Debian's cloud kernel with an initramfs that holds our programs, the
+//! test binary, busybox and the stock CLI. Its init moves everything to a tmpfs, since pivot_root(2) refuses
+//! to leave an initramfs, mounts cgroup v2, runs the tests and powers off; the last line on the serial
+//! console carries the tests' exit code.
+
+use crate::{build, packages, sh};
+use anyhow::{Context, Result, bail, ensure};
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// What the tests need that Debian's cloud kernel has as modules, with all they depend on.
+const MODULES: &[&str] = &[
+    "overlay",
+    "bridge",
+    "br_netfilter",
+    "veth",
+    "macvlan",
+    "tun",
+    "nf_tables",
+    "nft_chain_nat",
+    "nft_nat",
+    "nft_masq",
+    "nft_ct",
+    "nft_redir",
+    "nft_hash",
+    "nft_fib_inet",
+    "nft_compat",
+    "nf_conntrack_netlink",
+    "ip_tables",
+    "iptable_filter",
+    "xt_conntrack",
+    "xt_addrtype",
+    "xt_MASQUERADE",
+    "xt_comment",
+];
+
+const STATUS: &str = "WHARF-VM-STATUS=";
+
+/// Boots the VM and runs the tests whose names contain one of the filters; all of them without a filter.
+///
+/// # Errors
+/// When a test fails, or the VM does not say how they went.
+pub(crate) fn run(filter: &[&str]) -> Result<()> {
+    packages::install(packages::VM)?;
+    build::all(build::Profile::Dev)?;
+    let e2e = e2e_binary()?;
+    let kernel = Kernel::get()?;
+    let root = assemble(&kernel, &e2e, filter)?;
+    let initrd = pack(&root)?;
+    boot(&kernel.image, &initrd)
+}
+
+fn work_dir() -> PathBuf {
+    sh::workspace().join("target/vm")
+}
+
+/// The test binary as cargo built it.
+fn e2e_binary() -> Result<PathBuf> {
+    let mut command = sh::cargo();
+    command.args(["test", "-p", "wharf-tests", "--test", "e2e", "--no-run", "--message-format=json"]);
+    command.stderr(Stdio::inherit());
+    let out = command.output()?;
+    ensure!(out.status.success(), "building the tests failed");
+    let messages = String::from_utf8(out.stdout)?;
+    let artifacts = messages.lines().filter_map(|l| serde_json::from_str::<serde_json::Value>(l).ok());
+    let mut executables = artifacts.filter(|m| m["target"]["name"] == "e2e");
+    let path = executables.find_map(|m| m["executable"].as_str().map(PathBuf::from));
+    path.context("cargo named no test binary")
+}
+
+/// Debian's cloud kernel, unpacked below target/vm.
+struct Kernel {
+    image: PathBuf,
+    modules: PathBuf,
+    version: String,
+}
+
+impl Kernel {
+    fn get() -> Result<Self> {
+        let dir = work_dir().join("kernel");
+        if !dir.join("boot").exists() {
+            fs::create_dir_all(&dir)?;
+            let depends = sh::output(Command::new("apt-cache").args(["depends", "linux-image-cloud-amd64"]))?;
+            let name = depends
+                .lines()
+                .find_map(|l| l.trim().strip_prefix("Depends: "))
+                .context("apt-get update?")?;
+            sh::run(Command::new("apt-get").args(["download", "-qq", name]).current_dir(&dir))?;
+            let deb = find(&dir, |n| n.ends_with(".deb"))?;
+            sh::run(Command::new("dpkg-deb").arg("-x").arg(deb).arg(&dir))?;
+        }
+        let image = find(&dir.join("boot"), |n| n.starts_with("vmlinuz"))?;
+        let modules = find(&dir.join("lib/modules"), |_| true)?;
+        let version = modules.file_name().context("a version")?.to_string_lossy().into_owned();
+        sh::run(Command::new("depmod").arg("-b").arg(&dir).arg(&version))?;
+        Ok(Self { image, modules, version })
+    }
+
+    /// The files of [`MODULES`] and all they depend on, in loading order.
+    fn module_files(&self) -> Result<Vec<PathBuf>> {
+        let base = self.modules.ancestors().nth(3).context("lib/modules/<version>")?;
+        let mut files = Vec::new();
+        for module in MODULES {
+            let mut command = Command::new("modprobe");
+            command.arg("-d").arg(base).args(["-S", &self.version, "--show-depends", module]);
+            for line in sh::output(&mut command)?.lines() {
+                let Some(path) = line.strip_prefix("insmod ") else { continue };
+                let path = PathBuf::from(path.trim());
+                if !files.contains(&path) {
+                    files.push(path);
+                }
+            }
+        }
+        Ok(files)
+    }
+}
+
+fn find(dir: &Path, wanted: impl Fn(&str) -> bool) -> Result<PathBuf> {
+    let entries = fs::read_dir(dir).with_context(|| dir.display().to_string())?;
+    let mut paths = entries.flatten().map(|e| e.path());
+    let found = paths.find(|p| p.file_name().is_some_and(|n| wanted(&n.to_string_lossy())));
+    found.with_context(|| format!("nothing suitable in {}", dir.display()))
+}
+
+/// Lays out the VM's root below target/vm/root.
+fn assemble(kernel: &Kernel, e2e: &Path, filter: &[&str]) -> Result<PathBuf> {
+    let root = work_dir().join("root");
+    let _ = fs::remove_dir_all(&root);
+    for dir in
+        ["bin", "sbin", "dev", "proc", "sys", "tmp", "etc", "root", "run", "var/tmp", "usr/bin", "modules"]
+    {
+        fs::create_dir_all(root.join(dir))?;
+    }
+    let bin = build::Profile::Dev.dir();
+    for (from, to) in [
+        (PathBuf::from("/bin/busybox"), "bin/busybox"),
+        (which("docker")?, "usr/bin/docker"),
+        (bin.join("wharf"), "usr/bin/wharf"),
+        (bin.join("wharfd"), "usr/bin/wharfd"),
+        (bin.join("wharf-shim"), "usr/bin/wharf-shim"),
+        (e2e.to_path_buf(), "usr/bin/e2e"),
+    ] {
+        // Debug information would only fill the VM's memory.
+        sh::run(Command::new("strip").arg("-o").arg(root.join(to)).arg(from))?;
+    }
+    for program in ["usr/bin/wharf", "usr/bin/wharfd", "usr/bin/e2e"] {
+        copy_libraries(&root, &root.join(program))?;
+    }
+    let mut order = String::new();
+    for (i, module) in kernel.module_files()?.iter().enumerate() {
+        let name = format!("{i:03}.ko");
+        fs::copy(module, root.join("modules").join(&name))?;
+        order += &format!("{name}\n");
+    }
+    fs::write(root.join("modules/order"), order)?;
+    for (name, text) in [
+        ("etc/passwd", "root:x:0:0:root:/root:/bin/sh\n".to_owned()),
+        ("etc/group", "root:x:0:\ndocker:x:999:\n".to_owned()),
+        ("etc/resolv.conf", "nameserver 10.0.2.3\n".to_owned()),
+        ("etc/hosts", "127.0.0.1 localhost\n".to_owned()),
+        ("filter", filter.join(" ")),
+    ] {
+        fs::write(root.join(name), text)?;
+    }
+    script(&root.join("init"), INIT)?;
+    script(&root.join("main"), MAIN)?;
+    Ok(root)
+}
+
+fn which(program: &str) -> Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut candidates = std::env::split_paths(&path).map(|d| d.join(program));
+    candidates.find(|p| p.is_file()).with_context(|| format!("{program} is not on the PATH"))
+}
+
+fn script(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text)?;
+    Ok(fs::set_permissions(path, fs::Permissions::from_mode(0o755))?)
+}
+
+/// The shared libraries a program names, at the paths it expects them.
+fn copy_libraries(root: &Path, program: &Path) -> Result<()> {
+    let listed = sh::output(Command::new("ldd").arg(program))?;
+    for path in listed.split_whitespace().filter(|w| w.starts_with('/')) {
+        let to = root.join(path.trim_start_matches('/'));
+        if let Some(dir) = to.parent() {
+            fs::create_dir_all(dir)?;
+        }
+        if !to.exists() {
+            fs::copy(path, to)?;
+        }
+    }
+    Ok(())
+}
+
+/// First process: moves everything from the initramfs to a tmpfs.
+const INIT: &str = "#!/bin/busybox sh
+/bin/busybox mkdir /new
+/bin/busybox mount -t tmpfs -o mode=755 tmpfs /new
+for d in bin sbin dev proc sys tmp etc root run var usr lib lib64 modules filter main; do
+  [ -e /$d ] && /bin/busybox cp -a /$d /new/
+done
+exec /bin/busybox switch_root /new /main
+";
+
+/// Then: the machine as an init system would leave it, and the tests.
+const MAIN: &str = "#!/bin/busybox sh
+export PATH=/usr/bin:/bin:/sbin HOME=/root WHARF_BIN_DIR=/usr/bin RUST_BACKTRACE=1
+/bin/busybox --install -s /bin
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs dev /dev
+mkdir -p /dev/pts /dev/shm
+mount -t devpts -o mode=620,ptmxmode=666 devpts /dev/pts
+mount -t tmpfs shm /dev/shm
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+chmod 1777 /tmp /var/tmp
+ln -s /proc/self/fd /dev/fd
+ip link set lo up
+while read module; do insmod /modules/$module || echo \"insmod $module failed\"; done < /modules/order
+echo \"kernel $(uname -r), cgroup controllers: $(cat /sys/fs/cgroup/cgroup.controllers)\"
+e2e --test-threads=2 $(cat /filter)
+echo WHARF-VM-STATUS=$?
+poweroff -f
+";
+
+fn pack(root: &Path) -> Result<PathBuf> {
+    let initrd = work_dir().join("initrd");
+    let pipeline = format!("find . | cpio --quiet -o -H newc > {}", initrd.display());
+    sh::run(Command::new("sh").args(["-c", &pipeline]).current_dir(root))?;
+    Ok(initrd)
+}
+
+fn boot(kernel: &Path, initrd: &Path) -> Result<()> {
+    let mut command = Command::new("timeout");
+    command.args(["1200", "qemu-system-x86_64", "-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max"]);
+    command.args(["-smp", "2", "-m", "4096", "-nographic", "-no-reboot", "-nic", "none"]);
+    command.arg("-kernel").arg(kernel).arg("-initrd").arg(initrd);
+    command.args(["-append", "console=ttyS0 quiet panic=-1 mitigations=off"]);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+    let console = child.stdout.take().context("a pipe")?;
+    let mut status = None;
+    for line in BufReader::new(console).split(b'\n') {
+        let line = String::from_utf8_lossy(&line?).trim_end().to_owned();
+        println!("vm| {line}");
+        if let Some(code) = line.strip_prefix(STATUS) {
+            status = Some(code.to_owned());
+        }
+    }
+    child.wait()?;
+    match status.as_deref() {
+        Some("0") => Ok(()),
+        Some(code) => bail!("the tests in the VM ended with status {code}"),
+        None => bail!("the VM ended without saying how the tests went"),
+    }
+}

@@ -1,0 +1,82 @@
+//! Our own CLI: the same commands, the same output as docker's.
+
+use anyhow::Result;
+use wharf_testkit::Daemon;
+
+#[test]
+fn both_clis_print_the_same() -> Result<()> {
+    let daemon = Daemon::with_busybox()?;
+    daemon.wharf(&["run", "-d", "--name", "c", "--network=none", "busybox", "sleep", "1000"])?.ok()?;
+    daemon.wharf(&["create", "--name", "d", "--network=none", "-e", "A=b", "busybox", "true"])?.ok()?;
+    let mut compared = 0;
+    for args in [
+        &["ps"][..],
+        &["ps", "-a"],
+        &["ps", "-aq"],
+        &["ps", "-a", "--no-trunc"],
+        &["ps", "-a", "--format", "{{.Names}}\t{{.Status}}"],
+        &["ps", "-a", "--format", "table {{.Names}}\t{{.Image}}"],
+        &["images"],
+        &["images", "-q"],
+        &["images", "--no-trunc"],
+        &["inspect", "c"],
+        &["inspect", "-f", "{{.Config.Env}}", "d"],
+        &["inspect", "-f", "{{json .HostConfig}}", "d"],
+        &["image", "inspect", "busybox"],
+        &["history", "busybox"],
+        &["top", "c"],
+        &["port", "c"],
+        &["logs", "c"],
+        &["volume", "ls"],
+        &["network", "ls"],
+        &["version", "--format", "{{.Server.Version}}"],
+        &["info", "--format", "{{.Containers}}"],
+        &["inspect", "nosuch"],
+        &["rm", "nosuch"],
+        &["start", "nosuch"],
+        &["logs", "nosuch"],
+        &["rmi", "nosuch"],
+        &["exec", "c", "false"],
+        &["exec", "d", "true"],
+        &["rename", "c", "d"],
+    ] {
+        let (docker, wharf) = (daemon.docker(args)?, daemon.wharf(args)?);
+        assert_eq!(
+            (wharf.code, &wharf.stdout, wharf.stderr.replace("wharf", "docker")),
+            (docker.code, &docker.stdout, docker.stderr.clone()),
+            "{args:?}"
+        );
+        compared += 1;
+    }
+    println!("{compared} commands compared with docker's CLI");
+    daemon.stop()
+}
+
+#[test]
+fn run_in_all_its_ways() -> Result<()> {
+    let daemon = Daemon::with_busybox()?;
+    let run = |args: &[&str]| daemon.wharf(&[&["run", "--network=none"], args].concat());
+    let out = run(&["--rm", "busybox", "sh", "-c", "echo o; echo e >&2; exit 3"])?;
+    assert_eq!((out.code, out.stdout.as_str(), out.stderr.as_str()), (3, "o\n", "e\n"));
+    assert_eq!(run(&["--rm", "busybox", "nosuch"])?.code, 127);
+    assert_eq!(run(&["--rm", "busybox", "/etc"])?.code, 126);
+    assert_eq!(run(&["--rm", "--nosuchflag", "busybox"])?.code, 125);
+    assert_eq!(run(&["--rm", "-t", "busybox", "tty"])?.ok()?, "/dev/pts/0\r\n");
+    let cidfile = daemon.dir().join("cid");
+    let id = run(&["-d", "--cidfile", &cidfile.to_string_lossy(), "busybox", "sleep", "1000"])?.ok()?;
+    assert_eq!(std::fs::read_to_string(&cidfile)?, id.trim());
+    daemon.stop()
+}
+
+#[test]
+fn without_a_daemon_it_says_so() -> Result<()> {
+    let mut daemon = Daemon::start()?;
+    daemon.terminate()?;
+    for args in [&["ps"][..], &["run", "busybox"], &["version"]] {
+        let (docker, wharf) = (daemon.docker(args)?, daemon.wharf(args)?);
+        assert_eq!(wharf.code, docker.code, "{args:?}: {}", wharf.stderr);
+        let message = format!("Cannot connect to the Docker daemon at unix://{}. Is the docker daemon running?", daemon.socket().display());
+        assert!(wharf.stderr.contains(&message), "{args:?}: {}", wharf.stderr);
+    }
+    daemon.assert_clean()
+}

@@ -1,0 +1,78 @@
+//! Resource limits, seen from inside the container. Both cgroup versions are read.
+
+use crate::container_run::sh;
+use anyhow::Result;
+use wharf_testkit::Daemon;
+
+/// The first of these files that exists in the container, read.
+fn read_first(v1: &str, v2: &str) -> String {
+    format!("cat /sys/fs/cgroup/{v2} 2>/dev/null || cat /sys/fs/cgroup/{v1}")
+}
+
+#[test]
+fn memory_cpu_and_pids() -> Result<()> {
+    let daemon = Daemon::with_busybox()?;
+    let memory = sh(&daemon, &["-m", "64m"], &read_first("memory/memory.limit_in_bytes", "memory.max"))?;
+    assert_eq!(memory, (64 << 20).to_string());
+    let pids = sh(&daemon, &["--pids-limit", "17"], &read_first("pids/pids.max", "pids.max"))?;
+    assert_eq!(pids, "17");
+    let quota = sh(&daemon, &["--cpus", "0.5"], &read_first("cpu/cpu.cfs_quota_us", "cpu.max"))?;
+    assert!(quota == "50000" || quota == "50000 100000", "{quota}");
+    let shares = sh(&daemon, &["--cpu-shares", "512"], &read_first("cpu/cpu.shares", "cpu.weight"))?;
+    assert!(["512", "59", "20"].contains(&shares.as_str()), "{shares}");
+    let cpus = sh(&daemon, &["--cpuset-cpus", "0"], "grep Cpus_allowed_list /proc/self/status | cut -f2")?;
+    assert_eq!(cpus, "0");
+    daemon.stop()
+}
+
+#[test]
+fn too_much_memory_is_killed_and_said() -> Result<()> {
+    let daemon = Daemon::with_busybox()?;
+    let hog = "x=$(head -c 60000000 /dev/zero | tr '\\0' x); echo ${#x}";
+    let out = daemon.docker(&[
+        "run",
+        "--name",
+        "hog",
+        "--network=none",
+        "-m",
+        "16m",
+        "--memory-swap",
+        "16m",
+        "busybox",
+        "sh",
+        "-c",
+        hog,
+    ])?;
+    assert_eq!(out.code, 137, "{}{}", out.stdout, out.stderr);
+    let killed = daemon.docker(&["inspect", "-f", "{{.State.OOMKilled}}", "hog"])?.ok()?;
+    assert_eq!(killed, "true\n");
+    daemon.stop()
+}
+
+#[test]
+fn ulimits_and_sysctls() -> Result<()> {
+    let daemon = Daemon::with_busybox()?;
+    assert_eq!(sh(&daemon, &["--ulimit", "nofile=100:200"], "ulimit -Sn; ulimit -Hn")?, "100\n200");
+    assert_eq!(
+        sh(&daemon, &["--sysctl", "net.ipv4.ip_default_ttl=42"], "cat /proc/sys/net/ipv4/ip_default_ttl")?,
+        "42"
+    );
+    assert_eq!(sh(&daemon, &["--oom-score-adj", "500"], "cat /proc/self/oom_score_adj")?, "500");
+    daemon.stop()
+}
+
+#[test]
+fn devices_are_limited() -> Result<()> {
+    let daemon = Daemon::with_busybox()?;
+    let denied = sh(&daemon, &[], "mknod /m b 254 0 && head -c1 /m 2>&1 | tail -1; true")?;
+    assert!(denied.contains("Operation not permitted"), "{denied}");
+    assert_eq!(
+        sh(
+            &daemon,
+            &["--device", "/dev/null:/dev/mine"],
+            "stat -c %t:%T /dev/mine; echo x > /dev/mine && echo ok"
+        )?,
+        "1:3\nok"
+    );
+    daemon.stop()
+}
