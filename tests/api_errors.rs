@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use wharf_testkit::{Daemon, Response};
 
 /// A bad HostConfig, the status and the message that Docker answers with.
+// tidy: long, because it is a table.
 fn bad_host_configs() -> Vec<(Value, u16, &'static str)> {
     vec![
         (json!({"Memory": 1024}), 400, "Minimum memory limit allowed is 6MB"),

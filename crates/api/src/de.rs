@@ -82,7 +82,8 @@ pub(crate) fn hardware_address<'de, D: Deserializer<'de>>(d: D) -> Result<String
 }
 
 fn parse_mac(text: &str) -> Option<String> {
-    let (separator, digits) = if text.contains('.') { ('.', 4) } else { (if text.contains('-') { '-' } else { ':' }, 2) };
+    let (separator, digits) =
+        if text.contains('.') { ('.', 4) } else { (if text.contains('-') { '-' } else { ':' }, 2) };
     let parts: Vec<&str> = text.split(separator).collect();
     let whole = parts.len() * digits == 12 && parts.iter().all(|p| p.len() == digits);
     let hex: String = parts.concat().to_ascii_lowercase();

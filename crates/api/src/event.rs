@@ -65,13 +65,17 @@ mod tests {
 
     #[test]
     fn old_fields_come_on_request() {
-        let mut event = Message { kind: "container".into(), action: "die".into(), time: 1, ..Default::default() };
+        let mut event =
+            Message { kind: "container".into(), action: "die".into(), time: 1, ..Default::default() };
         event.actor.id = "abc".into();
         event.actor.attributes.insert("image".into(), "busybox".into());
         let plain = serde_json::to_string(&event).unwrap();
         assert!(plain.starts_with(r#"{"Type":"container","Action":"die","Actor":{"ID":"abc""#), "{plain}");
         let legacy = serde_json::to_string(&event.with_legacy_fields()).unwrap();
-        assert!(legacy.starts_with(r#"{"status":"die","id":"abc","from":"busybox","Type":"container""#), "{legacy}");
+        assert!(
+            legacy.starts_with(r#"{"status":"die","id":"abc","from":"busybox","Type":"container""#),
+            "{legacy}"
+        );
         let network = Message { kind: "network".into(), ..Default::default() };
         assert_eq!(network.clone().with_legacy_fields(), network);
     }

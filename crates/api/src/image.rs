@@ -105,8 +105,7 @@ pub struct AttestationProperties {
     pub subject: Digest,
 }
 
-/// The answer to an inspect, as of 1.52. Older versions get more keys from the daemon, some of them from
-/// [`LegacyInspect`].
+/// The answer to an inspect, as of 1.52. Older versions get more keys from the daemon.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct InspectResponse {
@@ -153,19 +152,24 @@ pub struct InspectResponse {
     /// What an index has (1.48 and up, on request).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub manifests: Vec<ManifestSummary>,
+    /// Id of the image it was built on by the classic builder.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub parent: String,
+    /// Version of the builder.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub docker_version: String,
+    /// What only old versions show; the daemon writes it.
+    #[serde(skip)]
+    pub legacy: LegacyInspect,
 }
 
-/// What an inspect tells clients of older versions besides.
+/// What an inspect tells clients below 1.45 besides.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct LegacyInspect {
-    /// Id of the image it was built on by the classic builder; shown by every version where there is one.
-    pub parent: String,
-    /// Version of the builder; shown by every version where there is one.
-    pub docker_version: String,
-    /// The container it was committed from (below 1.45).
+    /// The container it was committed from.
     pub container: String,
-    /// What ran in that container (below 1.45).
-    pub container_config: Option<crate::container::Config>,
+    /// What ran in that container.
+    pub container_config: crate::container::Config,
 }
 
 /// What an image runs (source: docker-image-spec `DockerOCIImageConfig`): no key for what is empty.

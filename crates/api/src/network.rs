@@ -56,13 +56,25 @@ pub struct EndpointSettings {
 #[serde(default)]
 pub struct EndpointIpamConfig {
     /// IPv4.
-    #[serde(rename = "IPv4Address", skip_serializing_if = "String::is_empty", deserialize_with = "de::address")]
+    #[serde(
+        rename = "IPv4Address",
+        skip_serializing_if = "String::is_empty",
+        deserialize_with = "de::address"
+    )]
     pub ipv4_address: String,
     /// IPv6.
-    #[serde(rename = "IPv6Address", skip_serializing_if = "String::is_empty", deserialize_with = "de::address")]
+    #[serde(
+        rename = "IPv6Address",
+        skip_serializing_if = "String::is_empty",
+        deserialize_with = "de::address"
+    )]
     pub ipv6_address: String,
     /// Link-local addresses.
-    #[serde(rename = "LinkLocalIPs", skip_serializing_if = "Option::is_none", deserialize_with = "de::addresses")]
+    #[serde(
+        rename = "LinkLocalIPs",
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "de::addresses"
+    )]
     pub link_local_ips: Option<Vec<String>>,
 }
 

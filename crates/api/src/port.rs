@@ -57,7 +57,8 @@ impl FromStr for Port {
             return Err(Error::Port("invalid port: value is empty".into()));
         }
         let (number, protocol) = s.split_once('/').unwrap_or((s, ""));
-        let parsed = parse_number(number).map_err(|why| Error::Port(format!("invalid port '{number}': {why}")))?;
+        let parsed =
+            parse_number(number).map_err(|why| Error::Port(format!("invalid port '{number}': {why}")))?;
         Ok(Self::new(parsed, protocol))
     }
 }

@@ -110,7 +110,10 @@ mod tests {
     #[test]
     fn lines_are_dockers() {
         let text = |m: Message| String::from_utf8(m.to_line()).unwrap();
-        assert_eq!(text(Message::status("a1", "Pull complete")), "{\"status\":\"Pull complete\",\"id\":\"a1\"}\r\n");
+        assert_eq!(
+            text(Message::status("a1", "Pull complete")),
+            "{\"status\":\"Pull complete\",\"id\":\"a1\"}\r\n"
+        );
         assert_eq!(text(Message::error("no")), "{\"errorDetail\":{\"message\":\"no\"},\"error\":\"no\"}\r\n");
         let p = Progress { current: 1, total: 2, ..Default::default() };
         assert_eq!(

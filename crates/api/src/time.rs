@@ -252,7 +252,10 @@ mod tests {
         for (text, want) in [
             ("zzz", "invalid timestamp \"zzz\": invalid seconds \"zzz\": invalid syntax"),
             ("1.x", "invalid timestamp \"1.x\": invalid nanoseconds: invalid character 'x' at position 0"),
-            ("99999999999999999999", "invalid timestamp \"99999999999999999999\": invalid seconds \"99999999999999999999\": value out of range"),
+            (
+                "99999999999999999999",
+                "invalid timestamp \"99999999999999999999\": invalid seconds \"99999999999999999999\": value out of range",
+            ),
         ] {
             assert_eq!(parse_unix(text).unwrap_err().to_string(), want);
         }
@@ -282,7 +285,13 @@ mod tests {
 
     #[test]
     fn durations_are_gos() {
-        for (text, nanos) in [("1.5s", 1_500_000_000), ("-2ms", -2_000_000), ("1h1us", 3_600_000_001_000), (".5s", 500_000_000), ("0", 0)] {
+        for (text, nanos) in [
+            ("1.5s", 1_500_000_000),
+            ("-2ms", -2_000_000),
+            ("1h1us", 3_600_000_001_000),
+            (".5s", 500_000_000),
+            ("0", 0),
+        ] {
             assert_eq!(parse_duration(text), Some(SignedDuration::from_nanos(nanos)), "{text}");
         }
         for bad in ["", "-", "1", "s", "1.2.3s", "99999999999h", "1 s"] {

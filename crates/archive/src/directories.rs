@@ -116,7 +116,8 @@ fn make_one(parent: BorrowedFd<'_>, name: &[u8], whole: &[u8]) -> Result<Option<
     match fs::mkdirat(parent, name, Mode::from_raw_mode(0o700)) {
         Ok(()) => {}
         Err(Errno::EXIST) => {
-            let stat = fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).map_err(Error::file("stat", whole))?;
+            let stat =
+                fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).map_err(Error::file("stat", whole))?;
             if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
                 return Ok(None);
             }

@@ -160,8 +160,7 @@ impl Extractor {
                 Ok(true)
             }
             Meaning::Deleted(name) => {
-                let made =
-                    fs::mknodat(&*place.directory, name, FileType::CharacterDevice, Mode::empty(), 0);
+                let made = fs::mknodat(&*place.directory, name, FileType::CharacterDevice, Mode::empty(), 0);
                 match made {
                     Ok(()) => own_whiteout(place, name, header)?,
                     // The same layer has the name anew, which stands: a deletion is of the layers below
@@ -189,8 +188,8 @@ impl Extractor {
             other => other.map_err(place.error("mkdir"))?,
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let open = fs::openat(&*place.directory, place.name, flags, Mode::empty())
-            .map_err(place.error("open"))?;
+        let open =
+            fs::openat(&*place.directory, place.name, flags, Mode::empty()).map_err(place.error("open"))?;
         if hides_below {
             make_opaque(open.as_fd(), place.whole)?;
         }
@@ -259,8 +258,8 @@ impl Extractor {
 
     fn apply_by_name(&self, place: &Place<'_>, header: &Header) -> Result<(), Error> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let inode = fs::openat(&*place.directory, place.name, flags, Mode::empty())
-            .map_err(place.error("open"))?;
+        let inode =
+            fs::openat(&*place.directory, place.name, flags, Mode::empty()).map_err(place.error("open"))?;
         metadata::apply(inode.as_fd(), header, self.options.owner, place.whole)?;
         metadata::set_times(&place.directory, place.name, header).map_err(place.error("utimensat"))
     }
@@ -285,7 +284,8 @@ impl Extractor {
 
     fn replace(&mut self, place: &Place<'_>, header: &Header, existing: &Stat) -> Result<(), Error> {
         let was_directory = FileType::from_raw_mode(existing.st_mode) == FileType::Directory;
-        if self.options.overwrite == Overwrite::KeepKind && was_directory != (header.kind == Kind::Directory) {
+        if self.options.overwrite == Overwrite::KeepKind && was_directory != (header.kind == Kind::Directory)
+        {
             let names = ("directory", "non-directory");
             let (existing, new) = if was_directory { names } else { (names.1, names.0) };
             return Err(Error::Overwrite { existing, new, path: lossy(place.whole) });

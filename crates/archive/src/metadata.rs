@@ -48,7 +48,11 @@ fn set_xattrs(inode: BorrowedFd<'_>, header: &Header, path: &[u8]) -> Result<(),
             Ok(()) => {}
             // In a user namespace some may not be set; Docker ignores it too.
             Err(Errno::PERM) => {
-                tracing::warn!(path = lossy(path), xattr = lossy(name), "could not set an extended attribute");
+                tracing::warn!(
+                    path = lossy(path),
+                    xattr = lossy(name),
+                    "could not set an extended attribute"
+                );
             }
             Err(error) => return Err(Error::file("setxattr", path)(error)),
         }

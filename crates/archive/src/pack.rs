@@ -3,8 +3,7 @@
 //! attribute, hard links as such.
 
 use crate::{
-    Error, Header, Kind, OPAQUE_MARKER, OPAQUE_XATTR, Time, WHITEOUT_PREFIX, Writer,
-    error::lossy,
+    Error, Header, Kind, OPAQUE_MARKER, OPAQUE_XATTR, Time, WHITEOUT_PREFIX, Writer, error::lossy,
     metadata::proc_path,
 };
 use rustix::{
@@ -111,7 +110,12 @@ impl<W: Write> Packer<W> {
     }
 
     /// Adds one file. Gives a directory back, open.
-    fn one(&mut self, parent: BorrowedFd<'_>, name: &[u8], archive_name: &[u8]) -> Result<Option<OwnedFd>, Error> {
+    fn one(
+        &mut self,
+        parent: BorrowedFd<'_>,
+        name: &[u8],
+        archive_name: &[u8],
+    ) -> Result<Option<OwnedFd>, Error> {
         let stat = match fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => return Ok(None),
             other => other.map_err(Error::file("stat", archive_name))?,
@@ -198,7 +202,12 @@ impl<W: Write> Packer<W> {
         false
     }
 
-    fn directory(&mut self, parent: BorrowedFd<'_>, name: &[u8], header: Header) -> Result<Option<OwnedFd>, Error> {
+    fn directory(
+        &mut self,
+        parent: BorrowedFd<'_>,
+        name: &[u8],
+        header: Header,
+    ) -> Result<Option<OwnedFd>, Error> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let open = match fs::openat(parent, name, flags, Mode::empty()) {
             Err(Errno::NOENT) => return Ok(None),
@@ -208,7 +217,13 @@ impl<W: Write> Packer<W> {
         if self.options.whiteouts == WriteWhiteouts::Convert && is_opaque(open.as_fd(), &header.name)? {
             let name = [header.name.as_slice(), OPAQUE_MARKER].concat();
             let mtime = Time::default();
-            self.writer.header(&Header { name, kind: Kind::Regular, mode: header.mode & 0o777, mtime, ..header })?;
+            self.writer.header(&Header {
+                name,
+                kind: Kind::Regular,
+                mode: header.mode & 0o777,
+                mtime,
+                ..header
+            })?;
         }
         Ok(Some(open))
     }

@@ -19,8 +19,11 @@ pub(crate) fn parse(mut data: &[u8]) -> Result<Records, Error> {
         data = rest;
         match key {
             b"GNU.sparse.offset" | b"GNU.sparse.numbytes" => {
-                let expected: &[u8] =
-                    if sparse.len().is_multiple_of(2) { b"GNU.sparse.offset" } else { b"GNU.sparse.numbytes" };
+                let expected: &[u8] = if sparse.len().is_multiple_of(2) {
+                    b"GNU.sparse.offset"
+                } else {
+                    b"GNU.sparse.numbytes"
+                };
                 if key != expected || value.contains(&b',') {
                     return Err(Error::Header);
                 }

@@ -95,7 +95,12 @@ impl<R: Read> Reader<R> {
                 b'x' => extensions.pax = pax::parse(&self.special(size)?)?,
                 b'g' => {
                     let pax = pax::parse(&self.special(size)?)?;
-                    return Ok(Some(Header { name: header.name, kind: Kind::PaxGlobal, pax, ..Header::default() }));
+                    return Ok(Some(Header {
+                        name: header.name,
+                        kind: Kind::PaxGlobal,
+                        pax,
+                        ..Header::default()
+                    }));
                 }
                 b'L' => extensions.name = Some(header::text(&self.special(size)?).to_vec()),
                 b'K' => extensions.link = Some(header::text(&self.special(size)?).to_vec()),

@@ -17,7 +17,9 @@ const MAX_OPEN: usize = 64;
 pub fn remove_tree(parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
     let top = match open_directory(parent, name) {
         Err(Errno::NOENT) => return Ok(()),
-        Err(Errno::NOTDIR | Errno::LOOP) => return ignore_missing(fs::unlinkat(parent, name, AtFlags::empty())),
+        Err(Errno::NOTDIR | Errno::LOOP) => {
+            return ignore_missing(fs::unlinkat(parent, name, AtFlags::empty()));
+        }
         other => other?,
     };
     let mut moved = 0;

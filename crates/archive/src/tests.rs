@@ -13,8 +13,7 @@ fn open(path: &Path) -> OwnedFd {
 }
 
 fn file(name: &str, data: &str) -> (Header, Vec<u8>) {
-    let header =
-        Header { name: name.into(), size: data.len() as u64, mode: 0o644, ..Header::default() };
+    let header = Header { name: name.into(), size: data.len() as u64, mode: 0o644, ..Header::default() };
     (header, data.as_bytes().to_vec())
 }
 
@@ -126,12 +125,7 @@ fn sparse_old_gnu() -> Vec<u8> {
     // "AA", a hole up to 1024, "BB" at the end of 1026 bytes.
     let octal = |n: u64| format!("{n:011o}\0").into_bytes();
     let map = [octal(0), octal(2), octal(1024), octal(2)].concat();
-    [
-        block(b"s", b'S', 4, GNU, &[(386, &map), (483, &octal(1026))]),
-        padded(b"AABB"),
-        vec![0; 1024],
-    ]
-    .concat()
+    [block(b"s", b'S', 4, GNU, &[(386, &map), (483, &octal(1026))]), padded(b"AABB"), vec![0; 1024]].concat()
 }
 
 fn sparse_pax_1_0() -> Vec<u8> {
@@ -233,16 +227,22 @@ fn nothing_is_written_outside() {
         ("link as file", vec![other(Kind::Symlink, "l", "../outside/secret"), file("/l", "x")]),
         ("link to nothing", vec![other(Kind::Symlink, "l", "../outside/made"), file("l/new", "x")]),
         ("hard link out", vec![other(Kind::HardLink, "h", "../outside/secret")]),
-        ("hard link through link", vec![
-            other(Kind::Symlink, "l", "../outside"),
-            other(Kind::HardLink, "h", "l/secret"),
-            file("./h", "x"),
-        ]),
-        ("directory over link", vec![
-            other(Kind::Symlink, "l", "../outside"),
-            other(Kind::Directory, "./l", ""),
-            file("l/new", "x"),
-        ]),
+        (
+            "hard link through link",
+            vec![
+                other(Kind::Symlink, "l", "../outside"),
+                other(Kind::HardLink, "h", "l/secret"),
+                file("./h", "x"),
+            ],
+        ),
+        (
+            "directory over link",
+            vec![
+                other(Kind::Symlink, "l", "../outside"),
+                other(Kind::Directory, "./l", ""),
+                file("l/new", "x"),
+            ],
+        ),
         ("opaque through link", vec![other(Kind::Symlink, "l", "../outside"), file("l/.wh..wh..opq", "")]),
         ("whiteout through link", vec![other(Kind::Symlink, "l", "../outside"), file("l/.wh.secret", "")]),
         ("link to proc", vec![other(Kind::Symlink, "l", "/proc/self/root"), file("l/tmp/x", "x")]),
@@ -317,7 +317,15 @@ fn whiteouts_become_what_overlayfs_understands() {
         entries(&tar).unwrap().iter().map(|(h, _)| String::from_utf8_lossy(&h.name).into_owned()).collect();
     assert_eq!(
         names,
-        ["opaque/", "opaque/.wh..wh..opq", "sub/", "sub/again", "sub/.wh.gone", "sub/tree/", "sub/tree/.wh..wh..opq"]
+        [
+            "opaque/",
+            "opaque/.wh..wh..opq",
+            "sub/",
+            "sub/again",
+            "sub/.wh.gone",
+            "sub/tree/",
+            "sub/tree/.wh..wh..opq"
+        ]
     );
 }
 
@@ -332,14 +340,28 @@ fn metadata_survives_packing_and_extraction() {
     set_uid.0.set_xattr(b"security.capability", b"\x01\0\0\x02\0\x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
     set_uid.0.set_xattr(b"trusted.overlay.redirect", b"/etc");
     let mut link = set_uid.clone();
-    link = (Header { name: b"bin/su2".into(), link: b"bin/su".into(), kind: Kind::HardLink, size: 0, pax: Default::default(), ..link.0 }, vec![]);
+    link = (
+        Header {
+            name: b"bin/su2".into(),
+            link: b"bin/su".into(),
+            kind: Kind::HardLink,
+            size: 0,
+            pax: Default::default(),
+            ..link.0
+        },
+        vec![],
+    );
     let mut device = other(Kind::Char, "null", "");
     (device.0.major, device.0.minor) = (1, 3);
     let mut directory = other(Kind::Directory, "bin", "");
     directory.0.mode = 0o1777;
     directory.0.mtime = Time { seconds: 5, nanos: 6 };
-    let extracted =
-        extract(&[directory, set_uid, link, device, other(Kind::Fifo, "fifo", ""), other(Kind::Symlink, "s", "to")], dir.path(), layer()).unwrap();
+    let extracted = extract(
+        &[directory, set_uid, link, device, other(Kind::Fifo, "fifo", ""), other(Kind::Symlink, "s", "to")],
+        dir.path(),
+        layer(),
+    )
+    .unwrap();
     assert_eq!(extracted, Extracted { bytes: 9, replaced: false });
     let su = std::fs::metadata(dir.path().join("bin/su")).unwrap();
     assert_eq!((su.mode() & 0o7777, su.uid(), su.nlink()), (0o4755, 7, 2));
@@ -374,11 +396,17 @@ fn existing_files_are_replaced_only_when_allowed() {
     assert!(refused(file("d", "x")) && refused(other(Kind::Directory, "f", "")));
     assert!(!refused(file("f", "new")) && !refused(other(Kind::Directory, "d", "")));
     assert_eq!(std::fs::read_to_string(dir.path().join("f")).unwrap(), "new");
-    let extracted = extract(&[file("d", "x"), other(Kind::Directory, "f", "")], dir.path(), Options::default());
+    let extracted =
+        extract(&[file("d", "x"), other(Kind::Directory, "f", "")], dir.path(), Options::default());
     assert!(extracted.unwrap().replaced);
     assert!(dir.path().join("f").is_dir() && dir.path().join("d").is_file());
     // A directory replaced by a link must not be written through from memory.
-    let swapped = [file("q/a", "1"), other(Kind::Symlink, "/q", "r"), other(Kind::Directory, "r", ""), file("q/b", "2")];
+    let swapped = [
+        file("q/a", "1"),
+        other(Kind::Symlink, "/q", "r"),
+        other(Kind::Directory, "r", ""),
+        file("q/b", "2"),
+    ];
     extract(&swapped, dir.path(), Options::default()).unwrap();
     assert_eq!(std::fs::read_to_string(dir.path().join("r/b")).unwrap(), "2");
 }

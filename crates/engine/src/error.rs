@@ -153,6 +153,9 @@ pub enum Error {
     /// The registry client.
     #[error("{0}")]
     Registry(String, ErrorKind),
+    /// The container's log driver keeps nothing that could be read.
+    #[error("configured logging driver does not support reading")]
+    LogsNotReadable,
     /// Reading a container's log.
     #[error("{0}")]
     Log(String),
@@ -179,7 +182,7 @@ impl Error {
             Self::Request(error) => error.kind(),
             Self::Forbidden(_) => ErrorKind::Forbidden,
             Self::NotModified => ErrorKind::NotModified,
-            Self::NotImplemented(_) => ErrorKind::NotImplemented,
+            Self::NotImplemented(_) | Self::LogsNotReadable => ErrorKind::NotImplemented,
             Self::Unauthorized(_) => ErrorKind::Unauthorized,
             Self::Context { source, .. } => source.kind(),
             // Docker answers 400 where the command itself is at fault, 500 where the set-up is

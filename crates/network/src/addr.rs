@@ -117,9 +117,8 @@ impl FromStr for Subnet {
             reason: reason.to_owned(),
         };
         let (address, bits) = text.rsplit_once('/').ok_or_else(|| refuse("no '/'"))?;
-        let address: IpAddr = address
-            .parse()
-            .map_err(|_| refuse(&format!("ParseAddr({address:?}): unable to parse IP")))?;
+        let address: IpAddr =
+            address.parse().map_err(|_| refuse(&format!("ParseAddr({address:?}): unable to parse IP")))?;
         let plain = !bits.is_empty() && bits.bytes().all(|b| b.is_ascii_digit());
         if !plain || (bits.len() > 1 && bits.starts_with('0')) {
             return Err(refuse(&format!("bad bits after slash: {bits:?}")));

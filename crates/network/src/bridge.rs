@@ -27,6 +27,8 @@ pub struct BridgeSpec {
     pub range: Option<Subnet>,
     /// The bridge's own address; `None` is the first free one.
     pub gateway: Option<IpAddr>,
+    /// Addresses of the subnet that no container may get.
+    pub auxiliary: Vec<IpAddr>,
     /// No way out and none in.
     pub internal: bool,
     /// Traffic that leaves gets the host's address.

@@ -179,17 +179,16 @@ impl Error {
             | Self::AllPortsAllocated
             | Self::PortBind { .. }
             | Self::Connectivity { .. } => ErrorKind::System,
-            Self::UnknownNetwork(_) | Self::UnknownSandbox(_) | Self::UnknownEndpoint(_) => ErrorKind::NotFound,
+            Self::UnknownNetwork(_) | Self::UnknownSandbox(_) | Self::UnknownEndpoint(_) => {
+                ErrorKind::NotFound
+            }
             Self::SandboxExists(_) | Self::NotABridge(_) => ErrorKind::Conflict,
             Self::Unsupported(_) => ErrorKind::NotImplemented,
         }
     }
 
     /// For `map_err` on an I/O result of a file.
-    pub(crate) fn file(
-        operation: &'static str,
-        path: impl Into<PathBuf>,
-    ) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn file(operation: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::File { operation, path, source }
     }

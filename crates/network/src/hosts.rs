@@ -65,7 +65,8 @@ mod tests {
 
     #[test]
     fn content_is_dockers() {
-        let extra = [("db".to_owned(), "10.0.0.5".parse().unwrap()), ("six".into(), "fd00::5".parse().unwrap())];
+        let extra =
+            [("db".to_owned(), "10.0.0.5".parse().unwrap()), ("six".into(), "fd00::5".parse().unwrap())];
         let hosts = Hosts {
             hostname: "web",
             domainname: "example.org",

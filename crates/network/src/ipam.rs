@@ -150,6 +150,15 @@ impl Ipam {
         }
     }
 
+    /// How many addresses of a subnet are taken, and how many of its range are left.
+    pub fn usage(&self, subnet: Subnet) -> Option<(u64, u64)> {
+        let addresses = self.subnets.get(&subnet.masked())?;
+        let (first, last) = (number(addresses.range.first()), number(addresses.range.last()));
+        let in_range = addresses.taken.range(first..=last).count() as u128;
+        let left = (last - first).saturating_add(1) - in_range;
+        Some((addresses.taken.len() as u64, u64::try_from(left).unwrap_or(u64::MAX)))
+    }
+
     fn insert(&mut self, subnet: Subnet, range: Subnet) {
         let taken = reserved_addresses(&subnet).into_iter().flatten().collect();
         self.subnets.insert(subnet, Addresses { taken, range });
@@ -199,8 +208,7 @@ mod tests {
     #[test]
     fn default_pools_come_in_dockers_order() {
         let mut ipam = Ipam::default();
-        let subnets: Vec<String> =
-            (0..31).map(|_| ipam.take_any_subnet(&[]).unwrap().to_string()).collect();
+        let subnets: Vec<String> = (0..31).map(|_| ipam.take_any_subnet(&[]).unwrap().to_string()).collect();
         assert_eq!(subnets[0], "172.17.0.0/16");
         assert_eq!(subnets[14], "172.31.0.0/16");
         assert_eq!(subnets[15], "192.168.0.0/20");
@@ -246,6 +254,7 @@ mod tests {
         assert_eq!(take(&mut ipam), "172.17.0.5");
         let taken = ipam.take_address(subnet, "172.17.0.5".parse().unwrap());
         assert!(matches!(taken, Err(Error::AddressInUse)));
+        assert_eq!(ipam.usage(subnet), Some((7, 65536 - 7)));
         let outside = ipam.take_address(subnet, "172.18.0.5".parse().unwrap());
         assert!(matches!(outside, Err(Error::AddressOutOfRange)));
     }

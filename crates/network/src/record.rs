@@ -53,6 +53,15 @@ pub struct Endpoint {
     pub is_default_route: bool,
 }
 
+/// What was found on disk.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// Sandboxes that were in use.
+    pub(crate) live: Vec<SandboxRecord>,
+    /// Removals that did not finish, with the path of their note.
+    pub(crate) removed: Vec<(PathBuf, SandboxRecord)>,
+}
+
 /// The folder of records.
 #[derive(Debug)]
 pub(crate) struct Records {
@@ -79,8 +88,8 @@ impl Records {
     pub(crate) fn save(&self, record: &SandboxRecord) -> Result<()> {
         let path = self.path(&record.container);
         let temporary = path.with_extension("tmp");
-        let json = serde_json::to_vec(record)
-            .map_err(|source| Error::Record { path: path.clone(), source })?;
+        let json =
+            serde_json::to_vec(record).map_err(|source| Error::Record { path: path.clone(), source })?;
         fs::write(&temporary, json).map_err(Error::file("write", &temporary))?;
         fs::rename(&temporary, &path).map_err(Error::file("write", &path))
     }
@@ -94,9 +103,8 @@ impl Records {
         }
     }
 
-    /// All records: those of sandboxes that were in use, and the notes of removals that did not finish.
-    /// What cannot be read is logged and left out.
-    pub(crate) fn load(&self) -> Result<(Vec<SandboxRecord>, Vec<(PathBuf, SandboxRecord)>)> {
+    /// All records. What cannot be read is logged and left out.
+    pub(crate) fn load(&self) -> Result<Found> {
         let (mut live, mut removed) = (Vec::new(), Vec::new());
         let entries = fs::read_dir(&self.dir).map_err(Error::file("read", &self.dir))?;
         for entry in entries {
@@ -110,16 +118,14 @@ impl Records {
             }
         }
         live.sort_by(|a, b| a.container.cmp(&b.container));
-        Ok((live, removed))
+        Ok(Found { live, removed })
     }
 }
 
 fn read(path: &Path) -> Option<SandboxRecord> {
-    let parsed = fs::read(path)
-        .map_err(Error::file("read", path))
-        .and_then(|json| {
-            serde_json::from_slice(&json).map_err(|source| Error::Record { path: path.into(), source })
-        });
+    let parsed = fs::read(path).map_err(Error::file("read", path)).and_then(|json| {
+        serde_json::from_slice(&json).map_err(|source| Error::Record { path: path.into(), source })
+    });
     parsed.inspect_err(|error| tracing::error!(%error, "a network record is left out")).ok()
 }
 
@@ -142,9 +148,10 @@ mod tests {
         records.save(&record).unwrap();
         fs::write(dir.join("bad.json"), b"{").unwrap();
         fs::write(dir.join("half.tmp"), b"{").unwrap();
-        assert_eq!(records.load().unwrap(), (vec![record.clone()], vec![]));
+        let found = |live, removed| Found { live, removed };
+        assert_eq!(records.load().unwrap(), found(vec![record.clone()], vec![]));
         let note = records.mark_removed(&record).unwrap();
-        assert_eq!(records.load().unwrap(), (vec![], vec![(note, record)]));
+        assert_eq!(records.load().unwrap(), found(vec![], vec![(note, record)]));
         assert!(!dir.join("half.tmp").exists());
         fs::remove_dir_all(dir).unwrap();
     }

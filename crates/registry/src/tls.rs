@@ -89,7 +89,7 @@ impl Trust {
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()?;
         let builder = if insecure {
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(TakeAny(provider)))
+            builder.dangerous().with_custom_certificate_verifier(take_any(provider))
         } else {
             let mut roots = RootCertStore { roots: machine_roots().roots.clone() };
             roots.add_parsable_certificates(host.roots);
@@ -180,6 +180,11 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
 
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     PrivateKeyDer::from_pem_file(path).map_err(pem_error(path))
+}
+
+/// A verifier that takes any certificate: for hosts of which the user said so.
+pub fn take_any(provider: Arc<CryptoProvider>) -> Arc<dyn ServerCertVerifier> {
+    Arc::new(TakeAny(provider))
 }
 
 /// Takes any certificate: what `insecure-registries` asks for.

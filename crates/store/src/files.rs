@@ -29,9 +29,8 @@ pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32, sync: Sync) -> Resul
         path.file_name().unwrap_or_default().to_string_lossy(),
         &random_id()[..12]
     ));
-    let written = write_new(&temporary, bytes, mode, sync).and_then(|()| {
-        std::fs::rename(&temporary, path).map_err(Error::file("rename", path))
-    });
+    let written = write_new(&temporary, bytes, mode, sync)
+        .and_then(|()| std::fs::rename(&temporary, path).map_err(Error::file("rename", path)));
     if written.is_err() {
         // The first error is the one that tells.
         let _ = std::fs::remove_file(&temporary);
@@ -126,7 +125,9 @@ pub(crate) fn remove_tree(path: &Path) -> Result<()> {
     use std::os::unix::ffi::OsStrExt;
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
     match open_directory(parent) {
-        Ok(parent) => wharf_archive::remove_tree(parent.as_fd(), name.as_bytes()).map_err(Error::file("remove", path)),
+        Ok(parent) => {
+            wharf_archive::remove_tree(parent.as_fd(), name.as_bytes()).map_err(Error::file("remove", path))
+        }
         Err(error) if error.is_not_found() => Ok(()),
         Err(error) => Err(error),
     }

@@ -10,8 +10,8 @@ use crate::{
     union::{Found, Union, is_directory, lossy, open_child},
 };
 use rustix::{
-    fd::{AsFd, OwnedFd},
-    fs::{self, AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags},
+    fd::{AsFd, BorrowedFd, OwnedFd},
+    fs::{self, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags},
     io::Errno,
 };
 
@@ -35,43 +35,25 @@ const ITEMS: [(&str, Item); 10] = [
     ("etc/mtab", Item::Link("/proc/mounts")),
 ];
 
-/// Fills the layer's directory, below which `lower` lies.
+/// Fills the layer's directory, below which `lower` lies. What is a directory in the image stays one, where
+/// a file should be as well: Docker cannot unlink it either.
 pub(crate) fn fill(layer: &OwnedFd, lower: &Union) -> Result<()> {
     for (path, item) in &ITEMS {
-        let (parent, name) = path.rsplit_once('/').map_or((None, *path), |(parent, name)| (Some(parent), name));
-        match parent {
-            None => put(layer.as_fd(), lower, name, item)?,
-            // All of them are two deep at most.
-            Some(parent) => {
-                let found = lower.child(parent.as_bytes())?;
-                let below = found.as_ref().and_then(|found| found.directory.clone()).unwrap_or_default();
-                if !matches!(item, Item::File | Item::Link(_)) || is_missing_directory(&below, name)? {
-                    if is_already_there(&below, name, item)? {
-                        continue;
-                    }
-                } else {
-                    continue;
-                }
-                let parent = directory(layer.as_fd(), parent, found.as_ref())?;
-                put(parent.as_fd(), &below, name, item)?;
-            }
+        let Some((parent, name)) = path.split_once('/') else {
+            put(layer.as_fd(), lower, path, item)?;
+            continue;
+        };
+        let found = lower.child(parent.as_bytes())?;
+        let below = found.as_ref().and_then(|found| found.directory.clone()).unwrap_or_default();
+        if !below.child(name.as_bytes())?.is_some_and(|found| found.is_directory()) {
+            let parent = directory(layer.as_fd(), parent, found.as_ref())?;
+            put(parent.as_fd(), &below, name, item)?;
         }
     }
     Ok(())
 }
 
-/// Whether nothing needs to be made: a mount point that is a directory.
-fn is_already_there(below: &Union, name: &str, item: &Item) -> Result<bool> {
-    let found = below.child(name.as_bytes())?;
-    Ok(matches!(item, Item::Directory) && found.is_some_and(|found| found.is_directory()))
-}
-
-/// A directory cannot be unlinked, so Docker leaves it where a file should be.
-fn is_missing_directory(below: &Union, name: &str) -> Result<bool> {
-    Ok(!below.child(name.as_bytes())?.is_some_and(|found| found.is_directory()))
-}
-
-fn put(parent: rustix::fd::BorrowedFd<'_>, below: &Union, name: &str, item: &Item) -> Result<()> {
+fn put(parent: BorrowedFd<'_>, below: &Union, name: &str, item: &Item) -> Result<()> {
     let found = below.child(name.as_bytes())?;
     if found.as_ref().is_some_and(Found::is_directory) {
         return Ok(());
@@ -80,7 +62,8 @@ fn put(parent: rustix::fd::BorrowedFd<'_>, below: &Union, name: &str, item: &Ite
         Item::Directory => directory(parent, name, found.as_ref()).map(drop),
         Item::File => {
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-            let file = fs::openat(parent, name, flags, Mode::from_raw_mode(0o755)).map_err(error("open", name))?;
+            let file =
+                fs::openat(parent, name, flags, Mode::from_raw_mode(0o755)).map_err(error("open", name))?;
             fs::fchmod(&file, Mode::from_raw_mode(0o755)).map_err(error("chmod", name))
         }
         Item::Link(target) => fs::symlinkat(*target, parent, name).map_err(error("symlink", name)),
@@ -88,7 +71,7 @@ fn put(parent: rustix::fd::BorrowedFd<'_>, below: &Union, name: &str, item: &Ite
 }
 
 /// Makes a directory of the layer, like the one below it if there is one.
-fn directory(parent: rustix::fd::BorrowedFd<'_>, name: &str, below: Option<&Found>) -> Result<OwnedFd> {
+fn directory(parent: BorrowedFd<'_>, name: &str, below: Option<&Found>) -> Result<OwnedFd> {
     match fs::mkdirat(parent, name, Mode::from_raw_mode(0o755)) {
         // Made for an earlier item.
         Err(Errno::EXIST) => return open_child(parent, name.as_bytes()).map_err(error("open", name)),

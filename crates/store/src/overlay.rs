@@ -66,7 +66,8 @@ impl Overlay {
         files::make_directory(&directory.join("diff"), 0o755)?;
         let link = random_link();
         let symlink = self.home.join("l").join(&link);
-        std::os::unix::fs::symlink(format!("../{id}/diff"), &symlink).map_err(Error::file("symlink", symlink))?;
+        std::os::unix::fs::symlink(format!("../{id}/diff"), &symlink)
+            .map_err(Error::file("symlink", symlink))?;
         files::write_new(&directory.join("link"), link.as_bytes(), 0o644, files::Sync::Later)
     }
 
@@ -96,7 +97,12 @@ impl Overlay {
     /// `l/<link>` of each lower, topmost first.
     fn lowers(&self, id: &str) -> Result<Vec<String>> {
         let text = files::optional(files::read_text(&self.directory(id).join("lower")))?;
-        Ok(text.iter().flat_map(|text| text.split(':')).filter(|l| !l.is_empty()).map(str::to_owned).collect())
+        Ok(text
+            .iter()
+            .flat_map(|text| text.split(':'))
+            .filter(|l| !l.is_empty())
+            .map(str::to_owned)
+            .collect())
     }
 
     /// The `diff` directory of each lower, topmost first.
@@ -189,7 +195,8 @@ impl Overlay {
         }
         let directory = self.directory(id);
         self.unmount(id)?;
-        if let Some(link) = files::optional(files::read_text(&directory.join("link")))?.filter(|l| is_link(l)) {
+        if let Some(link) = files::optional(files::read_text(&directory.join("link")))?.filter(|l| is_link(l))
+        {
             let link = self.home.join("l").join(link);
             match std::fs::remove_file(&link) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

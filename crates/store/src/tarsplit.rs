@@ -117,32 +117,53 @@ struct Line {
 ///
 /// # Errors
 /// When the record is damaged, a file is not what it was, or `out` fails.
-pub fn assemble(record: impl BufRead, files: BorrowedFd<'_>, layer: &str, out: &mut impl Write) -> Result<u64> {
-    let mut assembly = Assembly { record, files, layer, out, buffer: vec![0; 128 << 10], written: 0 };
-    while let Some(line) = assembly.next_line()? {
+pub fn assemble(
+    record: impl BufRead,
+    files: BorrowedFd<'_>,
+    layer: &str,
+    out: &mut impl Write,
+) -> Result<u64> {
+    let lines = Lines { record, layer };
+    let mut assembly = Assembly { lines, files, out, buffer: vec![0; 128 << 10], written: 0 };
+    while let Some(line) = assembly.lines.next_line()? {
         match line.kind {
             2 => {
-                let raw = assembly.decode(line.payload.as_deref().unwrap_or_default())?;
+                let raw = assembly.lines.decode(line.payload.as_deref().unwrap_or_default())?;
                 assembly.write(&raw)?;
             }
             1 if line.size > 0 => assembly.copy_file(&line)?,
             1 => {}
-            other => return Err(assembly.damaged(format!("type {other}"))),
+            other => return Err(assembly.lines.damaged(format!("type {other}"))),
         }
     }
     Ok(assembly.written)
 }
 
-struct Assembly<'a, R, W> {
-    record: R,
-    files: BorrowedFd<'a>,
-    layer: &'a str,
-    out: &'a mut W,
-    buffer: Vec<u8>,
-    written: u64,
+/// The length of the archive that a record stands for, without reading files.
+///
+/// # Errors
+/// When the record is damaged.
+pub fn archive_size(record: impl BufRead, layer: &str) -> Result<u64> {
+    let mut lines = Lines { record, layer };
+    let mut size = 0u64;
+    while let Some(line) = lines.next_line()? {
+        let payload = line.payload.as_deref().unwrap_or_default();
+        size += match line.kind {
+            2 => lines.decode(payload)?.len() as u64,
+            _ if line.size > 0 && lines.decode(payload)?.iter().all(|&byte| byte == 0) => 0,
+            _ => line.size,
+        };
+    }
+    Ok(size)
 }
 
-impl<R: BufRead, W: Write> Assembly<'_, R, W> {
+/// The lines of a record.
+struct Lines<'a, R> {
+    record: R,
+    layer: &'a str,
+}
+
+impl<R: BufRead> Lines<'_, R> {
     fn next_line(&mut self) -> Result<Option<Line>> {
         let mut text = Vec::new();
         let read = (&mut self.record).take(LINE_LIMIT).read_until(b'\n', &mut text);
@@ -153,23 +174,42 @@ impl<R: BufRead, W: Write> Assembly<'_, R, W> {
         serde_json::from_slice(&text).map(Some).map_err(|error| self.damaged(error.to_string()))
     }
 
+    fn decode(&self, text: &str) -> Result<Vec<u8>> {
+        STANDARD.decode(text).map_err(|error| self.damaged(error.to_string()))
+    }
+
+    fn damaged(&self, what: String) -> Error {
+        Error::TarSplit { layer: self.layer.into(), what }
+    }
+}
+
+struct Assembly<'a, R, W> {
+    lines: Lines<'a, R>,
+    files: BorrowedFd<'a>,
+    out: &'a mut W,
+    buffer: Vec<u8>,
+    written: u64,
+}
+
+impl<R: BufRead, W: Write> Assembly<'_, R, W> {
     fn copy_file(&mut self, line: &Line) -> Result<()> {
-        let checksum = self.decode(line.payload.as_deref().unwrap_or_default())?;
+        let checksum = self.lines.decode(line.payload.as_deref().unwrap_or_default())?;
         if checksum.iter().all(|&byte| byte == 0) {
             // The checksum of nothing: a link whose header claims a size, as tar-split records it.
             return Ok(());
         }
         let name = match (&line.name, &line.name_raw) {
-            (_, Some(raw)) => self.decode(raw)?,
+            (_, Some(raw)) => self.lines.decode(raw)?,
             (Some(name), None) => name.clone().into_bytes(),
-            (None, None) => return Err(self.damaged("a file without a name".into())),
+            (None, None) => return Err(self.lines.damaged("a file without a name".into())),
         };
         let mut file = self.open(&name)?;
         let mut crc = Crc64::default();
         let mut left = line.size;
         while left > 0 {
             let wanted = self.buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-            let read = file.read(&mut self.buffer[..wanted]).map_err(|source| self.unreadable(&name, source))?;
+            let read =
+                file.read(&mut self.buffer[..wanted]).map_err(|source| self.unreadable(&name, source))?;
             if read == 0 {
                 return Err(self.changed(&name));
             }
@@ -201,20 +241,15 @@ impl<R: BufRead, W: Write> Assembly<'_, R, W> {
         self.out.write_all(bytes).map_err(|source| Error::Write { what: "a layer's archive".into(), source })
     }
 
-    fn decode(&self, text: &str) -> Result<Vec<u8>> {
-        STANDARD.decode(text).map_err(|error| self.damaged(error.to_string()))
-    }
-
-    fn damaged(&self, what: String) -> Error {
-        Error::TarSplit { layer: self.layer.into(), what }
-    }
-
     fn changed(&self, name: &[u8]) -> Error {
-        Error::FileChanged { layer: self.layer.into(), name: String::from_utf8_lossy(name).into_owned() }
+        Error::FileChanged {
+            layer: self.lines.layer.into(),
+            name: String::from_utf8_lossy(name).into_owned(),
+        }
     }
 
     fn unreadable(&self, name: &[u8], source: std::io::Error) -> Error {
-        let what = format!("{} of layer {}", String::from_utf8_lossy(name), self.layer);
+        let what = format!("{} of layer {}", String::from_utf8_lossy(name), self.lines.layer);
         Error::Read { what, source }
     }
 }

@@ -6,14 +6,18 @@
 mod clone;
 mod credentials;
 mod exec;
+mod inherit;
 mod limits;
 mod signals;
+mod spawn;
 
 pub use clone::{CloneOptions, Fork, SingleThreaded, clone};
 pub use credentials::{join_session_keyring, no_new_privileges, set_groups, set_ids, set_umask};
 pub use exec::{close_on_exec_from, execve, execveat, exit};
+pub use inherit::take_inherited;
 pub use limits::{LimitValue, reset_nice, set_limit, set_oom_score_adj};
 pub use signals::{block_signals, ignore_signal, reset_signals, set_signal_mask};
+pub use spawn::spawn_with_fd;
 
 use crate::raw::{check, own, prctl};
 use crate::{Context, Error, Result};

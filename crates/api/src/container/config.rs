@@ -149,7 +149,8 @@ mod tests {
 
     #[test]
     fn a_request_is_read_with_all_its_parts() {
-        let body = br#"{"image":"busybox","cmd":"true","ENTRYPOINT":["sh"],"ExposedPorts":{"80":{}},"Volumes":null,
+        let body =
+            br#"{"image":"busybox","cmd":"true","ENTRYPOINT":["sh"],"ExposedPorts":{"80":{}},"Volumes":null,
             "hostConfig":{"binds":["/a:/b"],"Dns":["1.1.1.1"],"OomKillDisable":false},
             "NetworkingConfig":{"EndpointsConfig":{"n":null,"m":{"Aliases":["x"]}}}} "#;
         let (request, rest) = CreateRequest::from_json(body).unwrap();
@@ -166,7 +167,10 @@ mod tests {
     fn errors_are_those_of_the_daemon() {
         let message = |body: &str| CreateRequest::from_json(body.as_bytes()).unwrap_err().to_string();
         assert_eq!(message(""), "invalid JSON: EOF");
-        assert_eq!(message("{nope"), "invalid JSON: invalid character 'n' looking for beginning of object key string");
+        assert_eq!(
+            message("{nope"),
+            "invalid JSON: invalid character 'n' looking for beginning of object key string"
+        );
         assert_eq!(
             message(r#"{"HostConfig":{"Dns":["notanip"]}}"#),
             "invalid JSON: ParseAddr(\"notanip\"): unable to parse IP"

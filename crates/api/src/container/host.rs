@@ -320,7 +320,9 @@ mod tests {
         keys.sort();
         assert_eq!(keys, KEYS.split_whitespace().collect::<Vec<_>>());
         let text = gojson::to_vec(&HostConfig::default()).unwrap();
-        assert!(text.starts_with(br#"{"Binds":null,"ContainerIDFile":"","LogConfig":{"Type":"","Config":null}"#));
+        assert!(
+            text.starts_with(br#"{"Binds":null,"ContainerIDFile":"","LogConfig":{"Type":"","Config":null}"#)
+        );
     }
 
     #[test]
@@ -335,7 +337,10 @@ mod tests {
             ..HostConfig::default()
         };
         host.port_bindings = Some(BTreeMap::from([
-            (Port::new(80, "tcp"), Some(vec![PortBinding { host_ip: "::1".into(), host_port: "1-2".into() }])),
+            (
+                Port::new(80, "tcp"),
+                Some(vec![PortBinding { host_ip: "::1".into(), host_port: "1-2".into() }]),
+            ),
             (Port::new(81, "tcp"), None),
         ]));
         let text = gojson::to_vec(&host).unwrap();

@@ -15,13 +15,13 @@ pub use host::{
     Ulimit, UpdateRequest, WeightDevice,
 };
 pub use inspect::{
-    DriverData, Health, HealthcheckResult, InspectResponse, MountPoint, NetworkSettings, State, Storage, StorageRootFs,
-    StorageSnapshot,
+    DriverData, Health, HealthcheckResult, InspectResponse, MountPoint, NetworkSettings, State, Storage,
+    StorageRootFs, StorageSnapshot,
 };
 pub use modes::{CgroupSpec, CgroupnsMode, IpcMode, NetworkMode, PidMode, UsernsMode, UtsMode};
 pub use stats::{
-    BlkioStatEntry, BlkioStats, CpuStats, CpuUsage, MemoryStats, NetworkStats, PidsStats, StatsResponse, StorageStats,
-    ThrottlingData,
+    BlkioStatEntry, BlkioStats, CpuStats, CpuUsage, MemoryStats, NetworkStats, PidsStats, StatsResponse,
+    StorageStats, ThrottlingData,
 };
 pub use summary::{
     FilesystemChange, HealthSummary, NetworkSettingsSummary, PathStat, PortSummary, PruneReport, Summary,

@@ -101,7 +101,8 @@ impl NetworkMode {
 impl IpcMode {
     /// Whether the text is one of the modes.
     pub fn is_valid(&self) -> bool {
-        matches!(self.0.as_str(), "" | "none" | "private" | "host" | "shareable") || self.container().is_some()
+        matches!(self.0.as_str(), "" | "none" | "private" | "host" | "shareable")
+            || self.container().is_some()
     }
 }
 

@@ -218,7 +218,11 @@ impl<'de> Deserializer<'de> for Value<'de> {
         if self.is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Error> {
         visitor.visit_newtype_struct(self)
     }
 
@@ -317,7 +321,9 @@ impl<'a> Fields<'a> {
         let mut members: Vec<(&'static str, Value<'a>)> = Vec::new();
         while let Some((key, value)) = elements.member() {
             let exact = fields.iter().find(|f| **f == key);
-            let Some(field) = exact.or_else(|| fields.iter().find(|f| f.eq_ignore_ascii_case(&key))) else { continue };
+            let Some(field) = exact.or_else(|| fields.iter().find(|f| f.eq_ignore_ascii_case(&key))) else {
+                continue;
+            };
             if value.is_null() {
                 continue;
             }

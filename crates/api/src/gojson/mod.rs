@@ -57,7 +57,9 @@ impl fmt::Display for Error {
             Self::Type(e) => {
                 write!(f, "json: cannot unmarshal {} into Go ", e.value)?;
                 match e.within {
-                    Some(within) => write!(f, "struct field {within}.{} of type {}", e.path.join("."), e.wanted),
+                    Some(within) => {
+                        write!(f, "struct field {within}.{} of type {}", e.path.join("."), e.wanted)
+                    }
                     None => write!(f, "value of type {}", e.wanted),
                 }
             }
@@ -164,7 +166,10 @@ mod tests {
                 "tty":null, "Labels":{"A":"1","a":"2"}, "Stop": 3} "#,
         )
         .unwrap();
-        assert_eq!((outer.name.as_str(), outer.tty, outer.stop, outer.host_config.memory), ("last", false, Some(3), 7));
+        assert_eq!(
+            (outer.name.as_str(), outer.tty, outer.stop, outer.host_config.memory),
+            ("last", false, Some(3), 7)
+        );
         assert_eq!(outer.labels.len(), 2, "keys of maps keep their case");
     }
 
@@ -208,10 +213,19 @@ mod tests {
     #[test]
     fn type_errors_name_the_field() {
         for (text, want) in [
-            (r#"{"HostConfig":{"Memory":"1"}}"#, "string into Go struct field Inner.HostConfig.Memory of type int64"),
+            (
+                r#"{"HostConfig":{"Memory":"1"}}"#,
+                "string into Go struct field Inner.HostConfig.Memory of type int64",
+            ),
             (r#"{"name":1}"#, "number into Go struct field Outer.Name of type string"),
-            (r#"{"HostConfig":{"Memory":1.5}}"#, "number 1.5 into Go struct field Inner.HostConfig.Memory of type int64"),
-            (r#"{"HostConfig":{"Weight":70000}}"#, "number 70000 into Go struct field Inner.HostConfig.Weight of type uint16"),
+            (
+                r#"{"HostConfig":{"Memory":1.5}}"#,
+                "number 1.5 into Go struct field Inner.HostConfig.Memory of type int64",
+            ),
+            (
+                r#"{"HostConfig":{"Weight":70000}}"#,
+                "number 70000 into Go struct field Inner.HostConfig.Weight of type uint16",
+            ),
             (r#"{"Tty":"yes"}"#, "string into Go struct field Outer.Tty of type bool"),
             (r#"{"HostConfig":[]}"#, "array into Go struct field Outer.HostConfig of type Inner"),
             ("[]", "array into Go value of type Outer"),
@@ -227,6 +241,28 @@ mod tests {
         assert_eq!(from_slice::<String>(b"\"\xff\"").unwrap(), "\u{fffd}");
         let value: serde_json::Value = from_slice(br#"{"a":[1,-2,1.5,true,null,"x"]}"#).unwrap();
         assert_eq!(value, serde_json::json!({"a": [1, -2, 1.5, true, null, "x"]}));
+    }
+
+    /// Every text at one edit from a good one: no panic, and the same verdict as serde_json's.
+    #[test]
+    fn damaged_texts_are_judged_as_by_serde_json() {
+        let good = br#" {"a":[1,-2.5e3,true,null,"x\n\u00e9"],"b":{"c":{}},"d":"" , "e":[[]] } "#;
+        for at in 0..good.len() {
+            for byte in *br#"{}[]",:\0-.e n/a"# {
+                let mut replaced = good.to_vec();
+                replaced[at] = byte;
+                let mut inserted = good.to_vec();
+                inserted.insert(at, byte);
+                for text in [replaced, inserted, good[..at].to_vec(), good[at..].to_vec()] {
+                    let ours = from_slice::<serde_json::Value>(&text);
+                    let theirs = serde_json::from_slice::<serde_json::Value>(&text);
+                    assert_eq!(ours.is_ok(), theirs.is_ok(), "{}: {ours:?}", String::from_utf8_lossy(&text));
+                    if let (Ok(ours), Ok(theirs)) = (ours, theirs) {
+                        assert_eq!(ours, theirs);
+                    }
+                }
+            }
+        }
     }
 
     #[test]

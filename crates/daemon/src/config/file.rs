@@ -6,10 +6,12 @@ use std::{fs, io, path::Path};
 use wharf_api::gojson;
 
 /// Keys whose value is an object of its own; the members of other objects count as keys themselves.
-const FLAT: [&str; 6] = ["default-network-opts", "log-opts", "runtimes", "default-ulimits", "features", "builder"];
+const FLAT: [&str; 6] =
+    ["default-network-opts", "log-opts", "runtimes", "default-ulimits", "features", "builder"];
 
 /// Keys that are taken though no flag has them.
-const UNCHECKED: [&str; 4] = ["builder", "min-api-version", "deprecated-key-path", "allow-nondistributable-artifacts"];
+const UNCHECKED: [&str; 4] =
+    ["builder", "min-api-version", "deprecated-key-path", "allow-nondistributable-artifacts"];
 
 /// What is wrong with the file.
 #[derive(Debug, thiserror::Error)]
@@ -81,7 +83,9 @@ pub(super) fn check(file: &Map<String, Value>, flags: &Map<String, Value>) -> Re
     }
     let conflicts: Vec<String> = (OPTIONS.iter().filter(|o| o.key != "runtimes"))
         .filter_map(|o| Some((o.key, flags.get(o.key)?, file.get(o.key)?)))
-        .map(|(key, flag, file)| format!("{key}: (from flag: {}, from file: {})", shown(key, flag), shown(key, file)))
+        .map(|(key, flag, file)| {
+            format!("{key}: (from flag: {}, from file: {})", shown(key, flag), shown(key, file))
+        })
         .collect();
     if conflicts.is_empty() { Ok(()) } else { Err(FileError::Conflicts(conflicts.join(", "))) }
 }
@@ -131,6 +135,9 @@ mod tests {
     fn objects_that_group_keys_are_opened() {
         let whole = serde_json::json!({"proxies": {"http-proxy": "x"}, "log-opts": {"max-size": "1m"}});
         let flat = flatten(whole.as_object().unwrap().clone());
-        assert_eq!(Value::Object(flat), serde_json::json!({"http-proxy": "x", "log-opts": {"max-size": "1m"}}));
+        assert_eq!(
+            Value::Object(flat),
+            serde_json::json!({"http-proxy": "x", "log-opts": {"max-size": "1m"}})
+        );
     }
 }

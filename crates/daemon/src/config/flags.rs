@@ -60,7 +60,9 @@ impl Flags {
             let name = match arg {
                 Arg::Long(name) => Name::Long(name.to_owned()),
                 Arg::Short(c) => Name::Short(c),
-                Arg::Value(value) => return Err(ParseFlagsError::Argument(value.to_string_lossy().into_owned())),
+                Arg::Value(value) => {
+                    return Err(ParseFlagsError::Argument(value.to_string_lossy().into_owned()));
+                }
             };
             flags.take(&name, &mut parser)?;
         }
@@ -91,11 +93,14 @@ impl Flags {
             return Ok(());
         }
         let text = value(flag, parser)?;
-        let fail = |why: String| ParseFlagsError::Value { flag: format!("--{flag}"), value: text.clone(), why };
+        let fail =
+            |why: String| ParseFlagsError::Value { flag: format!("--{flag}"), value: text.clone(), why };
         match opt.kind {
             Kind::Bool | Kind::Text => self.put(opt, json!(text)),
             Kind::Int => {
-                let n: i64 = text.parse().map_err(|_| fail(format!("strconv.ParseInt: parsing {text:?}: invalid syntax")))?;
+                let n: i64 = text
+                    .parse()
+                    .map_err(|_| fail(format!("strconv.ParseInt: parsing {text:?}: invalid syntax")))?;
                 self.put(opt, json!(n));
             }
             Kind::Bytes => {
@@ -178,7 +183,17 @@ mod tests {
 
     #[test]
     fn every_form_is_read() {
-        let flags = Flags::parse(["-D", "-lwarn", "--iptables=false", "--log-opt", "max-size=1m", "--log-opt=max-file=2", "--default-ulimit", "nofile=1:2"]).unwrap();
+        let flags = Flags::parse([
+            "-D",
+            "-lwarn",
+            "--iptables=false",
+            "--log-opt",
+            "max-size=1m",
+            "--log-opt=max-file=2",
+            "--default-ulimit",
+            "nofile=1:2",
+        ])
+        .unwrap();
         assert_eq!(
             Value::Object(flags.values),
             json!({"debug": true, "log-level": "warn", "iptables": false,

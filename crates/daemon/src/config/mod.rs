@@ -11,7 +11,7 @@ mod settings;
 mod to_engine;
 mod validate;
 
-pub(crate) use flags::{Flags, ParseFlagsError};
+pub(crate) use flags::Flags;
 pub(crate) use options::help;
 pub(crate) use settings::Settings;
 
@@ -106,7 +106,16 @@ mod tests {
     fn flags_and_file_are_merged() {
         let json = r#"{"debug":true,"labels":["a=b"],"dns":["1.1.1.1"],"log-opts":{"max-size":"1m"},"mtu":1400,
             "runtimes":{"one":{"path":"/bin/one"}},"features":{"buildkit":true}}"#;
-        let args = ["--data-root", "/tmp/x", "-H", "unix:///tmp/x.sock", "--add-runtime=two=/bin/two", "--icc=false", "-l", "warn"];
+        let args = [
+            "--data-root",
+            "/tmp/x",
+            "-H",
+            "unix:///tmp/x.sock",
+            "--add-runtime=two=/bin/two",
+            "--icc=false",
+            "-l",
+            "warn",
+        ];
         let s = load_with(Some(json), &args).unwrap();
         assert!(s.debug && !s.icc && s.iptables);
         assert_eq!((s.data_root.as_path(), s.mtu), (Path::new("/tmp/x"), 1400));
@@ -151,7 +160,10 @@ mod tests {
     #[test]
     fn a_file_that_was_named_must_exist() {
         let message = load_with(None, &[]).unwrap_err();
-        assert!(message.starts_with("unable to configure the Docker daemon with file F: open F: no such file"), "{message}");
+        assert!(
+            message.starts_with("unable to configure the Docker daemon with file F: open F: no such file"),
+            "{message}"
+        );
     }
 
     #[test]
@@ -162,13 +174,22 @@ mod tests {
             (&["--label", "nolabel"], "bad attribute format: nolabel"),
             (&["-H", "ftp://x"], "invalid bind address (ftp://x): unsupported proto 'ftp'"),
             (&["--mtu=-1"], "invalid default MTU: -1"),
-            (&["--default-ipc-mode=host"], "IPC mode \"host\" is not supported as default value; use \"shareable\" or \"private\""),
+            (
+                &["--default-ipc-mode=host"],
+                "IPC mode \"host\" is not supported as default value; use \"shareable\" or \"private\"",
+            ),
             (&["--tls"], "the option \"tls\" of dockerd is not built in Wharf yet"),
-            (&["--exec-opt", "native.cgroupdriver=systemd"], "the cgroup driver \"systemd\" is not built in Wharf yet"),
+            (
+                &["--exec-opt", "native.cgroupdriver=systemd"],
+                "the cgroup driver \"systemd\" is not built in Wharf yet",
+            ),
             (&["--exec-opt", "x"], "invalid exec-opt (x): must be formatted 'opt=value'"),
             (&["--storage-driver=btrfs"], "the storage driver \"btrfs\" is not built in Wharf"),
             (&["--default-runtime=nosuch"], "specified default runtime 'nosuch' does not exist"),
-            (&["--bridge=br0", "--bip=10.0.0.1/24"], "You specified -b & --bip, mutually exclusive options. Please specify only one"),
+            (
+                &["--bridge=br0", "--bip=10.0.0.1/24"],
+                "You specified -b & --bip, mutually exclusive options. Please specify only one",
+            ),
         ] {
             assert_eq!(load_with(Some("{}"), args).unwrap_err(), want, "{args:?}");
         }
@@ -178,11 +199,13 @@ mod tests {
     fn hosts_are_completed() {
         let hosts = |args: &[&str]| load_with(Some("{}"), args).unwrap().hosts;
         assert_eq!(hosts(&[]), ["unix:///var/run/docker.sock"]);
-        assert_eq!(hosts(&["-H", "tcp://", "-H", "127.0.0.1:99", "-H", "fd://"]), [
-            "tcp://localhost:2375",
-            "tcp://127.0.0.1:99",
-            "fd://"
-        ]);
-        assert_eq!(hosts(&["-H", "unix://", "-H", "tcp://[::1]:80"]), ["unix:///var/run/docker.sock", "tcp://[::1]:80"]);
+        assert_eq!(
+            hosts(&["-H", "tcp://", "-H", "127.0.0.1:99", "-H", "fd://"]),
+            ["tcp://localhost:2375", "tcp://127.0.0.1:99", "fd://"]
+        );
+        assert_eq!(
+            hosts(&["-H", "unix://", "-H", "tcp://[::1]:80"]),
+            ["unix:///var/run/docker.sock", "tcp://[::1]:80"]
+        );
     }
 }

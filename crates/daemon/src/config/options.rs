@@ -64,7 +64,12 @@ const fn only(flag: &'static str, key: &'static str, kind: Kind, default: &'stat
 
 /// The options in the order of their flags.
 pub(super) static OPTIONS: &[Opt] = &[
-    opt("add-runtime", "runtimes", Kind::Runtimes, "Register an additional OCI compatible runtime (name=path)"),
+    opt(
+        "add-runtime",
+        "runtimes",
+        Kind::Runtimes,
+        "Register an additional OCI compatible runtime (name=path)",
+    ),
     only("allow-direct-routing", "allow-direct-routing", Kind::Bool, "false"),
     only("authorization-plugin", "authorization-plugins", Kind::List, "[]"),
     opt("bip", "bip", Kind::Text, "IPv4 address for the default bridge"),
@@ -79,23 +84,63 @@ pub(super) static OPTIONS: &[Opt] = &[
     only("cpu-rt-period", "cpu-rt-period", Kind::Int, "0"),
     only("cpu-rt-runtime", "cpu-rt-runtime", Kind::Int, "0"),
     only("cri-containerd", "cri-containerd", Kind::Bool, "false"),
-    opt("data-root", "data-root", Kind::Text, "Root directory of persistent state (default \"/var/lib/docker\")"),
+    opt(
+        "data-root",
+        "data-root",
+        Kind::Text,
+        "Root directory of persistent state (default \"/var/lib/docker\")",
+    ),
     short('D', "debug", "debug", Kind::Bool, "Enable debug mode"),
-    opt("default-address-pool", "default-address-pools", Kind::Pools, "Default address pools for node specific local networks"),
-    opt("default-cgroupns-mode", "default-cgroupns-mode", Kind::Text, "Default mode for containers cgroup namespace (\"host\" | \"private\")"),
+    opt(
+        "default-address-pool",
+        "default-address-pools",
+        Kind::Pools,
+        "Default address pools for node specific local networks",
+    ),
+    opt(
+        "default-cgroupns-mode",
+        "default-cgroupns-mode",
+        Kind::Text,
+        "Default mode for containers cgroup namespace (\"host\" | \"private\")",
+    ),
     only("default-gateway", "default-gateway", Kind::Text, "\"\""),
     only("default-gateway-v6", "default-gateway-v6", Kind::Text, "\"\""),
-    opt("default-ipc-mode", "default-ipc-mode", Kind::Text, "Default mode for containers ipc (\"shareable\" | \"private\") (default \"private\")"),
+    opt(
+        "default-ipc-mode",
+        "default-ipc-mode",
+        Kind::Text,
+        "Default mode for containers ipc (\"shareable\" | \"private\") (default \"private\")",
+    ),
     only("default-network-opt", "default-network-opts", Kind::Map, "{}"),
-    opt("default-runtime", "default-runtime", Kind::Text, "Default OCI runtime for containers (default \"runc\")"),
-    opt("default-shm-size", "default-shm-size", Kind::Bytes, "Default shm size for containers (default 64MiB)"),
+    opt(
+        "default-runtime",
+        "default-runtime",
+        Kind::Text,
+        "Default OCI runtime for containers (default \"runc\")",
+    ),
+    opt(
+        "default-shm-size",
+        "default-shm-size",
+        Kind::Bytes,
+        "Default shm size for containers (default 64MiB)",
+    ),
     only("default-stop-timeout", "default-stop-timeout", Kind::Int, "10"),
-    opt("default-ulimit", "default-ulimits", Kind::Ulimits, "Default ulimits for containers (name=soft[:hard])"),
+    opt(
+        "default-ulimit",
+        "default-ulimits",
+        Kind::Ulimits,
+        "Default ulimits for containers (name=soft[:hard])",
+    ),
     opt("dns", "dns", Kind::List, "DNS server to use"),
     opt("dns-opt", "dns-opts", Kind::List, "DNS options to use"),
     opt("dns-search", "dns-search", Kind::List, "DNS search domains to use"),
     opt("exec-opt", "exec-opts", Kind::List, "Runtime execution options (native.cgroupdriver=cgroupfs)"),
-    opt("exec-root", "exec-root", Kind::Text, "Root directory for execution state files (default \"/var/run/docker\")"),
+    opt(
+        "exec-root",
+        "exec-root",
+        Kind::Text,
+        "Root directory for execution state files (default \"/var/run/docker\")",
+    ),
     opt("experimental", "experimental", Kind::Bool, "Enable experimental features"),
     opt("feature", "features", Kind::Features, "Enable feature in the daemon"),
     only("firewall-backend", "firewall-backend", Kind::Text, "\"nftables\""),
@@ -106,39 +151,108 @@ pub(super) static OPTIONS: &[Opt] = &[
     only("host-gateway-ip", "host-gateway-ips", Kind::List, "[]"),
     opt("http-proxy", "http-proxy", Kind::Text, "HTTP proxy URL to use for outgoing traffic"),
     opt("https-proxy", "https-proxy", Kind::Text, "HTTPS proxy URL to use for outgoing traffic"),
-    opt("icc", "icc", Kind::Bool, "Enable inter-container communication for the default bridge network (default true)"),
+    opt(
+        "icc",
+        "icc",
+        Kind::Bool,
+        "Enable inter-container communication for the default bridge network (default true)",
+    ),
     opt("init", "init", Kind::Bool, "Run an init in the container to forward signals and reap processes"),
     only("init-path", "init-path", Kind::Text, "\"\""),
     opt("insecure-registry", "insecure-registries", Kind::List, "Enable insecure registry communication"),
-    opt("ip", "ip", Kind::Text, "Host IP for port publishing from the default bridge network (default 0.0.0.0)"),
-    opt("ip-forward", "ip-forward", Kind::Bool, "Enable IP forwarding in system configuration (default true)"),
+    opt(
+        "ip",
+        "ip",
+        Kind::Text,
+        "Host IP for port publishing from the default bridge network (default 0.0.0.0)",
+    ),
+    opt(
+        "ip-forward",
+        "ip-forward",
+        Kind::Bool,
+        "Enable IP forwarding in system configuration (default true)",
+    ),
     only("ip-forward-no-drop", "ip-forward-no-drop", Kind::Bool, "false"),
-    opt("ip-masq", "ip-masq", Kind::Bool, "Enable IP masquerading for the default bridge network (default true)"),
+    opt(
+        "ip-masq",
+        "ip-masq",
+        Kind::Bool,
+        "Enable IP masquerading for the default bridge network (default true)",
+    ),
     only("ip6tables", "ip6tables", Kind::Bool, "true"),
     opt("iptables", "iptables", Kind::Bool, "Enable addition of firewall rules (default true)"),
     opt("ipv6", "ipv6", Kind::Bool, "Enable IPv6 networking for the default bridge network"),
     opt("label", "labels", Kind::List, "Set key=value labels to the daemon"),
     opt("live-restore", "live-restore", Kind::Bool, "Enable live restore when containers are still running"),
     opt("log-driver", "log-driver", Kind::Text, "Default driver for container logs (default \"json-file\")"),
-    opt("log-format", "log-format", Kind::Text, "Set the logging format (\"text\"|\"json\") (default \"text\")"),
-    short('l', "log-level", "log-level", Kind::Text, "Set the logging level (\"debug\"|\"info\"|\"warn\"|\"error\"|\"fatal\") (default \"info\")"),
+    opt(
+        "log-format",
+        "log-format",
+        Kind::Text,
+        "Set the logging format (\"text\"|\"json\") (default \"text\")",
+    ),
+    short(
+        'l',
+        "log-level",
+        "log-level",
+        Kind::Text,
+        "Set the logging level (\"debug\"|\"info\"|\"warn\"|\"error\"|\"fatal\") (default \"info\")",
+    ),
     opt("log-opt", "log-opts", Kind::Map, "Default log driver options for containers"),
-    opt("max-concurrent-downloads", "max-concurrent-downloads", Kind::Int, "Set the max concurrent downloads (default 3)"),
-    opt("max-concurrent-uploads", "max-concurrent-uploads", Kind::Int, "Set the max concurrent uploads (default 5)"),
+    opt(
+        "max-concurrent-downloads",
+        "max-concurrent-downloads",
+        Kind::Int,
+        "Set the max concurrent downloads (default 3)",
+    ),
+    opt(
+        "max-concurrent-uploads",
+        "max-concurrent-uploads",
+        Kind::Int,
+        "Set the max concurrent uploads (default 5)",
+    ),
     only("max-download-attempts", "max-download-attempts", Kind::Int, "5"),
     only("metrics-addr", "metrics-addr", Kind::Text, "\"\""),
-    Opt { flag: None, short: None, key: "min-api-version", kind: Kind::Text, support: Support::Built, help: "" },
+    Opt {
+        flag: None,
+        short: None,
+        key: "min-api-version",
+        kind: Kind::Text,
+        support: Support::Built,
+        help: "",
+    },
     opt("mtu", "mtu", Kind::Int, "Set the MTU for the default \"bridge\" network"),
     only("network-control-plane-mtu", "network-control-plane-mtu", Kind::Int, "1500"),
     only("network-diagnostic-port", "network-diagnostic-port", Kind::Int, "0"),
-    opt("no-new-privileges", "no-new-privileges", Kind::Bool, "Set no-new-privileges by default for new containers"),
-    opt("no-proxy", "no-proxy", Kind::Text, "Comma-separated list of hosts or IP addresses for which the proxy is skipped"),
+    opt(
+        "no-new-privileges",
+        "no-new-privileges",
+        Kind::Bool,
+        "Set no-new-privileges by default for new containers",
+    ),
+    opt(
+        "no-proxy",
+        "no-proxy",
+        Kind::Text,
+        "Comma-separated list of hosts or IP addresses for which the proxy is skipped",
+    ),
     only("node-generic-resource", "node-generic-resources", Kind::List, "[]"),
-    short('p', "pidfile", "pidfile", Kind::Text, "Path to use for daemon PID file (default \"/var/run/docker.pid\")"),
+    short(
+        'p',
+        "pidfile",
+        "pidfile",
+        Kind::Text,
+        "Path to use for daemon PID file (default \"/var/run/docker.pid\")",
+    ),
     only("raw-logs", "raw-logs", Kind::Bool, "false"),
     opt("registry-mirror", "registry-mirrors", Kind::List, "Preferred registry mirror"),
     only("rootless", "rootless", Kind::Bool, "false"),
-    opt("seccomp-profile", "seccomp-profile", Kind::Text, "Path to seccomp profile. Set to \"unconfined\" to disable the default seccomp profile (default \"builtin\")"),
+    opt(
+        "seccomp-profile",
+        "seccomp-profile",
+        Kind::Text,
+        "Path to seccomp profile. Set to \"unconfined\" to disable the default seccomp profile (default \"builtin\")",
+    ),
     only("selinux-enabled", "selinux-enabled", Kind::Bool, "false"),
     opt("shutdown-timeout", "shutdown-timeout", Kind::Int, "Set the default shutdown timeout (default 15)"),
     short('s', "storage-driver", "storage-driver", Kind::Text, "Storage driver to use"),
@@ -149,14 +263,20 @@ pub(super) static OPTIONS: &[Opt] = &[
     only("tlscert", "tlscert", Kind::Text, "\"\""),
     only("tlskey", "tlskey", Kind::Text, "\"\""),
     only("tlsverify", "tlsverify", Kind::Bool, "false"),
-    opt("userland-proxy", "userland-proxy", Kind::Bool, "Use userland proxy for loopback traffic (default true)"),
+    opt(
+        "userland-proxy",
+        "userland-proxy",
+        Kind::Bool,
+        "Use userland proxy for loopback traffic (default true)",
+    ),
     only("userland-proxy-path", "userland-proxy-path", Kind::Text, "\"\""),
     only("userns-remap", "userns-remap", Kind::Text, "\"\""),
 ];
 
 /// The text of `--help`.
 pub(crate) fn help() -> String {
-    let mut text = String::from("Usage:  dockerd [OPTIONS]\n\nA self-sufficient runtime for containers.\n\nOptions:\n");
+    let mut text =
+        String::from("Usage:  dockerd [OPTIONS]\n\nA self-sufficient runtime for containers.\n\nOptions:\n");
     for option in OPTIONS.iter().filter(|o| o.support == Support::Built) {
         let Some(flag) = option.flag else { continue };
         let letter = option.short.map_or("    ".to_owned(), |c| format!("-{c}, "));
@@ -222,7 +342,9 @@ pub(super) fn parse_feature(text: &str) -> Result<(String, Value), String> {
 
 /// `name=path` (source: moby `daemon/pkg/opts/runtime.go`).
 pub(super) fn parse_runtime(text: &str) -> Result<(String, Value), String> {
-    let Some((name, path)) = text.split_once('=') else { return Err(format!("invalid runtime argument: {text}")) };
+    let Some((name, path)) = text.split_once('=') else {
+        return Err(format!("invalid runtime argument: {text}"));
+    };
     let name = name.trim().to_lowercase();
     if name.is_empty() || path.trim().is_empty() {
         return Err(format!("invalid runtime argument: {text}"));
@@ -238,12 +360,18 @@ pub(super) fn parse_ulimit(text: &str) -> Result<(String, Value), String> {
     let (name, limits) = text.split_once('=').ok_or_else(|| format!("invalid ulimit argument: {text}"))?;
     let mut numbers = Vec::new();
     for part in limits.split(':') {
-        numbers.push(part.parse::<i64>().map_err(|_| format!("strconv.ParseInt: parsing {part:?}: invalid syntax"))?);
+        numbers.push(
+            part.parse::<i64>().map_err(|_| format!("strconv.ParseInt: parsing {part:?}: invalid syntax"))?,
+        );
     }
     let (soft, hard) = match numbers[..] {
         [soft] => (soft, soft),
         [soft, hard] => (soft, hard),
-        _ => return Err(format!("too many limit value arguments - {limits}, can only have up to two, `soft[:hard]`")),
+        _ => {
+            return Err(format!(
+                "too many limit value arguments - {limits}, can only have up to two, `soft[:hard]`"
+            ));
+        }
     };
     if hard != -1 && (soft > hard || soft == -1) {
         return Err(format!("ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}"));

@@ -188,7 +188,8 @@ impl Settings {
         if let Ok(version) = std::env::var("DOCKER_MIN_API_VERSION")
             && !version.is_empty()
         {
-            super::validate::min_api_version(&version).map_err(|e| format!("invalid DOCKER_MIN_API_VERSION: {e}"))?;
+            super::validate::min_api_version(&version)
+                .map_err(|e| format!("invalid DOCKER_MIN_API_VERSION: {e}"))?;
             self.min_api_version = version;
         }
         for (slot, names) in [

@@ -16,7 +16,10 @@ type Check = Result<(), String>;
 /// Checks everything and completes hosts and labels.
 pub(super) fn settings(s: &mut Settings) -> Check {
     refuse_unbuilt(s)?;
-    if !matches!(s.log_level.to_lowercase().as_str(), "panic" | "fatal" | "error" | "warn" | "info" | "debug" | "trace") {
+    if !matches!(
+        s.log_level.to_lowercase().as_str(),
+        "panic" | "fatal" | "error" | "warn" | "info" | "debug" | "trace"
+    ) {
         return Err(format!("invalid logging level: {}", s.log_level));
     }
     if !matches!(s.log_format.as_str(), "text" | "json") {
@@ -36,7 +39,9 @@ pub(super) fn settings(s: &mut Settings) -> Check {
 /// Options that Wharf does not do are taken in dockerd's default only.
 fn refuse_unbuilt(s: &Settings) -> Check {
     for option in OPTIONS {
-        let (Support::Only(default), Some(given)) = (option.support, s.unbuilt.get(option.key)) else { continue };
+        let (Support::Only(default), Some(given)) = (option.support, s.unbuilt.get(option.key)) else {
+            continue;
+        };
         let is_default = serde_json::from_str::<Value>(default).is_ok_and(|default| default == *given);
         if !is_default {
             return Err(format!("the option {:?} of dockerd is not built in Wharf yet", option.key));
@@ -56,7 +61,9 @@ fn refuse_unbuilt(s: &Settings) -> Check {
 fn conflict_free_labels(labels: &[String]) -> Result<Vec<String>, String> {
     let mut known: BTreeMap<&str, &str> = BTreeMap::new();
     for label in labels {
-        let Some((key, value)) = label.split_once('=') else { return Err(format!("bad attribute format: {label}")) };
+        let Some((key, value)) = label.split_once('=') else {
+            return Err(format!("bad attribute format: {label}"));
+        };
         match known.insert(key, value) {
             Some(before) if before != value => {
                 return Err(format!("conflict labels for {key}={value} and {key}={before}"));
@@ -114,9 +121,9 @@ fn modes(s: &Settings) -> Check {
     }
     match s.default_cgroupns_mode.as_str() {
         "" | "private" | "host" => Ok(()),
-        mode => Err(format!(
-            "default cgroup namespace mode ({mode}) is invalid. Use \"host\" or \"private\""
-        )),
+        mode => {
+            Err(format!("default cgroup namespace mode ({mode}) is invalid. Use \"host\" or \"private\""))
+        }
     }
 }
 

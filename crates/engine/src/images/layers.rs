@@ -1,13 +1,16 @@
 //! Writable layers of containers. Everything here blocks: call it through `blocking()`.
 
-use crate::{Config, Error, Result};
-use std::{os::fd::OwnedFd, path::PathBuf};
+use super::store_error;
+use crate::{Error, Result};
+use std::{io::Write, os::fd::OwnedFd, path::PathBuf, sync::Arc};
 use wharf_api::{StringMap, container::FilesystemChange};
 use wharf_spec::{ContainerId, ImageId};
+use wharf_store::{ChangeKind, GraphData, Store};
+use wharf_sys::mount::{Recursion, clone_tree};
 
 /// The handle of writable layers: cheap to clone.
 #[derive(Clone)]
-pub struct Layers(());
+pub struct Layers(Arc<Store>);
 
 /// Bytes of a container's file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -19,68 +22,143 @@ pub struct LayerSizes {
 }
 
 impl Layers {
-    pub(crate) fn open(_config: &Config) -> Result<Self> {
-        Ok(Self(()))
+    pub(super) fn new(store: Arc<Store>) -> Self {
+        Self(store)
     }
 
     /// Makes the writable layer of a container on an image, with Docker's init layer between them.
     ///
     /// # Errors
-    /// When a layer is missing or the disk is full; nothing is left then.
-    pub fn create(&self, _id: &ContainerId, _image: Option<&ImageId>, _options: &StringMap) -> Result<()> {
-        Err(Error::NotImplemented("container layers"))
+    /// When a layer is missing or the disk is full; nothing is left then. For options, which need project
+    /// quotas.
+    pub fn create(&self, id: &ContainerId, image: Option<&ImageId>, options: &StringMap) -> Result<()> {
+        check_options(options)?;
+        let top = match image {
+            None => None,
+            Some(image) => self.0.images.get(*image).map_err(store_error)?.chain_id,
+        };
+        self.0.layers.create_rw(id, top).map(drop).map_err(store_error)
     }
 
     /// Mounts it on the host and counts the use; returns where.
     ///
     /// # Errors
     /// When the mount fails.
-    pub fn mount(&self, _id: &ContainerId) -> Result<PathBuf> {
-        Err(Error::NotImplemented("container layers"))
+    pub fn mount(&self, id: &ContainerId) -> Result<PathBuf> {
+        self.0.layers.mount_rw(id).map_err(store_error)
     }
 
     /// A detached clone of the mounted layer, for a shim.
     ///
     /// # Errors
     /// When it is not mounted.
-    pub fn open_tree(&self, _id: &ContainerId) -> Result<OwnedFd> {
-        Err(Error::NotImplemented("container layers"))
+    pub fn open_tree(&self, id: &ContainerId) -> Result<OwnedFd> {
+        let merged = self.0.layers.rw_graph_data(id).map_err(store_error)?.merged;
+        clone_tree(&merged, Recursion::Single).map_err(|error| store_error(error.into()))
     }
 
-    /// Ends one use; the last one unmounts it. A layer that is not mounted is no error.
+    /// Ends one use; the last one unmounts it. A layer that is not mounted is no error, nor one that is not
+    /// there.
     ///
     /// # Errors
     /// When the mount cannot be detached.
-    pub fn unmount(&self, _id: &ContainerId) -> Result<()> {
-        Err(Error::NotImplemented("container layers"))
+    pub fn unmount(&self, id: &ContainerId) -> Result<()> {
+        ignore_missing(self.0.layers.unmount_rw(id))
     }
 
     /// Removes it. One that is not there is no error.
     ///
     /// # Errors
     /// When it cannot be unmounted or removed.
-    pub fn remove(&self, _id: &ContainerId) -> Result<()> {
-        Err(Error::NotImplemented("container layers"))
+    pub fn remove(&self, id: &ContainerId) -> Result<()> {
+        ignore_missing(self.0.layers.remove_rw(id))
     }
 
     /// How large it is.
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn sizes(&self, _id: &ContainerId) -> Result<LayerSizes> {
-        Err(Error::NotImplemented("container layers"))
+    pub fn sizes(&self, id: &ContainerId) -> Result<LayerSizes> {
+        let layers = &self.0.layers;
+        let rw = layers.rw_size(id).map_err(store_error)?;
+        let parent = layers.rw(id).map_err(store_error)?.parent;
+        let root = rw + parent.map_or(0, |parent| layers.stack_size(parent));
+        Ok(LayerSizes { rw: signed(rw), root: signed(root) })
     }
 
-    /// `GraphDriver.Data` of an inspect.
-    pub fn driver_data(&self, _id: &ContainerId) -> StringMap {
-        StringMap::new()
+    /// `GraphDriver.Data` of an inspect, empty when there is no layer.
+    pub fn driver_data(&self, id: &ContainerId) -> StringMap {
+        let Ok(data) = self.0.layers.rw_graph_data(id) else { return StringMap::new() };
+        let mut map = driver_data(&data);
+        map.insert("ID".into(), id.to_string());
+        map
     }
 
     /// What the container changed.
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn changes(&self, _id: &ContainerId) -> Result<Vec<FilesystemChange>> {
-        Err(Error::NotImplemented("container changes"))
+    pub fn changes(&self, id: &ContainerId) -> Result<Vec<FilesystemChange>> {
+        let changes = self.0.layers.rw_changes(id).map_err(store_error)?;
+        let to_api = |change: wharf_store::Change| FilesystemChange {
+            kind: match change.kind {
+                ChangeKind::Modified => 0,
+                ChangeKind::Added => 1,
+                ChangeKind::Deleted => 2,
+            },
+            path: String::from_utf8_lossy(&change.path).into_owned(),
+        };
+        Ok(changes.into_iter().map(to_api).collect())
     }
+
+    /// Writes what the container changed as a layer's archive.
+    ///
+    /// # Errors
+    /// When it cannot be read, or `out` fails.
+    pub fn write_diff<W: Write>(&self, id: &ContainerId, out: W) -> Result<W> {
+        self.0.layers.write_rw_diff(id, out).map_err(store_error)
+    }
+
+    /// Containers that have a layer, be there a container or not.
+    pub fn containers(&self) -> Vec<ContainerId> {
+        self.0.layers.rw_containers()
+    }
+}
+
+/// Docker's keys. A layer without lowers has none.
+pub(super) fn driver_data(data: &GraphData) -> StringMap {
+    let text = |path: &PathBuf| path.display().to_string();
+    let mut map = StringMap::from([
+        ("MergedDir".to_owned(), text(&data.merged)),
+        ("UpperDir".to_owned(), text(&data.upper)),
+        ("WorkDir".to_owned(), text(&data.work)),
+    ]);
+    if !data.lower.is_empty() {
+        let lowers: Vec<String> = data.lower.iter().map(text).collect();
+        map.insert("LowerDir".into(), lowers.join(":"));
+    }
+    map
+}
+
+/// Source: moby `daemon/graphdriver/overlay2/overlay.go`, `CreateReadWrite` and `parseStorageOpt`.
+fn check_options(options: &StringMap) -> Result<()> {
+    match options.keys().next() {
+        None => Ok(()),
+        Some(key) if key.eq_ignore_ascii_case("size") => Err(Error::Refused(
+            "--storage-opt is supported only for overlay over xfs with 'pquota' mount option".into(),
+        )),
+        Some(key) => Err(Error::Refused(format!("Unknown option {key}"))),
+    }
+}
+
+fn ignore_missing(result: wharf_store::Result<()>) -> Result<()> {
+    match result {
+        Err(wharf_store::Error::NoMount(_)) => Ok(()),
+        other => other.map_err(store_error),
+    }
+}
+
+/// Sizes in the API are signed.
+pub(super) fn signed(size: u64) -> i64 {
+    i64::try_from(size).unwrap_or(i64::MAX)
 }

@@ -1,31 +1,54 @@
 //! Images: names, ids, configs, and the layers that containers are made of.
 //!
 //! Entry points: [`Images::resolve`] for what a name means, one method per verb of the API, and [`Layers`]
-//! for the writable layers of containers.
+//! for the writable layers of containers. This file is the async face; each verb is a file of blocking
+//! methods of `Inner`, which work on `wharf_store`.
 
+mod import;
+mod inspect;
 mod layers;
+mod list;
+mod load;
+mod prune;
+mod remove;
+mod resolve;
+mod save;
+mod stream;
+mod tag;
+#[cfg(test)]
+mod tests;
 
 pub use layers::{LayerSizes, Layers};
+pub(crate) use stream::{StreamReader, StreamWriter};
 
-use crate::{Config, Error, Events, Filters, Result, containers::Index};
+use crate::{
+    Config, Error, Events, Filters, Result, blocking::blocking, containers::Index, events::EventKind,
+};
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicBool},
+};
 use tokio::sync::mpsc;
 use wharf_api::{auth::AuthConfig, image as api, progress};
 use wharf_spec::{ImageConfig, ImageId, Platform};
+use wharf_store::Store;
 
 /// The handle of images: cheap to clone.
 #[derive(Clone)]
 pub struct Images(Arc<Inner>);
 
-#[allow(dead_code, reason = "read by the verbs as they are written")]
 struct Inner {
     config: Arc<Config>,
     events: Events,
     /// Which containers use which image.
     containers: Index,
+    store: Arc<Store>,
     layers: Layers,
+    /// A prune is under way.
+    pruning: AtomicBool,
 }
 
 /// What a name stands for.
@@ -97,14 +120,39 @@ pub struct Transfer {
     pub meta_headers: BTreeMap<String, Vec<String>>,
 }
 
+impl Inner {
+    fn new(config: Arc<Config>, events: Events, containers: Index, store: Arc<Store>) -> Self {
+        let layers = Layers::new(Arc::clone(&store));
+        Self { config, events, containers, store, layers, pruning: AtomicBool::new(false) }
+    }
+
+    /// Tells of an image. Its labels are attributes, and its name if it has one (source: moby
+    /// `daemon/images/image_events.go`).
+    fn emit(&self, action: &str, id: ImageId, name: &str) {
+        let image = self.store.images.get(id).ok();
+        let labels = image.and_then(|image| image.config.config.as_ref().and_then(|run| run.labels.clone()));
+        let mut attributes = labels.unwrap_or_default();
+        if !name.is_empty() {
+            attributes.insert("name".into(), name.into());
+        }
+        self.events.emit(EventKind::Image, action, id.to_string(), attributes);
+    }
+}
+
+/// The store's errors speak for themselves.
+fn store_error(error: wharf_store::Error) -> Error {
+    Error::Store(error.to_string(), error.kind())
+}
+
 impl Images {
     /// Opens the image store of a data-root.
     ///
     /// # Errors
     /// When it cannot be read.
     pub(crate) async fn open(config: Arc<Config>, events: Events, containers: Index) -> Result<Self> {
-        let layers = Layers::open(&config)?;
-        Ok(Self(Arc::new(Inner { config, events, containers, layers })))
+        let root = config.data_root.clone();
+        let store = blocking(move || Store::open(&root).map_err(store_error)).await?;
+        Ok(Self(Arc::new(Inner::new(config, events, containers, Arc::new(store)))))
     }
 
     /// Writable layers of containers.
@@ -116,58 +164,100 @@ impl Images {
     ///
     /// # Errors
     /// `No such image: ...`.
-    pub async fn resolve(&self, name: &str, _platform: Option<&Platform>) -> Result<Image> {
-        Err(Error::NoSuchImage(name.into()))
+    pub async fn resolve(&self, name: &str, platform: Option<&Platform>) -> Result<Image> {
+        // From memory: nothing here waits.
+        self.0.resolve(name, platform)
     }
 
     /// How many there are.
     pub fn count(&self) -> usize {
-        0
+        self.0.store.images.len()
+    }
+
+    /// Bytes of all layers that images stand on: `LayersSize` of disk usage.
+    pub fn layers_size(&self) -> i64 {
+        self.0.layers_size()
+    }
+
+    /// The store itself, for the builder and the registry's verbs.
+    pub(crate) fn store(&self) -> &Arc<Store> {
+        &self.0.store
+    }
+
+    /// Waits until images are on the disk for sure.
+    ///
+    /// # Errors
+    /// When the runtime ends.
+    pub(crate) async fn flush(&self) -> Result<()> {
+        self.run(|inner| {
+            inner.store.layers.flush();
+            Ok(())
+        })
+        .await
+    }
+
+    async fn run<T: Send + 'static>(&self, work: impl FnOnce(&Inner) -> Result<T> + Send + 'static) -> Result<T> {
+        let inner = Arc::clone(&self.0);
+        blocking(move || work(&inner)).await
     }
 
     /// `GET /images/json`
-    pub async fn list(&self, _options: ListImages) -> Result<Vec<api::Summary>> {
-        Err(Error::NotImplemented("image list"))
+    pub async fn list(&self, options: ListImages) -> Result<Vec<api::Summary>> {
+        self.run(move |inner| inner.list(&options)).await
     }
 
     /// `GET /images/{name}/json`
-    pub async fn inspect(&self, _name: &str) -> Result<api::InspectResponse> {
-        Err(Error::NotImplemented("image inspect"))
+    pub async fn inspect(&self, name: &str) -> Result<api::InspectResponse> {
+        let name = name.to_owned();
+        self.run(move |inner| inner.inspect(&name)).await
     }
 
     /// `GET /images/{name}/history`
-    pub async fn history(&self, _name: &str) -> Result<Vec<api::HistoryItem>> {
-        Err(Error::NotImplemented("image history"))
+    pub async fn history(&self, name: &str) -> Result<Vec<api::HistoryItem>> {
+        let name = name.to_owned();
+        self.run(move |inner| inner.history(&name)).await
     }
 
     /// `POST /images/{name}/tag`
-    pub async fn tag(&self, _name: &str, _repository: &str, _tag: &str) -> Result<()> {
-        Err(Error::NotImplemented("image tag"))
+    pub async fn tag(&self, name: &str, repository: &str, tag: &str) -> Result<()> {
+        let (name, repository, tag) = (name.to_owned(), repository.to_owned(), tag.to_owned());
+        self.run(move |inner| inner.tag(&name, &repository, &tag)).await
     }
 
     /// `DELETE /images/{name}`
-    pub async fn remove(&self, _name: &str, _options: RemoveImage) -> Result<Vec<api::DeleteItem>> {
-        Err(Error::NotImplemented("image remove"))
+    pub async fn remove(&self, name: &str, options: RemoveImage) -> Result<Vec<api::DeleteItem>> {
+        let name = name.to_owned();
+        self.run(move |inner| inner.remove(&name, &options)).await
     }
 
     /// `POST /images/prune`
-    pub async fn prune(&self, _filters: Filters) -> Result<api::PruneReport> {
-        Err(Error::NotImplemented("image prune"))
+    pub async fn prune(&self, filters: Filters) -> Result<api::PruneReport> {
+        self.run(move |inner| inner.prune(&filters)).await
     }
 
     /// `POST /images/load`
-    pub async fn load(&self, _tar: ByteStream, _progress: Progress) -> Result<()> {
-        Err(Error::NotImplemented("image load"))
+    pub async fn load(&self, tar: ByteStream, progress: Progress) -> Result<()> {
+        let (reader, report) = (StreamReader::new(tar), load::Report::new(progress));
+        self.run(move |inner| inner.load(reader, &report)).await
     }
 
     /// `GET /images/get`
-    pub async fn save(&self, _names: Vec<String>) -> Result<ByteStream> {
-        Err(Error::NotImplemented("image save"))
+    pub async fn save(&self, names: Vec<String>) -> Result<ByteStream> {
+        let selected = self.run(move |inner| inner.select(&names)).await?;
+        let (writer, stream) = StreamWriter::new();
+        let inner = Arc::clone(&self.0);
+        // Its end is the stream's.
+        drop(tokio::task::spawn_blocking(move || inner.save(&selected, writer)));
+        Ok(stream)
     }
 
     /// `POST /images/create?fromSrc=`
-    pub async fn import(&self, _tar: ByteStream, _options: ImportImage, _progress: Progress) -> Result<()> {
-        Err(Error::NotImplemented("image import"))
+    pub async fn import(&self, tar: ByteStream, options: ImportImage, progress: Progress) -> Result<()> {
+        let reader = StreamReader::new(tar);
+        let id = self.run(move |inner| inner.import(reader, &options)).await?;
+        // A client that left does not hear of it; the image is there.
+        let _ = progress.send(progress::Message::status("", id.to_string())).await;
+        Ok(())
     }
 
     /// `POST /images/create?fromImage=`

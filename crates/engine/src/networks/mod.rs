@@ -2,24 +2,44 @@
 //!
 //! Entry points: one method per verb of the API, and [`Networks::attach`], [`Networks::detach`] and
 //! [`Networks::restore`] for the life of a container.
+//!
+//! The records are in `table`; the kernel's side is `wharf_network::Fabric`, which keeps its own records of
+//! running containers and is made anew from both when a daemon starts. Networks are of the bridge driver with
+//! IPv4; `host` and `none` are predefined and have nothing in the kernel.
+
+mod attach;
+mod connect;
+mod create;
+mod list;
+mod ports;
+mod spec;
+mod stats;
+mod table;
+mod validate;
 
 use crate::{
     Config, Error, Events, Filters, Result,
+    blocking::blocking,
     containers::{Index, NetworkRecord},
 };
-use std::{collections::BTreeMap, net::IpAddr, os::fd::OwnedFd, sync::Arc};
-use wharf_api::{container as capi, network as api, port::Port};
+use std::{net::IpAddr, os::fd::OwnedFd, sync::Arc};
+use table::Table;
+use wharf_api::{container as capi, network::EndpointSettings, port::Port};
+use wharf_network::Fabric;
 use wharf_spec::{ContainerId, NetworkId};
 
 /// The handle of networks: cheap to clone.
 #[derive(Clone)]
 pub struct Networks(Arc<Inner>);
 
-#[allow(dead_code, reason = "read by the verbs as they are written")]
 struct Inner {
     config: Arc<Config>,
     events: Events,
     containers: Index,
+    table: Table,
+    fabric: Arc<Fabric>,
+    /// One change of the networks at a time: making and removing go to the kernel in between.
+    changing: tokio::sync::Mutex<()>,
 }
 
 /// A container that starts.
@@ -33,7 +53,7 @@ pub struct AttachRequest {
     pub hostname: String,
     /// Its domain name, may be empty.
     pub domainname: String,
-    /// `none`, a network's name or id, or `bridge`. Never `host` or `container:`: those attach nothing.
+    /// `none`, `host`, a network's name or id, or `bridge`. Never `container:`: that attaches nothing.
     pub mode: capi::NetworkMode,
     /// What was asked for and what came of it last time, by the network's name.
     pub networks: NetworkRecord,
@@ -61,13 +81,13 @@ pub struct Dns {
 /// What a started container gets.
 #[derive(Debug)]
 pub struct Attachment {
-    /// Its network namespace, complete: addresses, routes, ports. `None`: make a new one with a loopback.
+    /// Its network namespace, complete: addresses, routes, ports. `None` with the mode `host` only.
     pub netns: Option<OwnedFd>,
     /// What its record says from now on.
     pub networks: NetworkRecord,
     /// Its own addresses, for `/etc/hosts`.
     pub addresses: Vec<IpAddr>,
-    /// Names of links and of `host-gateway`, for `/etc/hosts`.
+    /// Names of links, for `/etc/hosts`; for `host-gateway` see [`Networks::host_gateway`].
     pub extra_hosts: Vec<(String, IpAddr)>,
     /// The namespace has `::1`.
     pub ipv6: bool,
@@ -85,98 +105,93 @@ pub struct ListNetworks {
 }
 
 impl Networks {
-    /// Opens the networks of a data-root.
+    /// Opens the networks of a data-root, and the kernel's side of them.
     ///
     /// # Errors
-    /// When they cannot be read.
+    /// When they cannot be read, or the default network cannot be made.
     pub(crate) async fn open(config: Arc<Config>, events: Events, containers: Index) -> Result<Self> {
-        Ok(Self(Arc::new(Inner { config, events, containers })))
+        let settings = Arc::clone(&config);
+        let (table, fabric) = blocking(move || open(&settings)).await?;
+        let changing = tokio::sync::Mutex::default();
+        Ok(Self(Arc::new(Inner { config, events, containers, table, fabric: Arc::new(fabric), changing })))
     }
 
-    /// Makes a container's namespace and attaches it to its networks.
-    ///
-    /// # Errors
-    /// When a network is missing or cannot be attached; nothing is left then.
-    pub async fn attach(&self, request: AttachRequest) -> Result<Attachment> {
-        if !request.mode.is_none() {
-            return Err(Error::NotImplemented("networks other than none, host and container"));
+    /// Ends networking when the daemon ends: what no running container needs is removed. What cannot be
+    /// removed is logged.
+    pub async fn shutdown(&self) {
+        let fabric = Arc::clone(&self.0.fabric);
+        if let Err(error) = blocking(move || fabric.shut_down().map_err(failed)).await {
+            tracing::warn!(%error, "networking not ended cleanly");
         }
-        let ipv6 = std::path::Path::new("/proc/sys/net/ipv6").exists();
-        Ok(Attachment {
-            netns: None,
-            networks: request.networks,
-            addresses: Vec::new(),
-            extra_hosts: Vec::new(),
-            ipv6,
-            embedded_dns: false,
-        })
     }
-
-    /// Takes back what [`Self::attach`] did, after the container ended. Errors are logged: there is nobody to
-    /// tell. Returns what the record says from now on.
-    pub async fn detach(&self, _container: &ContainerId, networks: NetworkRecord) -> NetworkRecord {
-        networks.ended()
-    }
-
-    /// Takes a container that still runs as it is, after the daemon was restarted.
-    ///
-    /// # Errors
-    /// When its namespace or addresses are not what its record says.
-    pub async fn restore(&self, _container: &ContainerId, _networks: &NetworkRecord) -> Result<()> {
-        Ok(())
-    }
-
-    /// Removes what no container of these uses any more, after the daemon was restarted.
-    pub async fn collect_leftovers(&self, _running: &[ContainerId]) {}
 
     /// The network that a name, id or id prefix stands for: its name and id.
     ///
     /// # Errors
     /// `network ... not found`.
     pub fn resolve(&self, name: &str) -> Result<(String, NetworkId)> {
-        Err(Error::NoSuchNetwork(name.into()))
+        self.0.table.find(name).map(|(id, network)| (network.name, id))
     }
 
-    /// `GET /networks`
-    pub async fn list(&self, _options: ListNetworks) -> Result<Vec<api::Network>> {
-        Err(Error::NotImplemented("network list"))
-    }
-
-    /// `GET /networks/{id}`
-    pub async fn inspect(&self, _name: &str, _scope: &str) -> Result<api::Network> {
-        Err(Error::NotImplemented("network inspect"))
-    }
-
-    /// `POST /networks/create`
-    pub async fn create(&self, _request: api::CreateRequest) -> Result<api::CreateResponse> {
-        Err(Error::NotImplemented("network create"))
-    }
-
-    /// `DELETE /networks/{id}`
-    pub async fn remove(&self, _name: &str) -> Result<()> {
-        Err(Error::NotImplemented("network remove"))
-    }
-
-    /// `POST /networks/{id}/connect`
-    pub async fn connect(&self, _name: &str, _request: api::ConnectRequest) -> Result<()> {
-        Err(Error::NotImplemented("network connect"))
-    }
-
-    /// `POST /networks/{id}/disconnect`
-    pub async fn disconnect(&self, _name: &str, _request: api::DisconnectRequest) -> Result<()> {
-        Err(Error::NotImplemented("network disconnect"))
-    }
-
-    /// `POST /networks/prune`
-    pub async fn prune(&self, _filters: Filters) -> Result<api::PruneReport> {
-        Err(Error::NotImplemented("network prune"))
-    }
-
-    /// Traffic of a container's interfaces, by name, for its stats. Blocks.
+    /// Checks what a new container asks of a network, as far as the network exists already
+    /// (source: moby `daemon/create.go`, validateNetworkingConfig).
     ///
     /// # Errors
-    /// When the namespace cannot be entered.
-    pub fn stats(&self, _pid: i32) -> Result<BTreeMap<String, capi::NetworkStats>> {
-        Ok(BTreeMap::new())
+    /// `invalid config for network ...`
+    pub fn validate_endpoint(&self, name: &str, settings: &EndpointSettings) -> Result<()> {
+        let Ok((_, network)) = self.0.table.find(name) else { return Ok(()) };
+        validate::endpoint(&network, settings)
+            .map_err(|error| error.context(format!("invalid config for network {name}")))
     }
+
+    /// What `host-gateway` stands for: the host's address on the default bridge.
+    pub fn host_gateway(&self) -> Option<IpAddr> {
+        let (_, id) = self.resolve("bridge").ok()?;
+        self.0.fabric.network(&id).map(|network| network.gateway)
+    }
+}
+
+/// Reads the records, opens the kernel's side, and writes into the records what came of it. Blocks.
+fn open(config: &Config) -> Result<(Table, Fabric)> {
+    let table = Table::open(&config.data_root.join("network/files"))?;
+    let mut wanted = spec::fabric(config)?;
+    set_default_network(config, &table);
+    for (id, network) in table.lock().iter().filter(|(_, network)| network.driver == "bridge") {
+        let is_default = network.name == "bridge";
+        let bridge = match is_default {
+            true => spec::default_bridge(&config.network, id, network),
+            false => spec::bridge(id, network),
+        };
+        match bridge {
+            Ok(bridge) => wanted.networks.push(bridge),
+            Err(error) if is_default => return Err(error),
+            Err(error) => tracing::error!(network = network.name, %error, "a network is left out"),
+        }
+        if is_default {
+            wanted.default_network = Some(id.clone());
+        }
+    }
+    let fabric = Fabric::open(wanted).map_err(failed)?;
+    for (id, network) in table.lock().iter_mut() {
+        if let Some(made) = fabric.network(id) {
+            spec::show_addresses(network, &made);
+        }
+    }
+    table.save_now()?;
+    Ok((table, fabric))
+}
+
+/// Makes the record of the default network what the settings say.
+fn set_default_network(config: &Config, table: &Table) {
+    let mut networks = table.lock();
+    let id = networks.iter().find(|(_, network)| network.name == "bridge").map(|(id, _)| id.clone());
+    let earlier = id.and_then(|id| networks.remove(&id).map(|network| (id, network)));
+    if let Some((id, network)) = spec::default_network(&config.network, earlier) {
+        networks.insert(id, network);
+    }
+}
+
+/// An error of the network layer as one of the engine.
+fn failed(error: wharf_network::Error) -> Error {
+    Error::Network(error.to_string(), error.kind())
 }

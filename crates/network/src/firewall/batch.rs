@@ -42,6 +42,12 @@ const TYPE_INTERFACE: u32 = 41;
 const TYPE_VERDICT: u32 = 0xffff_ff00;
 
 const SET_MAP: u32 = 8;
+/// User data by which `nft` shows interface names (libnftnl `udata.h`: NFTNL_UDATA_SET_KEYBYTEORDER, 4 bytes,
+/// BYTEORDER_HOST_ENDIAN).
+const HOST_ORDER_KEY: [u8; 6] = {
+    let [a, b, c, d] = 1_u32.to_ne_bytes();
+    [0, 4, a, b, c, d]
+};
 
 /// The kinds of sets in our table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -188,6 +194,9 @@ impl Batch {
                 body.attr_be32(7, data_length);
             }
             body.attr_be32(10, id);
+            if set == SetKind::Interfaces {
+                body.attr(13, &HOST_ORDER_KEY);
+            }
         });
     }
 

@@ -208,7 +208,7 @@ impl Expressions<'_, '_> {
     }
 
     /// `fib daddr type local`
-    pub(super) fn to_this_host(&mut self) -> &mut Self {
+    pub(super) fn addressed_to_host(&mut self) -> &mut Self {
         self.expression("fib", |data| {
             data.attr_be32(1, FIRST);
             data.attr_be32(2, 3); // NFT_FIB_RESULT_ADDRTYPE

@@ -92,12 +92,7 @@ fn place(forward: &[Rule], user: &[Rule]) -> Place {
     }
 }
 
-fn insert(
-    batch: &mut Batch,
-    place: Place,
-    mark: &str,
-    expressions: impl FnOnce(&mut Expressions<'_, '_>),
-) {
+fn insert(batch: &mut Batch, place: Place, mark: &str, expressions: impl FnOnce(&mut Expressions<'_, '_>)) {
     let (chain, flags, position) = match place {
         Place::Head(chain) => (chain, 0, None),
         Place::Tail(chain) => (chain, APPEND, None),
@@ -185,7 +180,9 @@ fn look(channel: &Channel, request: &Message) -> Result<Option<Vec<Message>>> {
     match channel.ask(request) {
         Ok(answer) => Ok(Some(answer)),
         Err(error) if is_gone(&error) => Ok(None),
-        Err(source) => Err(Error::Netlink { operation: "read", subject: "nftables table ip filter".into(), source }),
+        Err(source) => {
+            Err(Error::Netlink { operation: "read", subject: "nftables table ip filter".into(), source })
+        }
     }
 }
 

@@ -24,14 +24,10 @@
 
 mod batch;
 mod expr;
+mod flows;
 mod forward;
 
-use crate::{
-    addr::Subnet,
-    error::Result,
-    nl::Channel,
-    ports::PortBinding,
-};
+use crate::{addr::Subnet, error::Result, nl::Channel, ports::PortBinding};
 use batch::{Batch, Element, Hook, SetKind};
 use expr::{End, Interface, Is, Verdict};
 use std::net::{IpAddr, Ipv4Addr};
@@ -88,8 +84,10 @@ pub(crate) enum Forwarding {
 /// The table of one daemon.
 #[derive(Debug)]
 pub(crate) struct Firewall {
-    channel: Channel,
+    /// `None`: filtering is the business of others.
+    channel: Option<Channel>,
     table: String,
+    forwarding: Forwarding,
     networks: Vec<BridgeRules>,
 }
 
@@ -102,21 +100,36 @@ impl Firewall {
         networks: Vec<BridgeRules>,
         ports: &[PublishedPort],
     ) -> Result<Self> {
-        let firewall = Self { channel, table: table.to_owned(), networks };
+        let firewall = Self { channel: Some(channel), table: table.to_owned(), forwarding, networks };
+        firewall.rebuild(ports)?;
+        Ok(firewall)
+    }
+
+    /// No table at all (`--iptables=false`).
+    pub(crate) fn absent(table: &str) -> Self {
+        Self { channel: None, table: table.to_owned(), forwarding: Forwarding::Open, networks: Vec::new() }
+    }
+
+    fn commit(&self, batch: Batch, operation: &'static str) -> Result<()> {
+        self.channel.as_ref().map_or(Ok(()), |channel| batch.commit(channel, operation, &self.table))
+    }
+
+    /// Makes the table anew with these ports, after somebody removed or changed it (`nft flush ruleset`).
+    pub(crate) fn rebuild(&self, ports: &[PublishedPort]) -> Result<()> {
         let mut batch = Batch::new();
         // Adding first makes the removal succeed on a host without the table.
-        batch.add_table(table);
-        batch.delete_table(table);
-        batch.add_table(table);
-        firewall.add_sets(&mut batch);
-        firewall.add_chains(&mut batch);
-        firewall.add_fixed_rules(&mut batch);
-        firewall.add_forward_rules(&mut batch, forwarding);
-        firewall.add_networks(&mut batch);
-        firewall.change_ports(&mut batch, ports, Batch::add_elements);
-        batch.commit(&firewall.channel, "set up", table)?;
-        firewall.allow_beside_others();
-        Ok(firewall)
+        batch.add_table(&self.table);
+        batch.delete_table(&self.table);
+        batch.add_table(&self.table);
+        self.add_sets(&mut batch);
+        self.add_chains(&mut batch);
+        self.add_fixed_rules(&mut batch);
+        self.add_forward_rules(&mut batch);
+        self.add_networks(&mut batch);
+        self.change_ports(&mut batch, ports, Batch::add_elements);
+        self.commit(batch, "set up")?;
+        self.allow_beside_others();
+        Ok(())
     }
 
     /// Changes to these networks.
@@ -128,7 +141,7 @@ impl Firewall {
         }
         batch.clear_chain(&self.table, POSTROUTING);
         self.add_networks(&mut batch);
-        if let Err(error) = batch.commit(&self.channel, "change networks of", &self.table) {
+        if let Err(error) = self.commit(batch, "change networks of") {
             self.networks = before;
             return Err(error);
         }
@@ -140,30 +153,49 @@ impl Firewall {
     pub(crate) fn add_ports(&self, ports: &[PublishedPort]) -> Result<()> {
         let mut batch = Batch::new();
         self.change_ports(&mut batch, ports, Batch::add_elements);
-        batch.commit(&self.channel, "publish ports in", &self.table)
+        self.commit(batch, "publish ports in")
     }
 
     /// Stops redirecting published ports, all of which must be redirected now.
     pub(crate) fn remove_ports(&self, ports: &[PublishedPort]) -> Result<()> {
         let mut batch = Batch::new();
         self.change_ports(&mut batch, ports, Batch::delete_elements);
-        batch.commit(&self.channel, "withdraw ports from", &self.table)
+        self.commit(batch, "withdraw ports from")
+    }
+
+    /// Makes clients that were sending to these ports already reach the container from now on.
+    pub(crate) fn adopt_flows(&self, ports: &[PublishedPort]) {
+        self.change_flows(ports, flows::forget_strays);
+    }
+
+    /// Makes clients of an ended container not reach the next one with its address.
+    pub(crate) fn end_flows(&self, ports: &[PublishedPort]) {
+        self.change_flows(ports, flows::forget_ended);
+    }
+
+    fn change_flows(&self, ports: &[PublishedPort], change: fn(&Channel, &[PublishedPort]) -> Result<()>) {
+        let Some(channel) = &self.channel else { return };
+        if let Err(error) = change(channel, ports) {
+            tracing::debug!(%error, "flows of before go on as they were");
+        }
     }
 
     /// Removes the table and the rules in the tables of others.
-    pub(crate) fn remove(self) -> Result<()> {
-        let others = forward::withdraw(&self.channel, &self.mark());
+    pub(crate) fn remove(&self) -> Result<()> {
+        let Some(channel) = &self.channel else { return Ok(()) };
+        let others = forward::withdraw(channel, &self.mark());
         let mut batch = Batch::new();
         batch.add_table(&self.table);
         batch.delete_table(&self.table);
-        batch.commit(&self.channel, "remove", &self.table).and(others)
+        self.commit(batch, "remove").and(others)
     }
 
     /// Puts our rules beside a dropping policy again, after somebody remade his tables. What cannot be
     /// done is logged: networking on the host does not depend on us there.
     pub(crate) fn allow_beside_others(&self) {
+        let Some(channel) = &self.channel else { return };
         let bridges: Vec<&str> = self.networks.iter().map(|network| network.bridge.as_str()).collect();
-        if let Err(error) = forward::allow(&self.channel, &self.mark(), &bridges) {
+        if let Err(error) = forward::allow(channel, &self.mark(), &bridges) {
             tracing::warn!(%error, "the host's FORWARD chain drops what containers send, and cannot be changed");
         }
     }
@@ -213,12 +245,12 @@ impl Firewall {
         });
         for chain in [PREROUTING, OUTPUT] {
             batch.add_rule(table, chain, |rule| {
-                rule.to_this_host().verdict(&Verdict::Jump(REDIRECT));
+                rule.addressed_to_host().verdict(&Verdict::Jump(REDIRECT));
             });
         }
     }
 
-    fn add_forward_rules(&self, batch: &mut Batch, forwarding: Forwarding) {
+    fn add_forward_rules(&self, batch: &mut Batch) {
         let table = &self.table;
         batch.add_rule(table, FORWARD, |rule| {
             rule.established().verdict(&Verdict::Accept);
@@ -237,7 +269,7 @@ impl Firewall {
         batch.add_rule(table, FORWARD, |rule| {
             rule.interface_in(Interface::In, BRIDGES).verdict(&Verdict::Accept);
         });
-        if forwarding == Forwarding::NoRouter {
+        if self.forwarding == Forwarding::NoRouter {
             batch.add_rule(table, FORWARD, |rule| {
                 rule.interface_is_no(Interface::In, "bridge").interface_is_no(Interface::Out, "bridge");
                 rule.counter().verdict(&Verdict::Drop);
@@ -295,7 +327,8 @@ impl Firewall {
     ) {
         let (mut everywhere, mut by_address) = (Vec::new(), Vec::new());
         for port in ports {
-            let (IpAddr::V4(host), IpAddr::V4(container)) = (port.binding.host_address, port.container) else {
+            let (IpAddr::V4(host), IpAddr::V4(container)) = (port.binding.host_address, port.container)
+            else {
                 continue;
             };
             if host == Ipv4Addr::UNSPECIFIED {

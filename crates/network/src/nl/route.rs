@@ -29,6 +29,7 @@ const IFLA_MTU: u16 = 4;
 const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_IFALIAS: u16 = 20;
+const IFLA_GROUP: u16 = 27;
 const IFLA_NET_NS_FD: u16 = 28;
 const INFO_KIND: u16 = 1;
 const INFO_DATA: u16 = 2;
@@ -165,13 +166,6 @@ pub(crate) fn set_mtu(name: &str, mtu: u32) -> Message {
     change(name, link_header(0, None), |body| body.attr_u32(IFLA_MTU, mtu))
 }
 
-pub(crate) fn set_name(index: u32, name: &str) -> Message {
-    message(NEWLINK, 0, |body| {
-        body.fixed(&link_header(index, None));
-        body.attr_text(IFLA_IFNAME, name);
-    })
-}
-
 /// Changes a MAC address. With `arp_notify` on and an address present, the kernel tells the neighbours.
 pub(crate) fn set_mac(index: u32, mac: Mac) -> Message {
     message(NEWLINK, 0, |body| {
@@ -184,6 +178,19 @@ pub(crate) fn delete_link(name: &str) -> Message {
     message(DELLINK, 0, |body| {
         body.fixed(&link_header(0, None));
         body.attr_text(IFLA_IFNAME, name);
+    })
+}
+
+/// Puts an interface into a group.
+pub(crate) fn set_group(name: &str, group: u32) -> Message {
+    change(name, link_header(0, None), |body| body.attr_u32(IFLA_GROUP, group))
+}
+
+/// Removes all interfaces of a group together, for little more than the price of one.
+pub(crate) fn delete_group(group: u32) -> Message {
+    message(DELLINK, 0, |body| {
+        body.fixed(&link_header(0, None));
+        body.attr_u32(IFLA_GROUP, group);
     })
 }
 
@@ -224,7 +231,9 @@ impl Channel {
         match self.ask(&request) {
             Ok(answer) => Ok(answer.iter().find_map(read_link)),
             Err(error) if error.is(Errno::NODEV) => Ok(None),
-            Err(source) => Err(Error::Netlink { operation: "look for interface", subject: name.into(), source }),
+            Err(source) => {
+                Err(Error::Netlink { operation: "look for interface", subject: name.into(), source })
+            }
         }
     }
 
@@ -258,8 +267,11 @@ impl Channel {
     }
 
     fn list(&self, subject: &str, kind: u16, header: &[u8]) -> Result<Vec<Message>> {
-        self.ask(&message(kind, DUMP, |body| body.fixed(header)))
-            .map_err(|source| Error::Netlink { operation: "list", subject: subject.into(), source })
+        self.ask(&message(kind, DUMP, |body| body.fixed(header))).map_err(|source| Error::Netlink {
+            operation: "list",
+            subject: subject.into(),
+            source,
+        })
     }
 }
 

@@ -96,8 +96,9 @@ impl PortAllocator {
             return Ok(port);
         }
         let range = group.host_ports.unwrap_or(self.ephemeral);
-        let previous = self.last.get(&(group.addresses[0], group.protocol, range)).copied().unwrap_or(range.1);
-        let behind = previous.saturating_add(1)..=range.1;
+        let previous =
+            self.last.get(&(group.addresses[0], group.protocol, range)).copied().unwrap_or(range.1);
+        let behind = previous.checked_add(1).map(|next| next..=range.1).into_iter().flatten();
         let before = range.0..=previous.min(range.1);
         let is_free = |port: &u16| {
             let excluded = group.host_ports.is_none() && self.excluded.contains(port);

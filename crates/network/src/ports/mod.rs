@@ -166,7 +166,8 @@ mod tests {
 
     #[test]
     fn the_same_ephemeral_request_twice_gives_two_ports() {
-        let groups = group(&[request(80, None, None), request(80, None, None)], Ipv4Addr::UNSPECIFIED).unwrap();
+        let groups =
+            group(&[request(80, None, None), request(80, None, None)], Ipv4Addr::UNSPECIFIED).unwrap();
         assert_eq!(groups.len(), 2);
         let exact = request(80, None, Some((8080, 8080)));
         assert_eq!(group(&[exact.clone(), exact], Ipv4Addr::UNSPECIFIED).unwrap().len(), 1);

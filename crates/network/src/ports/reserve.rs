@@ -44,8 +44,11 @@ impl Reservation {
                 sockopt::set_ipv6_v6only(&fd, true).map_err(refused("create socket for", at, protocol))?;
             }
             if protocol == Protocol::Tcp {
-                sockopt::set_socket_reuseaddr(&fd, true)
-                    .map_err(refused("create socket for", at, protocol))?;
+                sockopt::set_socket_reuseaddr(&fd, true).map_err(refused(
+                    "create socket for",
+                    at,
+                    protocol,
+                ))?;
             }
             bind(&fd, &at).map_err(refused("bind host port", at, protocol))?;
             sockets.push(Socket { fd, protocol, at });
@@ -90,11 +93,5 @@ fn open(at: SocketAddr, protocol: Protocol) -> Result<Option<OwnedFd>> {
 }
 
 fn refused(step: &'static str, at: SocketAddr, protocol: Protocol) -> impl FnOnce(Errno) -> Error {
-    move |errno| Error::PortBind {
-        step,
-        address: at.ip(),
-        port: at.port(),
-        protocol,
-        source: errno.into(),
-    }
+    move |errno| Error::PortBind { step, address: at.ip(), port: at.port(), protocol, source: errno.into() }
 }

@@ -55,12 +55,20 @@ pub(crate) struct Addressing {
     pub(crate) default_gateway: Option<IpAddr>,
 }
 
-/// What is needed of the host to make cables.
+/// What is needed of the host to make cables. Whoever may have to wait long for the kernel has one of his own:
+/// a channel is held until the kernel has answered.
 #[derive(Debug)]
 pub(crate) struct Host {
     pub(crate) channel: Channel,
     /// The alias that marks interfaces as this daemon's.
     pub(crate) alias: String,
+}
+
+impl Host {
+    /// In the calling thread's network namespace.
+    pub(crate) fn open(alias: &str) -> Result<Self> {
+        Ok(Self { channel: Channel::route()?, alias: alias.to_owned() })
+    }
 }
 
 impl Sandbox {
@@ -156,19 +164,23 @@ impl Sandbox {
         self.channel.run(&requests, "configure interface", &cable.name)
     }
 
-    /// Sends what has no better way to a gateway behind a cable.
-    pub(crate) fn set_default_gateway(&self, cable: &Cable, gateway: IpAddr) -> Result<()> {
-        self.channel.run(&[route::add_default_route(cable.index, gateway)], "set default route of", &cable.name)
+    /// Sends what has no better way to a gateway behind an interface.
+    pub(crate) fn set_default_gateway(&self, index: u32, gateway: IpAddr) -> Result<()> {
+        self.channel.run(
+            &[route::add_default_route(index, gateway)],
+            "set default route to",
+            &gateway.to_string(),
+        )
     }
 
     /// Takes an address away at once, so that the next container can have it although the interface is
     /// removed later. A namespace that has lost it already is fine.
-    pub(crate) fn silence(&self, cable: &Cable, address: &Subnet) -> Result<()> {
-        match self.channel.ask(&route::delete_address(cable.index, address)) {
+    pub(crate) fn silence(&self, index: u32, address: &Subnet) -> Result<()> {
+        match self.channel.ask(&route::delete_address(index, address)) {
             Ok(_) => Ok(()),
             Err(error) if route::is_gone(&error) => Ok(()),
             Err(source) => {
-                Err(Error::Netlink { operation: "take address from", subject: cable.name.clone(), source })
+                Err(Error::Netlink { operation: "take away address", subject: address.to_string(), source })
             }
         }
     }

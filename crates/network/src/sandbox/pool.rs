@@ -36,7 +36,7 @@ pub(crate) struct Pool {
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
-    host: Arc<Host>,
+    host: Host,
     size: usize,
 }
 
@@ -50,9 +50,8 @@ struct State {
 
 impl Pool {
     /// Starts the filler in the calling thread's network namespace. It makes nothing before [`Pool::rewire`].
-    pub(crate) fn start(host: Arc<Host>, size: usize) -> Result<Self> {
-        let shared =
-            Arc::new(Shared { state: Mutex::default(), changed: Condvar::new(), host, size });
+    pub(crate) fn start(host: Host, size: usize) -> Result<Self> {
+        let shared = Arc::new(Shared { state: Mutex::default(), changed: Condvar::new(), host, size });
         let filler = (size > 0).then(|| {
             let shared = Arc::clone(&shared);
             std::thread::Builder::new().name("netns-pool".into()).spawn(move || shared.fill())

@@ -161,7 +161,10 @@ impl Oracle {
     /// Whether arguments matter for a number.
     fn looks_at_arguments(&self, arch: Arch, number: u32) -> bool {
         let rules = self.by_number.get(&(arch, number));
-        rules.into_iter().flatten().any(|(rule, selector)| selector.is_some() || !self.rules[*rule].2.is_empty())
+        rules
+            .into_iter()
+            .flatten()
+            .any(|(rule, selector)| selector.is_some() || !self.rules[*rule].2.is_empty())
     }
 
     /// Argument values next to every value that a condition names.
@@ -469,7 +472,8 @@ fn the_kernel_obeys_the_default_filter() {
             rustix::net::SocketType::SEQPACKET,
             None,
         );
-        let plain = rustix::net::socket(rustix::net::AddressFamily::UNIX, rustix::net::SocketType::STREAM, None);
+        let plain =
+            rustix::net::socket(rustix::net::AddressFamily::UNIX, rustix::net::SocketType::STREAM, None);
         let fresh = rustix::mount::fsopen("tmpfs", rustix::mount::FsOpenFlags::empty());
         let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
         (unmount, alg.map(drop), plain.map(drop), fresh.map(drop), status)

@@ -52,7 +52,7 @@ impl Shim {
             Call::Attach { exec, stream, stdin, stdout, stderr, detach_keys } => {
                 let attach = ExecAttach { stream, stdin, stdout, stderr, detach_keys };
                 let number = self.running(exec.as_deref(), "attach")?;
-                self.attach(number, attach, fds)
+                self.attach(number, &attach, &fds)
             }
             Call::Exec(plan) => self.exec(*plan, fds),
             Call::Forget { exec } => self.forget(&exec),
@@ -130,11 +130,11 @@ impl Shim {
         Ok(Answer::Done)
     }
 
-    fn attach(&mut self, number: u32, attach: ExecAttach, fds: Vec<OwnedFd>) -> Outcome {
-        let stream = take(&mut fds.into_iter().map(Some).collect::<Vec<_>>(), attach.stream)?;
+    fn attach(&mut self, number: u32, attach: &ExecAttach, fds: &[OwnedFd]) -> Outcome {
+        let stream = take(fds, attach.stream)?;
         let Some(process) = self.processes.get(&number) else { return Ok(Answer::Done) };
-        let client = client(number, process, stream, &attach)?;
-        self.add_client(client, attach.detach_keys);
+        let client = client(number, process, stream, attach)?;
+        self.add_client(client, attach.detach_keys.clone());
         Ok(Answer::Done)
     }
 
@@ -146,9 +146,9 @@ impl Shim {
         if self.find(Some(&plan.id)).is_ok() {
             return Err(refusal(FailureKind::Conflict, "exec", format!("exec {} exists already", plan.id)));
         }
-        let mut fds: Vec<Option<OwnedFd>> = fds.into_iter().map(Some).collect();
-        let stream = plan.attach.as_ref().map(|attach| take(&mut fds, attach.stream)).transpose()?;
-        let started = self.container.exec(&plan, fds)?;
+        let stream = plan.attach.as_ref().map(|attach| take(&fds, attach.stream)).transpose()?;
+        let started = self.container.exec(&plan, &fds)?;
+        drop(fds);
         let pid = started.pid;
         let process = Process::new(Some(plan.id), started, at_input_end(&plan.stdio));
         let number = self.number();
@@ -194,10 +194,12 @@ fn client(number: u32, process: &Process, stream: OwnedFd, attach: &ExecAttach) 
     Ok(Client::new(number, stream, wants, framing))
 }
 
-fn take(fds: &mut [Option<OwnedFd>], which: Fd) -> Result<OwnedFd, Failure> {
-    fds.get_mut(usize::from(which.0)).and_then(Option::take).ok_or_else(|| {
-        refusal(FailureKind::Setup, "take the descriptors", format!("descriptor {} did not come", which.0))
-    })
+fn take(fds: &[OwnedFd], which: Fd) -> Result<OwnedFd, Failure> {
+    let step = "take the descriptors";
+    let fd = fds
+        .get(usize::from(which.0))
+        .ok_or_else(|| refusal(FailureKind::Setup, step, format!("descriptor {} did not come", which.0)))?;
+    fd.try_clone().map_err(|error| setup(step, &error))
 }
 
 fn refusal(kind: FailureKind, step: &str, message: String) -> Failure {

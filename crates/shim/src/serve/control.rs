@@ -80,7 +80,7 @@ impl Control {
 }
 
 /// `[version u16 LE][postcard]`
-pub(super) fn encode(message: &Message) -> Vec<u8> {
+pub(crate) fn encode(message: &Message) -> Vec<u8> {
     let head = VERSION.to_le_bytes().to_vec();
     postcard::to_extend(message, head).expect("a message holds nothing that postcard cannot write")
 }

@@ -58,7 +58,9 @@ impl Shim {
             .iter()
             .rev()
             .filter(|(_, p)| p.exit.is_none())
-            .filter_map(|(n, p)| Some((*n, p.ending.filter(|e| p.outputs_are_closed() || e.deadline <= now)?)))
+            .filter_map(|(n, p)| {
+                Some((*n, p.ending.filter(|e| p.outputs_are_closed() || e.deadline <= now)?))
+            })
             .collect();
         for (number, ending) in ended {
             if number == MAIN {

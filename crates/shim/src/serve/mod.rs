@@ -23,14 +23,15 @@ use process::Process;
 use records::{Records, SOCKET};
 use rustix::fd::OwnedFd;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::{Duration, Instant};
 use wharf_logs::{Upkeep, Writer};
 use wharf_spec::plan::{Plan, Stdio};
 use wharf_spec::shim::{Event, Failure, FailureKind, Message};
 use wharf_sys::event::EventFlags;
-use wharf_sys::{event, seqpacket};
+use wharf_sys::seqpacket;
 
-pub(crate) use control::body;
+pub(crate) use control::{body, encode};
 pub(crate) use process::{AtInputEnd, Ends, Started};
 
 /// The main process's number among [`Shim::processes`].
@@ -42,7 +43,7 @@ const READ_SIZE: usize = 64 * 1024;
 
 /// What a shim is born with.
 #[derive(Debug)]
-pub(crate) struct Birth {
+pub(crate) struct Birth<'a> {
     /// The first daemon.
     pub(crate) control: OwnedFd,
     /// The run directory.
@@ -53,6 +54,8 @@ pub(crate) struct Birth {
     pub(crate) fds: Vec<OwnedFd>,
     /// Delivers SIGCHLD.
     pub(crate) signals: OwnedFd,
+    /// The file of `docker-init`.
+    pub(crate) init_program: Option<&'a Path>,
 }
 
 /// A running container's shim.
@@ -77,14 +80,14 @@ struct Shim {
 }
 
 /// Makes the container and serves it until it has ended and nobody needs the shim any more.
-pub(crate) fn run(birth: Birth) {
+pub(crate) fn run(birth: Birth<'_>) {
     let mut control = match Control::new(birth.control) {
         Ok(control) => control,
         Err(_) => return,
     };
     let records = Records::new(birth.run_dir);
     let made = prepare(&records, &birth.plan).and_then(|(listener, poller, log)| {
-        let made = Container::create(&birth.plan, birth.fds)?;
+        let made = Container::create(&birth.plan, birth.fds, birth.init_program)?;
         Ok((listener, poller, log, made))
     });
     let (listener, poller, log, (container, started, warnings)) = match made {
@@ -159,8 +162,12 @@ impl Shim {
         if let Some(oom) = self.container.oom_watch() {
             let _ = self.poller.add(oom, Token::OutOfMemory, EventFlags::IN);
         }
-        self.add_control(control);
         self.processes.insert(MAIN, Process::new(None, started, at_input_end(&plan.stdio)));
+        // Clients that the daemon wants attached from the start are in the socket already: they come before the
+        // first byte of output is read.
+        if let Some(number) = self.add_control(control) {
+            self.converse(number);
+        }
         self.watch_process(MAIN);
     }
 
@@ -237,7 +244,8 @@ impl Shim {
         let Some(listener) = &self.listener else { return };
         let Ok(socket) = seqpacket::accept(listener) else { return };
         // The socket file is ours alone, but a descriptor of its directory may have wandered.
-        let is_own = seqpacket::peer(&socket).is_ok_and(|peer| peer.uid == rustix::process::geteuid().as_raw());
+        let is_own =
+            seqpacket::peer(&socket).is_ok_and(|peer| peer.uid == rustix::process::geteuid().as_raw());
         if !is_own {
             return;
         }
@@ -246,11 +254,14 @@ impl Shim {
         self.add_control(control);
     }
 
-    fn add_control(&mut self, mut control: Control) {
+    fn add_control(&mut self, mut control: Control) -> Option<u32> {
         let number = self.number();
-        if control.flush() && self.poller.add(control.socket(), Token::Control(number), EventFlags::IN).is_ok() {
+        let added = control.flush()
+            && self.poller.add(control.socket(), Token::Control(number), EventFlags::IN).is_ok();
+        added.then(|| {
             self.controls.insert(number, control);
-        }
+            number
+        })
     }
 
     /// Tells every daemon that is connected.

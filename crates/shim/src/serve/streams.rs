@@ -117,7 +117,9 @@ impl Shim {
     }
 
     fn hold_output(&mut self, number: u32, stream: Stream) {
-        let Some(output) = self.processes.get_mut(&number).and_then(|p| p.output(stream).as_mut()) else { return };
+        let Some(output) = self.processes.get_mut(&number).and_then(|p| p.output(stream).as_mut()) else {
+            return;
+        };
         // Out of the poller altogether: the end of an output is reported even when nothing is asked for.
         self.poller.remove(&output.fd);
         output.is_polled = false;

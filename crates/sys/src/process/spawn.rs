@@ -11,8 +11,13 @@ pub fn spawn_with_fd(command: &mut Command, fd: impl AsFd, number: i32) -> io::R
     let _placeholder = std::fs::File::open("/dev/null")?;
     let raw = fd.as_fd().as_raw_fd();
     let place = move || {
-        // SAFETY: dup2 and fcntl on numbers touch no memory; both are async-signal-safe.
-        let done = unsafe { if raw == number { libc::fcntl(raw, libc::F_SETFD, 0) } else { libc::dup2(raw, number) } };
+        let done = if raw == number {
+            // SAFETY: fcntl with F_SETFD touches no memory and is async-signal-safe.
+            unsafe { libc::fcntl(raw, libc::F_SETFD, 0) }
+        } else {
+            // SAFETY: dup2 on numbers touches no memory and is async-signal-safe.
+            unsafe { libc::dup2(raw, number) }
+        };
         if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     };
     // SAFETY: the closure makes one async-signal-safe call and allocates nothing.

@@ -17,6 +17,15 @@ pub(crate) fn log_path(driver: &str, dir: &Path, id: &ContainerId) -> Option<std
     }
 }
 
+/// Whether the values of a file driver's options make sense.
+///
+/// # Errors
+/// As [`plan_log`].
+pub(crate) fn check_log_options(log: &api::LogConfig) -> Result<()> {
+    let id = ContainerId::from_random([0; 32]);
+    plan_log(log, Path::new("/"), &id, &api::Config::default()).map(drop)
+}
+
 /// The plan's log of a container.
 ///
 /// # Errors

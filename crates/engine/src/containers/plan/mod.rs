@@ -12,10 +12,11 @@ mod resources;
 mod security;
 
 pub(crate) use environment::{daemon_environment, with_home};
-pub(crate) use log::{log_path, plan_log};
+pub(crate) use log::{check_log_options, log_path, plan_log};
 pub(crate) use namespaces::{Joined, Netns};
 pub(crate) use process::{ExecInput, exec_process};
 pub(crate) use resources::resources;
+pub(crate) use security::{SecurityOptions, parse_options as parse_security_options};
 
 use crate::{Config, Result, containers::record::MountPoint};
 use std::{collections::BTreeMap, os::fd::OwnedFd, path::Path};

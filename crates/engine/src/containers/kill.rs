@@ -1,0 +1,106 @@
+//! `POST /containers/{id}/kill`, and the signals of stop and remove.
+
+use super::{Container, Containers, Wait, WaitCondition, monitor::kill_cgroup, stop::stop_signal};
+use crate::{Error, Result, blocking::blocking, state::Verb};
+use std::{sync::Arc, time::Duration};
+use wharf_spec::{
+    ErrorKind,
+    shim::Call,
+    signal,
+};
+
+const SIGKILL: i32 = 9;
+/// How long SIGKILL may take before the cgroup is killed, and then again.
+const FIRST_PATIENCE: Duration = Duration::from_secs(10);
+const LAST_PATIENCE: Duration = Duration::from_secs(2);
+
+impl Containers {
+    /// Sends a signal, by name or number; empty is SIGKILL, whose effect is waited for.
+    ///
+    /// # Errors
+    /// With Docker's prefix `cannot kill container: ...`.
+    pub async fn kill(&self, id_or_name: &str, signal: &str) -> Result<()> {
+        let killed = self.try_kill(id_or_name, signal).await;
+        killed.map_err(|error| error.context(format!("cannot kill container: {id_or_name}")))
+    }
+
+    async fn try_kill(&self, id_or_name: &str, name: &str) -> Result<()> {
+        let number = match name {
+            "" => SIGKILL,
+            name => signal::parse(name).map_err(|e| Error::Invalid(e.to_string()))?,
+        };
+        if !signal::is_valid(number) {
+            return Err(Error::Invalid(format!("the linux daemon does not support signal {number}")));
+        }
+        let container = self.get(id_or_name)?;
+        match number {
+            SIGKILL => self.kill_and_wait(&container).await,
+            other => self.signal(&container, other).await,
+        }
+    }
+
+    /// SIGKILL, until it has ended.
+    pub(super) async fn kill_and_wait(&self, container: &Arc<Container>) -> Result<()> {
+        container.check(Verb::Kill)?;
+        let wait = || Wait::new(container, WaitCondition::NotRunning);
+        let first = wait();
+        match self.signal(container, SIGKILL).await {
+            Ok(()) | Err(Error::ShimGone(_)) => {}
+            Err(error) => return Err(error),
+        }
+        if tokio::time::timeout(FIRST_PATIENCE, first.done()).await.is_ok() {
+            return Ok(());
+        }
+        tracing::warn!(container = %container.id, "not ended by SIGKILL in time: killing its cgroup");
+        let last = wait();
+        let path = super::plan::cgroup_path(self.config(), &container.host_config(), &container.id);
+        blocking(move || {
+            kill_cgroup(&path).map_err(|e| Error::Io {
+                step: "kill cgroup",
+                path: path.into(),
+                source: std::io::Error::other(e),
+            })
+        })
+        .await?;
+        match tokio::time::timeout(LAST_PATIENCE, last.done()).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Error::Refused("tried to kill container, but did not receive an exit event".into())),
+        }
+    }
+
+    /// Sends a signal to the main process. A frozen container that the signal is to end is thawed; one that
+    /// waits for its restart does not start again.
+    pub(super) async fn signal(&self, container: &Arc<Container>, signal: i32) -> Result<()> {
+        let _one_verb = container.lifecycle.lock().await;
+        container.check(Verb::Kill)?;
+        let (paused, ends_it) = container.update(|state| {
+            let own = &state.record.config.stop_signal;
+            // Without a stop signal of its own any signal is taken for the end (source: moby `daemon/kill.go`).
+            let ends_it = own.is_empty() || signal == SIGKILL || stop_signal(own) == signal;
+            state.exit_on_next |= ends_it;
+            if !self.is_shutting_down() {
+                state.record.has_been_manually_stopped = true;
+            }
+            (state.status.facts().paused, ends_it)
+        });
+        if self.cancel_restart(container) {
+            container.save_or_warn().await;
+            return Ok(());
+        }
+        let shim = container.shim()?;
+        match shim.call(Call::Signal { exec: None, signal, all: false }, &[]).await {
+            Ok(_) => {}
+            // It has just ended: its monitor is about to notice.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error.context(format!("Cannot kill container {}", container.id))),
+        }
+        if paused && ends_it {
+            match shim.call(Call::Resume, &[]).await {
+                Ok(_) => container.update(|state| state.status.unpaused()),
+                Err(error) => tracing::warn!(container = %container.id, %error, "cannot unpause container"),
+            }
+        }
+        self.emit(container, "kill", [("signal".to_owned(), signal.to_string())].into());
+        Ok(())
+    }
+}

@@ -1,0 +1,156 @@
+//! Containers: what they are, and everything that can be done with them; one file per verb.
+//!
+//! Files of a container, all in Docker's form, below `<data-root>/containers/<id>/`:
+//! ```text
+//! config.v2.json  hostconfig.json      its records (see `record`)
+//! hostname  hosts  resolv.conf         written at each start, bound into it
+//! <id>-json.log  local-logs/           its log
+//! mounts/shm                           the /dev/shm of a shareable container
+//! ```
+//! and, while it runs, `<exec-root>/containers/<id>/`, the run directory of its shim.
+//!
+//! A container's life: [`Containers::create`], [`Containers::start`], then its monitor (`monitor`) until it
+//! ends, [`Containers::remove`]. After a restart of the daemon `restore` puts all of it together again.
+
+mod adapt;
+mod attach;
+mod changes;
+mod container;
+mod create;
+mod files;
+mod index;
+mod inspect;
+mod kill;
+mod lifetime;
+mod list;
+mod logs;
+mod merge;
+mod monitor;
+mod mounts;
+mod name;
+mod options;
+mod pause;
+pub(crate) mod plan;
+mod prune;
+pub(crate) mod record;
+mod remove;
+mod rename;
+mod resize;
+mod restart;
+mod restore;
+mod rootfs;
+mod start;
+mod stats;
+mod stop;
+mod top;
+mod update;
+mod validate;
+mod wait;
+
+pub use container::Container;
+pub use inspect::Sizes;
+pub(crate) use container::State;
+pub use index::Index;
+pub use options::{
+    AttachOptions, Attached, CreateOptions, ListOptions, Logs, LogsOptions, RemoveOptions, StopOptions, WaitCondition,
+    Waited,
+};
+pub use record::{Endpoint, NetworkSettings as NetworkRecord};
+pub use wait::Wait;
+
+pub(crate) use validate::clean_path as validate_path;
+
+use crate::{
+    Config, Events, Images, Networks, Result, Volumes,
+    events::EventKind,
+    system::Kernel,
+    task::Tasks,
+};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+use wharf_api::StringMap;
+
+/// The handle of containers: cheap to clone.
+#[derive(Clone)]
+pub struct Containers(Arc<Inner>);
+
+/// What containers need of the rest of the engine.
+pub(crate) struct Parts {
+    pub(crate) config: Arc<Config>,
+    pub(crate) events: Events,
+    pub(crate) index: Index,
+    pub(crate) images: Images,
+    pub(crate) networks: Networks,
+    pub(crate) volumes: Volumes,
+}
+
+struct Inner {
+    parts: Parts,
+    tasks: Tasks,
+    kernel: Kernel,
+    shutting_down: AtomicBool,
+}
+
+impl Containers {
+    pub(crate) async fn open(parts: Parts) -> Result<Self> {
+        let tasks = Tasks::new(&parts.config);
+        let kernel = Kernel::detect().await?;
+        Ok(Self(Arc::new(Inner { parts, tasks, kernel, shutting_down: AtomicBool::new(false) })))
+    }
+
+    /// The container with this id, name or unambiguous id prefix.
+    ///
+    /// # Errors
+    /// `No such container: ...`.
+    pub fn get(&self, id_or_name: &str) -> Result<Arc<Container>> {
+        self.0.parts.index.get(id_or_name)
+    }
+
+    /// All containers, in no order that means anything.
+    pub fn all(&self) -> Vec<Arc<Container>> {
+        self.0.parts.index.all()
+    }
+
+    pub(crate) fn config(&self) -> &Arc<Config> {
+        &self.0.parts.config
+    }
+
+    pub(crate) fn parts(&self) -> &Parts {
+        &self.0.parts
+    }
+
+    fn tasks(&self) -> &Tasks {
+        &self.0.tasks
+    }
+
+    /// What the kernel can do.
+    pub(crate) fn kernel(&self) -> &Kernel {
+        &self.0.kernel
+    }
+
+    fn is_shutting_down(&self) -> bool {
+        self.0.shutting_down.load(Ordering::Relaxed)
+    }
+
+    /// Tells everybody that something happened to a container. Its labels, name and image are among the
+    /// attributes (source: moby `daemon/events.go`).
+    pub(crate) fn emit(&self, container: &Container, action: impl Into<String>, attributes: StringMap) {
+        let all = container.with(|state| {
+            let mut all = state.record.config.labels.clone().unwrap_or_default();
+            all.extend(attributes);
+            if !state.record.config.image.is_empty() {
+                all.insert("image".into(), state.record.config.image.clone());
+            }
+            all.insert("name".into(), state.name.to_string());
+            all
+        });
+        self.0.parts.events.emit(EventKind::Container, action, container.id.as_str(), all);
+    }
+
+    /// As [`Self::emit`], with only the attributes that every event of a container has.
+    pub(crate) fn emit_plain(&self, container: &Container, action: &str) {
+        self.emit(container, action, StringMap::new());
+    }
+}

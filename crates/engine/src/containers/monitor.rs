@@ -1,0 +1,194 @@
+//! What happens to a running container: its shim's events, until it ends; then everything is put away.
+
+use super::{Container, Containers, lifetime, remove::AnonymousVolumes, start::exit_attributes};
+use crate::{
+    Result,
+    blocking::blocking,
+    clock,
+    state::Exit,
+    task::{Events, Shim, read_exit_file, remove_run_dir, run_dir},
+};
+use jiff::Timestamp;
+use std::sync::Arc;
+use wharf_spec::shim::{Call, Event, ExitRecord};
+
+/// Exit code of a container whose processes were killed: 128 + SIGKILL.
+const KILLED: i32 = 137;
+
+impl Containers {
+    /// Listens to a container's shim from now on.
+    pub(super) fn watch(&self, container: Arc<Container>, shim: Arc<Shim>, events: Events) {
+        let engine = self.clone();
+        tokio::spawn(async move {
+            let exit = engine.listen(&container, events).await;
+            engine.ended(&container, &shim, exit).await;
+        });
+    }
+
+    /// Handles events until the main process has ended; `None` when the shim vanished before.
+    async fn listen(&self, container: &Arc<Container>, mut events: Events) -> Option<ExitRecord> {
+        while let Some(event) = events.next().await {
+            match event {
+                Event::Exited(exit) => return Some(exit),
+                Event::ExecExited { exec, exit } => self.execs().exited(self, container, &exec, exit),
+                Event::OutOfMemory => {
+                    container.update(|state| state.status.out_of_memory());
+                    container.save_or_warn().await;
+                    self.emit_plain(container, "oom");
+                }
+                Event::Detached { exec: None } => self.emit_plain(container, "detach"),
+                Event::Detached { exec: Some(exec) } => {
+                    self.emit(container, "exec_detach", [("execID".to_owned(), exec)].into());
+                }
+                event @ (Event::Hello(_) | Event::Started { .. } | Event::Failed(_)) => {
+                    tracing::warn!(container = %container.id, ?event, "shim says this too late");
+                }
+            }
+        }
+        None
+    }
+
+    /// Puts a container away that has ended, and starts it again if its policy says so.
+    async fn ended(&self, container: &Arc<Container>, shim: &Arc<Shim>, exit: Option<ExitRecord>) {
+        let _one_verb = container.lifecycle.lock().await;
+        let current = container.with(|state| state.shim.as_ref().is_some_and(|s| Arc::ptr_eq(s, shim)));
+        if !current {
+            return;
+        }
+        let exit = match exit {
+            Some(exit) => {
+                // The shim has nothing more to do. One that is gone by now needs no telling.
+                shim.call(Call::Release, &[]).await.ok();
+                clean_exit(container, exit)
+            }
+            None => self.after_vanished_shim(container).await,
+        };
+        self.put_away(container, exit).await;
+    }
+
+    /// The exit file is the truth. Without one nobody watches over the container's processes any more: they
+    /// are killed.
+    pub(super) async fn after_vanished_shim(&self, container: &Arc<Container>) -> Exit {
+        let host = container.host_config();
+        let path = super::plan::cgroup_path(self.config(), &host, &container.id);
+        let run_dir = run_dir(self.config(), &container.id);
+        let found = blocking(move || {
+            let exit = read_exit_file(&run_dir);
+            if let Err(error) = kill_cgroup(&path) {
+                tracing::warn!(cgroup = path, %error, "processes without a shim may be left");
+            }
+            Ok(exit)
+        })
+        .await;
+        match found {
+            Ok(Some(exit)) => clean_exit(container, exit),
+            _ => {
+                let error = "the shim of the container ended unexpectedly; its processes were killed".to_owned();
+                tracing::error!(container = %container.id, error);
+                let started_at = container.with(|state| state.status.facts().started_at);
+                Exit { code: KILLED, error, started_at, finished_at: Some(Timestamp::now()), oom_killed: false }
+            }
+        }
+    }
+
+    /// Releases what the container had, notes its end, restarts or removes it as it wishes. The lifecycle
+    /// lock is held.
+    pub(super) async fn put_away(&self, container: &Arc<Container>, exit: Exit) {
+        self.end_health(container);
+        self.execs().container_ended(&container.id);
+        self.release(container).await;
+        let ran_for = ran_for(&exit);
+        let decision = container.with(|state| {
+            lifetime::decide(&lifetime::Ended {
+                policy: &state.host.restart_policy,
+                code: exit.code,
+                stopped: state.exit_on_next,
+                manually_stopped: state.record.has_been_manually_stopped || self.is_shutting_down(),
+                restarts: state.record.restart_count,
+                ran_for,
+                last_delay: state.restart_delay,
+            })
+        });
+        let code = exit.code;
+        let (by_request, auto_remove) = container.update(|state| {
+            state.shim = None;
+            match decision {
+                Some(delay) if !state.restarting_by_request => {
+                    state.record.restart_count += 1;
+                    state.restart_delay = delay;
+                    state.status.restarting(exit);
+                }
+                _ => state.status.exited(exit),
+            }
+            // Whoever waits for an `AutoRemove` container learns of its end with its removal at the latest.
+            state.ends += 1;
+            (state.restarting_by_request, state.host.auto_remove)
+        });
+        self.emit(container, "die", exit_attributes(code, ran_for.as_secs()));
+        if let Some(delay) = decision.filter(|_| !by_request) {
+            container.save_or_warn().await;
+            self.restart_later(Arc::clone(container), delay);
+        } else if auto_remove && !by_request {
+            if let Err(error) = self.delete_locked(container, AnonymousVolumes::Remove).await {
+                tracing::warn!(container = %container.id, %error, "ended container not removed");
+            }
+        } else {
+            container.save_or_warn().await;
+        }
+    }
+
+    /// Gives back everything that only a running container has. Errors are logged: the end goes on.
+    async fn release(&self, container: &Arc<Container>) {
+        let networks = self.parts().networks.detach(&container.id, container.networks()).await;
+        container.update_networks(|record| *record = networks);
+        let (layers, owner) = (self.parts().images.layers().clone(), Arc::clone(container));
+        let run_dir = run_dir(self.config(), &container.id);
+        let released = blocking(move || {
+            super::files::unmount_shm(&owner);
+            let removed = remove_run_dir(&run_dir);
+            layers.unmount(&owner.id).and(removed)
+        })
+        .await;
+        if let Err(error) = released {
+            tracing::warn!(container = %container.id, %error, "ended container not put away");
+        }
+        for name in container.volume_names() {
+            self.parts().volumes.unmount(&name, &container.id).await;
+        }
+    }
+}
+
+fn clean_exit(container: &Container, exit: ExitRecord) -> Exit {
+    if exit.log_bytes_lost > 0 {
+        tracing::warn!(container = %container.id, bytes = exit.log_bytes_lost, "output missing from the log");
+    }
+    container.with(|state| {
+        let facts = state.status.facts();
+        Exit {
+            code: exit.code,
+            error: String::new(),
+            started_at: facts.started_at,
+            finished_at: Some(clock::from_shim(exit.at)),
+            oom_killed: exit.oom_killed || facts.oom_killed,
+        }
+    })
+}
+
+fn ran_for(exit: &Exit) -> jiff::SignedDuration {
+    match (exit.started_at, exit.finished_at) {
+        (Some(from), Some(to)) => to.duration_since(from),
+        _ => jiff::SignedDuration::ZERO,
+    }
+}
+
+/// Kills every process of a cgroup and removes it. One that is not there is no error. Blocks.
+pub(super) fn kill_cgroup(path: &str) -> Result<(), wharf_sys::Error> {
+    let group = wharf_sys::cgroup::Hierarchies::detect()?.group(path)?;
+    if !group.exists() {
+        return Ok(());
+    }
+    // A frozen process does not die.
+    group.thaw().ok();
+    group.kill_all()?;
+    group.remove()
+}

@@ -1,0 +1,140 @@
+//! `DELETE /containers/{id}`
+
+use super::{Container, Containers, RemoveOptions};
+use crate::{Error, Result, blocking::blocking, state::Verb};
+use std::{fs, path::Path, sync::Arc};
+
+/// What becomes of the volumes that were made for the container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum AnonymousVolumes {
+    Keep,
+    Remove,
+}
+
+impl From<RemoveOptions> for AnonymousVolumes {
+    fn from(options: RemoveOptions) -> Self {
+        if options.volumes { Self::Remove } else { Self::Keep }
+    }
+}
+
+/// A directory with this ending is being removed; restoring carries on with it.
+pub(super) const REMOVING: &str = "-removing";
+
+impl Containers {
+    /// Removes a container.
+    ///
+    /// # Errors
+    /// `cannot remove container ...: ...` while it runs and `force` is not asked for.
+    pub async fn remove(&self, id_or_name: &str, options: RemoveOptions) -> Result<()> {
+        let container = self.get(id_or_name)?;
+        let already = container.update(|state| std::mem::replace(&mut state.removing, true));
+        if already {
+            return Err(Error::Conflict(format!("removal of container {id_or_name} is already in progress")));
+        }
+        let removed = self.remove_marked(&container, options).await;
+        if removed.is_err() {
+            container.update(|state| state.removing = false);
+        }
+        removed.map_err(|error| error.context(format!("cannot remove container {id_or_name:?}")))
+    }
+
+    async fn remove_marked(&self, container: &Arc<Container>, options: RemoveOptions) -> Result<()> {
+        if options.link {
+            return Err(Error::NotImplemented("removing a link"));
+        }
+        if container.is_running() {
+            if !options.force {
+                container.check(Verb::Remove)?;
+            }
+            match self.kill_and_wait(container).await {
+                Ok(()) | Err(Error::NotRunning(_)) => {}
+                Err(error) => return Err(error.context("could not kill container")),
+            }
+        }
+        let _one_verb = container.lifecycle.lock().await;
+        // It may have been started again, or have removed itself.
+        if container.with(|state| state.status.has_process()) {
+            container.check(Verb::Remove)?;
+        }
+        self.cancel_restart(container);
+        self.delete_locked(container, options.into()).await
+    }
+
+    /// Removes what there is of a container that does not run. The lifecycle lock is held. One that is gone is
+    /// no error.
+    pub(super) async fn delete_locked(
+        &self,
+        container: &Arc<Container>,
+        volumes: AnonymousVolumes,
+    ) -> Result<()> {
+        if container.with(|state| state.removed) {
+            return Ok(());
+        }
+        container.update(|state| {
+            state.removing = true;
+            state.status.removing();
+        });
+        let (layers, id, dir) =
+            (self.parts().images.layers().clone(), container.id.clone(), container.dir().to_owned());
+        let deleted = blocking(move || {
+            // From the rename on it is no container any more, whatever happens.
+            let doomed = rename_away(&dir)?;
+            layers.remove(&id)?;
+            remove_dir(&doomed)
+        })
+        .await;
+        if let Err(error) = deleted {
+            container.update(|state| state.status.removal_failed(error.to_string()));
+            return Err(error);
+        }
+        self.parts().index.take(&container.id);
+        self.execs().container_removed(&container.id);
+        container.update(|state| {
+            state.removed = true;
+            state.early.clear();
+        });
+        self.emit_plain(container, "destroy");
+        if volumes == AnonymousVolumes::Remove {
+            let names = anonymous_volumes(container);
+            self.parts().volumes.remove_abandoned(&names).await;
+        }
+        Ok(())
+    }
+}
+
+/// Volumes that nobody gave a name to.
+fn anonymous_volumes(container: &Container) -> Vec<String> {
+    container.with(|state| {
+        let points = state.record.mount_points.values();
+        let anonymous = points.filter(|p| p.kind == "volume" && p.spec.source.is_empty());
+        anonymous.map(|p| p.name.clone()).collect()
+    })
+}
+
+/// Renames a container's directory to where it is none; returns the new path. Blocks.
+fn rename_away(dir: &Path) -> Result<std::path::PathBuf> {
+    let mut name = dir.as_os_str().to_owned();
+    name.push(REMOVING);
+    let doomed = std::path::PathBuf::from(name);
+    match fs::rename(dir, &doomed) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::Io { step: "unable to remove filesystem", path: dir.into(), source })
+        }
+        _ => Ok(doomed),
+    }
+}
+
+/// Removes a directory with all that is in it; mounts in it are detached first. One that is not there is no
+/// error. Blocks.
+pub(super) fn remove_dir(dir: &Path) -> Result<()> {
+    let shm = dir.join("mounts/shm");
+    if shm.exists() && let Err(error) = wharf_sys::mount::detach_if_mounted(&shm) {
+        tracing::warn!(path = %shm.display(), %error, "shm stays mounted");
+    }
+    match fs::remove_dir_all(dir) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::Io { step: "unable to remove filesystem", path: dir.into(), source })
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,40 @@
+//! `POST /containers/{id}/rename`
+
+use super::Containers;
+use crate::{Error, Result, error::invalid};
+use wharf_spec::{ContainerName, ParseIdError};
+
+impl Containers {
+    /// Gives a container another name.
+    ///
+    /// # Errors
+    /// For empty, malformed and taken names.
+    pub async fn rename(&self, id_or_name: &str, new: &str) -> Result<()> {
+        let (old, new) = (id_or_name.trim(), new.trim());
+        if old.trim_start_matches('/').is_empty() || new.trim_start_matches('/').is_empty() {
+            return invalid("Neither old nor new names may be empty");
+        }
+        let container = self.get(old)?;
+        let _one_verb = container.lifecycle.lock().await;
+        let old = container.name();
+        if new.strip_prefix('/').unwrap_or(new) == old.as_str() {
+            return invalid("Renaming a container with the same name as its current name");
+        }
+        let allocating = |e: Error| e.context("Error when allocating new name");
+        // Docker's message has the name with a slash.
+        let slashed = format!("/{}", new.strip_prefix('/').unwrap_or(new));
+        let parsed: Result<ContainerName, ParseIdError> = slashed.parse();
+        let name = parsed.map_err(|e| allocating(Error::Invalid(e.to_string())))?;
+        let index = &self.parts().index;
+        index.reserve(&name, &container.id).map_err(allocating)?;
+        container.update(|state| state.name = name.clone());
+        if let Err(error) = container.save().await {
+            container.update(|state| state.name = old);
+            index.release(&name, &container.id);
+            return Err(error);
+        }
+        index.release(&old, &container.id);
+        self.emit(&container, "rename", [("oldName".to_owned(), format!("/{old}"))].into());
+        Ok(())
+    }
+}

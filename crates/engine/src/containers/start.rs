@@ -1,0 +1,591 @@
+//! `POST /containers/{id}/start`: mount, attach, plan, spawn; each step pushes its undo.
+
+use super::{
+    Container, Containers,
+    files::{self, Names, Resolver},
+    plan::{self, Joined, Netns},
+    rootfs,
+};
+use crate::{
+    Error, Result,
+    blocking::blocking,
+    networks::{AttachRequest, Attachment, Dns},
+    state::Verb,
+    task::{Spawn, SpawnError, Spawned, run_dir},
+    undo::Undo,
+};
+use jiff::Timestamp;
+use std::{net::IpAddr, os::fd::OwnedFd, sync::Arc, time::Duration};
+use wharf_api::{StringMap, container as api};
+use wharf_spec::shim::{Failure, FailureKind};
+
+/// Who starts a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// A client: counters begin anew.
+    Request,
+    /// Its restart policy.
+    Policy,
+}
+
+/// What a container shares with others that run.
+struct Shared {
+    netns: Option<Netns>,
+    joined: Joined,
+    /// The container whose `/etc/hosts` and its like are used, since its network is.
+    names_of: Option<Arc<Container>>,
+    /// The container whose `/dev/shm` is used, since its IPC is.
+    shm_of: Option<Arc<Container>>,
+}
+
+impl Containers {
+    /// Starts a container.
+    ///
+    /// # Errors
+    /// [`Error::NotModified`] when it runs already; [`Error::Start`] with Docker's exit code when its program
+    /// cannot be run. What was begun is taken back, and an `AutoRemove` container is removed.
+    pub async fn start(&self, id_or_name: &str) -> Result<()> {
+        let container = self.get(id_or_name)?;
+        let _one_verb = container.lifecycle.lock().await;
+        self.start_locked(&container, Cause::Request).await
+    }
+
+    /// As [`Self::start`], with the lifecycle lock held.
+    pub(super) async fn start_locked(&self, container: &Arc<Container>, cause: Cause) -> Result<()> {
+        if cause == Cause::Request {
+            container.check(Verb::Start)?;
+        }
+        let mut undo = Undo::default();
+        let begun = Timestamp::now();
+        match self.try_start(container, &mut undo).await {
+            Ok(spawned) => {
+                undo.commit();
+                self.note_start(container, spawned, cause, begun);
+                Ok(())
+            }
+            Err(error) => {
+                undo.run().await;
+                self.note_failed_start(container, &error).await;
+                Err(error)
+            }
+        }
+    }
+
+    fn note_start(&self, container: &Arc<Container>, spawned: Spawned, cause: Cause, begun: Timestamp) {
+        let Spawned { shim, events, pid, warnings } = spawned;
+        for warning in &warnings {
+            tracing::warn!(container = %container.id, warning, "started with restrictions");
+        }
+        container.update(|state| {
+            state.status.started(pid, begun);
+            state.shim = Some(Arc::clone(&shim));
+            state.record.has_been_started_before = true;
+            if cause == Cause::Request {
+                state.record.restart_count = 0;
+                state.record.has_been_manually_stopped = false;
+                state.exit_on_next = false;
+                state.restart_delay = Duration::ZERO;
+            }
+            state.restarting_by_request = false;
+        });
+        self.watch(Arc::clone(container), shim, events);
+        // The record is for after a restart of the daemon, which finds the shim even without it: no client
+        // waits for the disk.
+        let saving = Arc::clone(container);
+        tokio::spawn(async move { saving.save_or_warn().await });
+        self.emit_plain(container, "start");
+        self.begin_health(container);
+    }
+
+    async fn note_failed_start(&self, container: &Arc<Container>, error: &Error) {
+        let code = match error {
+            Error::Start { code, .. } => *code,
+            _ => 128,
+        };
+        container.update(|state| {
+            state.status.start_failed(code, error.to_string());
+            state.early.clear();
+            state.restarting_by_request = false;
+        });
+        container.save_or_warn().await;
+        if container.host_config().auto_remove
+            && let Err(error) = self.delete_locked(container, super::remove::AnonymousVolumes::Remove).await
+        {
+            tracing::warn!(container = %container.id, %error, "container of a failed start stays");
+        }
+    }
+
+    async fn try_start(&self, container: &Arc<Container>, undo: &mut Undo) -> Result<Spawned> {
+        let host = container.host_config();
+        let shared = self.shared(container, &host)?;
+        let rootfs = self.mount_rootfs(container, undo).await?;
+        self.mount_volumes(container, undo).await?;
+        let attachment = self.attach_networks(container, &host, &shared, undo).await?;
+        let (plan, fds) = self.plan(container, &host, shared, rootfs, attachment, undo).await?;
+        let early = container.update(|state| std::mem::take(&mut state.early));
+        let program = plan.process.args.first().cloned().unwrap_or_default();
+        let id = container.id.clone();
+        let run_dir = run_dir(self.config(), &id);
+        let spawned = self.tasks().spawn(Spawn { id, run_dir, plan, fds, attach: early }).await;
+        spawned.map_err(|error| match error {
+            SpawnError::Engine(error) => error,
+            SpawnError::Refused(failure) => start_error(&failure, &program),
+        })
+    }
+
+    /// What is shared with other containers must run now.
+    fn shared(&self, container: &Container, host: &api::HostConfig) -> Result<Shared> {
+        let mut shared = Shared { netns: None, joined: Joined::default(), names_of: None, shm_of: None };
+        let disabled = container.with(|state| state.record.config.network_disabled);
+        if let Some(other) = host.network_mode.container() {
+            let other = self.networked(container, other)?;
+            let netns = plan::open_namespace(other.pid(), "net")?;
+            (shared.netns, shared.names_of) = (Some(Netns::Open(netns)), Some(other));
+        } else if host.network_mode.is_host() {
+            shared.netns = Some(Netns::Host);
+        } else if disabled {
+            shared.netns = Some(Netns::New);
+        }
+        if let Some(other) = host.pid_mode.container() {
+            let other = self.sharing(other).map_err(|e| Error::Refused(format!("failed to join PID namespace: {e}")))?;
+            shared.joined.pid = Some(other.pid());
+        }
+        if let Some(name) = host.ipc_mode.container() {
+            let joining = |e: Error| Error::Refused(format!("failed to join IPC namespace: {e}"));
+            let other = self.sharing(name).map_err(joining)?;
+            if other.with(|state| state.record.shm_path.is_empty()) {
+                return Err(joining(Error::Invalid(format!(
+                    "container {name}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)"
+                ))));
+            }
+            (shared.joined.ipc, shared.shm_of) = (Some(other.pid()), Some(other));
+        }
+        Ok(shared)
+    }
+
+    /// Source: moby `daemon/container_operations.go`, getNetworkedContainer.
+    fn networked(&self, container: &Container, name: &str) -> Result<Arc<Container>> {
+        let other = self
+            .get(name)
+            .map_err(|e| Error::Refused(format!("joining network namespace of container: {e}")))?;
+        if other.id == container.id {
+            return Err(Error::Refused("cannot join own network namespace".into()));
+        }
+        other.with(|state| {
+            let facts = state.status.facts();
+            if !facts.running {
+                return Err(Error::Conflict(format!(
+                    "cannot join network namespace of a non running container: container {} is {}",
+                    state.name, facts.word
+                )));
+            }
+            if facts.restarting {
+                return Err(Error::Conflict(format!(
+                    "cannot join network namespace of container: Container {name} is restarting, wait until the container is running"
+                )));
+            }
+            Ok(())
+        })?;
+        Ok(other)
+    }
+
+    fn sharing(&self, name: &str) -> Result<Arc<Container>> {
+        let other = self.get(name)?;
+        let (running, restarting) = other.with(|state| {
+            let facts = state.status.facts();
+            (facts.running, facts.restarting)
+        });
+        match (running, restarting) {
+            (false, _) => Err(Error::NotRunning(other.id.clone())),
+            (true, true) => Err(Error::Conflict(format!(
+                "Container {name} is restarting, wait until the container is running"
+            ))),
+            (true, false) => Ok(other),
+        }
+    }
+
+    async fn mount_rootfs(&self, container: &Container, undo: &mut Undo) -> Result<Rootfs> {
+        let (layers, id) = (self.parts().images.layers().clone(), container.id.clone());
+        let (undo_layers, undo_id) = (layers.clone(), id.clone());
+        let mounted = blocking(move || {
+            let path = layers.mount(&id)?;
+            match layers.open_tree(&id) {
+                Ok(tree) => Ok(Rootfs { path, tree }),
+                Err(error) => {
+                    layers.unmount(&id).ok();
+                    Err(error)
+                }
+            }
+        })
+        .await?;
+        undo.push("unmount root file system", async move {
+            if let Err(error) = blocking(move || undo_layers.unmount(&undo_id)).await {
+                tracing::warn!(%error, "root file system of a failed start stays mounted");
+            }
+        });
+        Ok(mounted)
+    }
+
+    async fn mount_volumes(&self, container: &Arc<Container>, undo: &mut Undo) -> Result<()> {
+        for name in container.volume_names() {
+            self.parts().volumes.mount(&name, &container.id).await?;
+            let (volumes, id) = (self.parts().volumes.clone(), container.id.clone());
+            undo.push("unmount volume", async move { volumes.unmount(&name, &id).await });
+        }
+        Ok(())
+    }
+
+    /// Networks of the container's own; `None` where it uses the host's or another container's.
+    async fn attach_networks(
+        &self,
+        container: &Arc<Container>,
+        host: &api::HostConfig,
+        shared: &Shared,
+        undo: &mut Undo,
+    ) -> Result<Option<Attachment>> {
+        if shared.netns.is_some() {
+            return Ok(None);
+        }
+        let networks = self.parts().networks.clone();
+        let attachment = networks
+            .attach(self.attach_request(container, host)?)
+            .await
+            .map_err(|e| e.context("failed to set up container networking"))?;
+        container.update_networks(|record| *record = attachment.networks.clone());
+        let detached = Arc::clone(container);
+        undo.push("detach networks", async move {
+            let record = networks.detach(&detached.id, detached.networks()).await;
+            detached.update_networks(|networks| *networks = record);
+        });
+        Ok(Some(attachment))
+    }
+
+    fn attach_request(&self, container: &Container, host: &api::HostConfig) -> Result<AttachRequest> {
+        let mut links = Vec::new();
+        for link in host.links.iter().flatten() {
+            let (name, alias) = super::create::parse_link(link);
+            let other = self.get(name)?;
+            if !other.is_running() {
+                return Err(Error::Refused(format!("Cannot link to a non running container: /{} AS {alias}", other.name())));
+            }
+            links.push((other.id.clone(), alias.to_owned()));
+        }
+        let dns = dns(self.config(), host);
+        Ok(container.with(|state| AttachRequest {
+            container: container.id.clone(),
+            name: state.name.to_string(),
+            hostname: state.record.config.hostname.clone(),
+            domainname: state.record.config.domainname.clone(),
+            mode: host.network_mode.clone(),
+            networks: state.record.network_settings.clone(),
+            exposed_ports: state.record.config.exposed_ports.keys().cloned().collect(),
+            port_bindings: host.port_bindings.clone().unwrap_or_default(),
+            publish_all: host.publish_all_ports,
+            links,
+            dns,
+        }))
+    }
+
+    /// Everything between networks and spawn: files, user, plan.
+    async fn plan(
+        &self,
+        container: &Arc<Container>,
+        host: &Arc<api::HostConfig>,
+        shared: Shared,
+        rootfs: Rootfs,
+        attachment: Option<Attachment>,
+        undo: &mut Undo,
+    ) -> Result<(wharf_spec::plan::Plan, Vec<OwnedFd>)> {
+        let names = names(self.config(), container, host, attachment.as_ref());
+        let netns = match (shared.netns, attachment) {
+            (Some(netns), _) => netns,
+            (None, Some(Attachment { netns: Some(fd), .. })) => Netns::Open(fd),
+            (None, _) => Netns::New,
+        };
+        if host.ipc_mode.as_str() == "shareable" {
+            let owner = Arc::clone(container);
+            undo.push("unmount shm", async move {
+                blocking(move || {
+                    files::unmount_shm(&owner);
+                    Ok(())
+                })
+                .await
+                .ok();
+            });
+        }
+        let (engine, container, host) = (Arc::clone(self.config()), Arc::clone(container), Arc::clone(host));
+        let (names_of, shm_of, joined) = (shared.names_of, shared.shm_of, shared.joined);
+        blocking(move || {
+            let files = write_files(&container, names_of.as_deref(), &names)?;
+            let shm = prepare_shm(&container, &host, shm_of.as_deref())?;
+            make_bind_sources(&container)?;
+            let inputs = Inputs { netns, joined, files, shm };
+            build_plan(&engine, &container, &host, rootfs, inputs)
+        })
+        .await
+    }
+}
+
+/// A mounted root.
+struct Rootfs {
+    path: std::path::PathBuf,
+    tree: OwnedFd,
+}
+
+/// What was prepared for a plan.
+struct Inputs {
+    netns: Netns,
+    joined: Joined,
+    files: Vec<(&'static str, String)>,
+    shm: Option<String>,
+}
+
+fn build_plan(
+    engine: &crate::Config,
+    container: &Container,
+    host: &api::HostConfig,
+    rootfs: Rootfs,
+    inputs: Inputs,
+) -> Result<(wharf_spec::plan::Plan, Vec<OwnedFd>)> {
+    let record = container.with(|state| state.record.clone());
+    let group_add = host.group_add.as_deref().unwrap_or_default();
+    let user = rootfs::resolve_user(&rootfs.path, &record.config.user, group_add)?;
+    let mut command = vec![record.path.clone()];
+    command.extend(record.args.clone().unwrap_or_default());
+    let run_dir = run_dir(engine, &container.id);
+    let log = plan::plan_log(&host.log_config, container.dir(), &container.id, &record.config)?;
+    if let wharf_spec::plan::Log::Local(file) = &log
+        && let Some(dir) = std::path::Path::new(&file.path).parent()
+    {
+        crate::config::make_dir(dir, 0o700)?;
+    }
+    let built = plan::build(plan::Input {
+        engine,
+        id: &container.id,
+        config: &record.config,
+        host,
+        command,
+        run_dir: &run_dir,
+        root: rootfs.tree,
+        user,
+        netns: inputs.netns,
+        joined: inputs.joined,
+        link_environment: Vec::new(),
+        files: inputs.files,
+        shm: inputs.shm,
+        mounts: &record.mount_points,
+        no_new_privileges: record.no_new_privileges,
+        seccomp_profile: &record.seccomp_profile,
+        apparmor_profile: &record.app_armor_profile,
+        writable_cgroups: record.writable_cgroups,
+        log,
+    })?;
+    for warning in &built.warnings {
+        tracing::warn!(container = %container.id, warning, "started with restrictions");
+    }
+    Ok((built.plan, built.fds.0))
+}
+
+/// The container's own files, or those of the container whose network it uses.
+fn write_files(
+    container: &Container,
+    names_of: Option<&Container>,
+    names: &Names,
+) -> Result<Vec<(&'static str, String)>> {
+    let dir = match names_of {
+        Some(other) => other.dir(),
+        None => {
+            files::write(container.dir(), names)?;
+            container.dir()
+        }
+    };
+    let path = |name: &str| dir.join(name).to_string_lossy().into_owned();
+    container.update(|state| {
+        state.record.hostname_path = path("hostname");
+        state.record.hosts_path = path("hosts");
+        state.record.resolv_conf_path = path("resolv.conf");
+    });
+    Ok(files::sources(dir))
+}
+
+/// The source of `/dev/shm`, where it is not the container's own alone (source: moby
+/// `daemon/container_operations_unix.go`, setupIPCDirs).
+fn prepare_shm(
+    container: &Container,
+    host: &api::HostConfig,
+    shm_of: Option<&Container>,
+) -> Result<Option<String>> {
+    let path = match host.ipc_mode.as_str() {
+        _ if shm_of.is_some() => shm_of.map(|other| other.with(|state| state.record.shm_path.clone())),
+        "host" => Some("/dev/shm".to_owned()),
+        "shareable" => {
+            Some(files::mount_shm(container, host.shm_size)?.to_string_lossy().into_owned())
+        }
+        _ => None,
+    };
+    container.update(|state| state.record.shm_path = path.clone().unwrap_or_default());
+    Ok(path)
+}
+
+/// A missing path of the host is made as a directory for `-v`, but not for `--mount` (source: moby
+/// `daemon/volume/mounts/mounts.go`, Setup).
+fn make_bind_sources(container: &Container) -> Result<()> {
+    let points = container.with(|state| state.record.mount_points.clone());
+    for point in points.values().filter(|p| p.kind == "bind") {
+        let source = std::path::Path::new(&point.source);
+        if source.exists() {
+            continue;
+        }
+        if point.skip_mountpoint_creation {
+            return Err(Error::Invalid(format!(
+                "invalid mount config for type \"bind\": bind source path does not exist: {}",
+                point.source
+            )));
+        }
+        std::fs::create_dir_all(source).map_err(|error| {
+            Error::Refused(format!("error while creating mount source path '{}': {error}", point.source))
+        })?;
+    }
+    Ok(())
+}
+
+/// The container's settings, else the daemon's.
+fn dns(engine: &crate::Config, host: &api::HostConfig) -> Dns {
+    let pick = |own: &Option<Vec<String>>, default: &[String]| match own.as_deref() {
+        Some(own) if !own.is_empty() => own.to_vec(),
+        _ => default.to_vec(),
+    };
+    let servers = pick(&host.dns, &engine.dns);
+    Dns {
+        servers: servers.iter().filter_map(|s| s.parse().ok()).collect(),
+        search: pick(&host.dns_search, &engine.dns_search),
+        options: pick(&host.dns_options, &engine.dns_options),
+    }
+}
+
+fn names(
+    engine: &crate::Config,
+    container: &Container,
+    host: &api::HostConfig,
+    attachment: Option<&Attachment>,
+) -> Names {
+    let mut extra: Vec<(String, IpAddr)> =
+        attachment.map(|a| a.extra_hosts.clone()).unwrap_or_default();
+    for entry in host.extra_hosts.iter().flatten() {
+        if let Some((name, address)) = entry.split_once(':')
+            && let Ok(address) = address.trim_matches(['[', ']']).parse()
+        {
+            extra.push((name.to_owned(), address));
+        }
+    }
+    let resolver = match attachment {
+        Some(attachment) if attachment.embedded_dns => Resolver::Embedded,
+        _ if host.network_mode.is_host() => Resolver::Host,
+        _ => Resolver::Bridge,
+    };
+    let (hostname, domainname) = container.with(|state| {
+        (state.record.config.hostname.clone(), state.record.config.domainname.clone())
+    });
+    Names {
+        hostname,
+        domainname,
+        addresses: attachment.map(|a| a.addresses.clone()).unwrap_or_default(),
+        extra,
+        ipv6: attachment.is_none_or(|a| a.ipv6),
+        dns: dns(engine, host),
+        resolver,
+    }
+}
+
+/// A shim's failure in Docker's words, with Docker's exit code (source: moby `daemon/errors.go`,
+/// setExitCodeFromError: the code follows from the text, which clients read too).
+pub(super) fn start_error(failure: &Failure, program: &str) -> Error {
+    let (code, message) = failure_text(failure, program);
+    Error::Start { code, message: format!("failed to create shim task: OCI runtime create failed: {message}") }
+}
+
+/// Exit code and text of a process that could not be started.
+pub(crate) fn failure_text(failure: &Failure, program: &str) -> (i32, String) {
+    use rustix::io::Errno;
+    let errno = Errno::from_raw_os_error(failure.errno);
+    let init = "unable to start container process: error during container init";
+    match failure.kind {
+        FailureKind::ProgramNotFound if program.contains('/') => {
+            (127, format!("{init}: exec: {program:?}: stat {program}: no such file or directory: unknown"))
+        }
+        FailureKind::ProgramNotFound => {
+            (127, format!("{init}: exec: {program:?}: executable file not found in $PATH: unknown"))
+        }
+        FailureKind::ProgramNotRunnable if errno == Errno::ISDIR => {
+            (126, format!("{init}: exec: {program:?}: is a directory: unknown: permission denied"))
+        }
+        FailureKind::ProgramNotRunnable if errno == Errno::ACCESS => {
+            (126, format!("{init}: exec: {program:?}: permission denied: unknown"))
+        }
+        FailureKind::ProgramNotRunnable => {
+            let why = errno_words(failure);
+            (126, format!("{init}: exec: {program:?}: {why}: unknown"))
+        }
+        _ => by_text(failure, init),
+    }
+}
+
+fn errno_words(failure: &Failure) -> String {
+    match failure.errno {
+        0 => failure.message.clone(),
+        n => wharf_sys::errno_text(rustix::io::Errno::from_raw_os_error(n)).to_lowercase(),
+    }
+}
+
+fn by_text(failure: &Failure, init: &str) -> (i32, String) {
+    let message = format!("{init}: {}: unknown", failure.message);
+    let lower = message.to_lowercase();
+    if lower.contains("permission denied") {
+        (126, message)
+    } else if lower.contains("is a directory") {
+        (126, format!("{message}: permission denied"))
+    } else if lower.contains("not a directory") {
+        let hint = "Are you trying to mount a directory onto a file (or vice-versa)? Check if the specified host path exists and is the expected type";
+        (127, format!("{message}: {hint}"))
+    } else if lower.contains("executable file not found") || lower.contains("no such file or directory") {
+        (127, message)
+    } else {
+        (128, message)
+    }
+}
+
+/// Attributes of an event about an exit.
+pub(super) fn exit_attributes(code: i32, seconds: i64) -> StringMap {
+    [("exitCode".to_owned(), code.to_string()), ("execDuration".to_owned(), seconds.to_string())].into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure(kind: FailureKind, errno: i32, message: &str) -> Failure {
+        Failure { kind, step: "x".into(), errno, message: message.into() }
+    }
+
+    #[test]
+    fn failures_are_told_as_docker_does() {
+        let text = |failure: &Failure, program: &str| match start_error(failure, program) {
+            Error::Start { code, message } => (code, message.split_once("exec: ").map(|(_, t)| t.to_owned())),
+            other => panic!("{other}"),
+        };
+        let not_found = failure(FailureKind::ProgramNotFound, 2, "");
+        let (code, message) = text(&not_found, "nosuchbinary");
+        assert_eq!(code, 127);
+        assert_eq!(message.unwrap(), "\"nosuchbinary\": executable file not found in $PATH: unknown");
+        let (code, message) = text(&failure(FailureKind::ProgramNotRunnable, 13, ""), "/etc/passwd");
+        assert_eq!((code, message.unwrap().as_str()), (126, "\"/etc/passwd\": permission denied: unknown"));
+        let (code, message) = text(&failure(FailureKind::ProgramNotRunnable, 21, ""), "/etc");
+        assert_eq!(
+            (code, message.unwrap().as_str()),
+            (126, "\"/etc\": is a directory: unknown: permission denied")
+        );
+        let not_a_dir = failure(FailureKind::Setup, 20, "mount /x: Not a directory");
+        assert_eq!(failure_text(&not_a_dir, "sh").0, 127);
+        assert_eq!(failure_text(&failure(FailureKind::Setup, 5, "mount: Input/output error"), "sh").0, 128);
+    }
+}

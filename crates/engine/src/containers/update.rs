@@ -1,0 +1,143 @@
+//! `POST /containers/{id}/update`
+
+use super::{
+    Container, Containers, plan,
+    validate::{self, Against, Purpose},
+};
+use crate::{Error, Result, blocking::blocking, state::Verb};
+use std::sync::Arc;
+use wharf_api::container::{HostConfig, UpdateRequest, UpdateResponse};
+use wharf_spec::shim::Call;
+
+impl Containers {
+    /// Changes limits and restart policy, of a running container too.
+    ///
+    /// # Errors
+    /// For values that make no sense, and limits that the kernel does not take; nothing is changed then.
+    pub async fn update(&self, id_or_name: &str, request: UpdateRequest) -> Result<UpdateResponse> {
+        // The settings that are checked are those of a create.
+        let json = serde_json::to_value(&request)
+            .map_err(|source| Error::Encode { what: "update", source })?;
+        let mut wanted: HostConfig =
+            serde_json::from_value(json).map_err(|source| Error::Encode { what: "update", source })?;
+        let against =
+            Against { engine: self.config(), kernel: self.kernel(), purpose: Purpose::Update };
+        let warnings = validate::settings(&against, &mut wanted, None)?;
+        let container = self.get(id_or_name)?;
+        let _one_verb = container.lifecycle.lock().await;
+        container.check(Verb::Update)?;
+        let updated = self.apply(&container, &wanted).await;
+        updated.map_err(|e| e.context(format!("Cannot update container {}", container.id)))?;
+        self.emit_plain(&container, "update");
+        Ok(UpdateResponse { warnings: (!warnings.is_empty()).then_some(warnings) })
+    }
+
+    async fn apply(&self, container: &Arc<Container>, wanted: &HostConfig) -> Result<()> {
+        let old = container.host_config();
+        if old.auto_remove && !wanted.restart_policy.is_none() {
+            return Err(Error::Invalid("Restart policy cannot be updated because AutoRemove is enabled for the container".into()));
+        }
+        let mut new = (*old).clone();
+        merge(&mut new, wanted)?;
+        let limits = {
+            let new = new.clone();
+            blocking(move || plan::resources(&new)).await?
+        };
+        if container.with(|state| state.status.has_process()) {
+            container.shim()?.call(Call::Update(Box::new(limits)), &[]).await?;
+        }
+        let new = Arc::new(new);
+        container.update(|state| state.host = Arc::clone(&new));
+        container.save_all().await
+    }
+}
+
+/// Values that are set replace the old ones (source: moby `daemon/container/container_unix.go`,
+/// UpdateContainer).
+fn merge(host: &mut HostConfig, wanted: &HostConfig) -> Result<()> {
+    if wanted.nano_cpus > 0 && (host.cpu_period > 0 || host.cpu_quota > 0) {
+        let set = if host.cpu_period > 0 { "CPU Period" } else { "CPU Quota" };
+        return Err(Error::Conflict(format!(
+            "Conflicting options: Nano CPUs cannot be updated as {set} has already been set"
+        )));
+    }
+    if (wanted.cpu_period > 0 || wanted.cpu_quota > 0) && host.nano_cpus > 0 {
+        let asked = if wanted.cpu_period > 0 { "CPU Period" } else { "CPU Quota" };
+        return Err(Error::Conflict(format!(
+            "Conflicting options: {asked} cannot be updated as NanoCPUs has already been set"
+        )));
+    }
+    merge_numbers(host, wanted);
+    merge_memory(host, wanted)?;
+    for (mine, theirs) in
+        [(&mut host.cpuset_cpus, &wanted.cpuset_cpus), (&mut host.cpuset_mems, &wanted.cpuset_mems)]
+    {
+        if !theirs.is_empty() {
+            mine.clone_from(theirs);
+        }
+    }
+    if wanted.pids_limit.is_some() {
+        host.pids_limit = wanted.pids_limit;
+    }
+    if wanted.blkio_weight != 0 {
+        host.blkio_weight = wanted.blkio_weight;
+    }
+    if !wanted.restart_policy.name.is_empty() {
+        host.restart_policy = wanted.restart_policy.clone();
+    }
+    Ok(())
+}
+
+fn merge_numbers(host: &mut HostConfig, wanted: &HostConfig) {
+    for (mine, theirs) in [
+        (&mut host.cpu_shares, wanted.cpu_shares),
+        (&mut host.nano_cpus, wanted.nano_cpus),
+        (&mut host.cpu_period, wanted.cpu_period),
+        (&mut host.cpu_quota, wanted.cpu_quota),
+        (&mut host.cpu_realtime_period, wanted.cpu_realtime_period),
+        (&mut host.cpu_realtime_runtime, wanted.cpu_realtime_runtime),
+        (&mut host.memory_reservation, wanted.memory_reservation),
+    ] {
+        if theirs != 0 {
+            *mine = theirs;
+        }
+    }
+}
+
+/// Memory cannot go above the limit of memory and swap together unless that is raised too.
+fn merge_memory(host: &mut HostConfig, wanted: &HostConfig) -> Result<()> {
+    if wanted.memory != 0 {
+        let swap = if wanted.memory_swap == 0 { host.memory_swap } else { wanted.memory_swap };
+        if swap > 0 && wanted.memory > swap {
+            return Err(Error::Conflict(
+                "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time"
+                    .into(),
+            ));
+        }
+        host.memory = wanted.memory;
+    }
+    if wanted.memory_swap != 0 {
+        host.memory_swap = wanted.memory_swap;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_set_replaces_and_the_rest_stays() {
+        let mut host =
+            HostConfig { memory: 64 << 20, memory_swap: 128 << 20, cpu_shares: 5, ..Default::default() };
+        let wanted = HostConfig { cpu_shares: 512, memory: 32 << 20, memory_swap: -1, ..Default::default() };
+        merge(&mut host, &wanted).unwrap();
+        assert_eq!((host.cpu_shares, host.memory, host.memory_swap), (512, 32 << 20, -1));
+        assert_eq!(host.restart_policy.name, "");
+        let too_much = HostConfig { memory: 1 << 40, ..Default::default() };
+        host.memory_swap = 128 << 20;
+        assert!(merge(&mut host, &too_much).is_err());
+        host.cpu_period = 1000;
+        assert!(merge(&mut host, &HostConfig { nano_cpus: 1, ..Default::default() }).is_err());
+    }
+}

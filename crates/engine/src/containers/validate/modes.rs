@@ -1,0 +1,57 @@
+//! Modes and the rest of what only Linux has (source: moby `daemon/daemon_unix.go`,
+//! verifyPlatformContainerSettings).
+
+use super::Against;
+use crate::{Result, error::invalid, system::Kernel};
+use wharf_api::container::HostConfig;
+
+pub(super) fn check(against: &Against<'_>, host: &mut HostConfig, warnings: &mut Vec<String>) -> Result<()> {
+    if !host.ipc_mode.is_valid() {
+        return invalid(format!("invalid IPC mode: {}", host.ipc_mode));
+    }
+    if !host.pid_mode.is_valid() {
+        return invalid(format!("invalid PID mode: {}", host.pid_mode));
+    }
+    if host.shm_size < 0 {
+        return invalid("SHM size can not be less than 0");
+    }
+    if !host.uts_mode.is_valid() {
+        return invalid(format!("invalid UTS mode: {}", host.uts_mode));
+    }
+    if !(-1000..=1000).contains(&host.oom_score_adj) {
+        return invalid(format!(
+            "Invalid value {}, range for oom score adj is [-1000, 1000]",
+            host.oom_score_adj
+        ));
+    }
+    let network = &host.network_mode;
+    if !network.is_host() && !network.is_none() && !Kernel::ipv4_forwarding() {
+        warnings.push("IPv4 forwarding is disabled. Networking will not work.".into());
+    }
+    if network.is_host() && host.port_bindings.as_ref().is_some_and(|ports| !ports.is_empty()) {
+        warnings.push("Published ports are discarded when using host network mode".into());
+    }
+    check_runtime(against, host)?;
+    for destination in host.tmpfs.keys() {
+        crate::containers::mounts::check_target(destination)?;
+    }
+    if !host.cgroupns_mode.is_valid() {
+        return invalid(format!("invalid cgroup namespace mode: {}", host.cgroupns_mode));
+    }
+    if host.cgroupns_mode.as_str() == "private" && !against.kernel.cgroup_namespaces {
+        warnings.push(
+            "Your kernel does not support cgroup namespaces.  Cgroup namespace setting discarded.".into(),
+        );
+    }
+    Ok(())
+}
+
+/// `runc` is Docker's name for the built-in runtime, which here is Wharf's own.
+fn check_runtime(against: &Against<'_>, host: &mut HostConfig) -> Result<()> {
+    if host.runtime.is_empty() {
+        host.runtime.clone_from(&against.engine.default_runtime);
+    }
+    let known = matches!(host.runtime.as_str(), "runc" | "io.containerd.runc.v2")
+        || against.engine.runtimes.contains_key(&host.runtime);
+    if known { Ok(()) } else { invalid(format!("unknown or invalid runtime name: {}", host.runtime)) }
+}

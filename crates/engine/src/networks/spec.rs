@@ -1,0 +1,259 @@
+//! What a network's record, or the daemon's settings, mean for the bridge below it
+//! (source: moby `daemon/libnetwork/drivers/bridge/bridge_linux.go`, `labels.go`; `daemon/daemon_unix.go`,
+//! `initBridgeDriver`).
+
+use super::table;
+use crate::{Config, Error, Result, config::NetworkConfig, error::invalid};
+use std::net::{IpAddr, Ipv4Addr};
+use wharf_api::{
+    StringMap,
+    network::{IpamConfig, Network},
+};
+use wharf_network::{AddressPool, BridgeNetwork, BridgeSpec, FabricConfig, Filtering, IpForwarding, Subnet};
+use wharf_spec::NetworkId;
+
+const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
+const DEFAULT_BRIDGE: &str = "com.docker.network.bridge.default_bridge";
+const MASQUERADE: &str = "com.docker.network.bridge.enable_ip_masquerade";
+const INTER_CONTAINER: &str = "com.docker.network.bridge.enable_icc";
+const HOST_ADDRESS: &str = "com.docker.network.bridge.host_binding_ipv4";
+const MTU: &str = "com.docker.network.driver.mtu";
+
+/// The MTU of networks that ask for none (source: moby `daemon/config/config.go`, `DefaultNetworkMtu`).
+const DEFAULT_MTU: u32 = 1500;
+/// How many namespaces wait for a container.
+const READY_NAMESPACES: usize = 4;
+/// The kernel's longest interface name (IFNAMSIZ with its NUL).
+const LONGEST_NAME: usize = 15;
+
+/// What the daemon's networking is opened with; the networks come from elsewhere.
+pub(super) fn fabric(config: &Config) -> Result<FabricConfig> {
+    let network = &config.network;
+    let pools = network.default_address_pools.iter().map(|(base, size)| {
+        let base = parse_subnet("default-address-pool", base)?;
+        Ok(AddressPool { base, size: *size })
+    });
+    Ok(FabricConfig {
+        instance: instance(config),
+        state_dir: config.exec_root.join("network"),
+        netns_dir: config.exec_root.join("netns"),
+        address_pools: pools.collect::<Result<_>>()?,
+        ready_namespaces: READY_NAMESPACES,
+        forwarding: if network.ip_forward { IpForwarding::Enable } else { IpForwarding::Leave },
+        filtering: if network.iptables { Filtering::Ours } else { Filtering::Others },
+        networks: Vec::new(),
+        default_network: None,
+    })
+}
+
+/// The mark of this daemon's interfaces and rules: `wharf` for the one with the usual exec-root, else with the
+/// exec-root's FNV-1a hash behind it.
+fn instance(config: &Config) -> String {
+    let root = config.exec_root.as_os_str().as_encoded_bytes();
+    if matches!(root, b"/run/docker" | b"/var/run/docker") {
+        return "wharf".into();
+    }
+    let hash =
+        root.iter().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
+    format!("wharf-{hash:08x}")
+}
+
+/// The default network's record: an earlier one's id and date, everything else from the settings. `None` when
+/// there is to be none.
+pub(super) fn default_network(
+    settings: &NetworkConfig,
+    earlier: Option<(NetworkId, Network)>,
+) -> Option<(NetworkId, Network)> {
+    if settings.bridge == "none" {
+        return None;
+    }
+    let (id, mut network) = earlier.unwrap_or_else(|| table::new("bridge", "bridge"));
+    let bridge = if settings.bridge.is_empty() { &settings.bridge_name } else { &settings.bridge };
+    let options: [(&str, String); 6] = [
+        (DEFAULT_BRIDGE, "true".into()),
+        (INTER_CONTAINER, settings.inter_container_communication.to_string()),
+        (MASQUERADE, settings.ip_masquerade.to_string()),
+        (
+            HOST_ADDRESS,
+            if settings.default_ip.is_empty() { "0.0.0.0".into() } else { settings.default_ip.clone() },
+        ),
+        (BRIDGE_NAME, bridge.clone()),
+        (MTU, if settings.mtu == 0 { DEFAULT_MTU } else { settings.mtu }.to_string()),
+    ];
+    network.options = Some(options.into_iter().map(|(key, value)| (key.to_owned(), value)).collect());
+    network.ipam.config = None;
+    Some((id, network))
+}
+
+/// The default network's bridge.
+pub(super) fn default_bridge(
+    settings: &NetworkConfig,
+    id: &NetworkId,
+    network: &Network,
+) -> Result<BridgeSpec> {
+    let mut spec = bridge(id, network)?;
+    if !settings.bip.is_empty() {
+        let address = parse_subnet("bip", &settings.bip)?;
+        spec.subnet = Some(address.masked());
+        spec.gateway = Some(address.address());
+    }
+    if !settings.fixed_cidr.is_empty() {
+        let range = parse_subnet("fixed-cidr", &settings.fixed_cidr)?.masked();
+        spec.range = Some(range);
+        spec.subnet = spec.subnet.or(Some(range));
+    }
+    Ok(spec)
+}
+
+/// The bridge of a network's record.
+pub(super) fn bridge(id: &NetworkId, network: &Network) -> Result<BridgeSpec> {
+    let none = StringMap::new();
+    let options = network.options.as_ref().unwrap_or(&none);
+    let name = options.get(BRIDGE_NAME).filter(|name| !name.is_empty());
+    let name = name.cloned().unwrap_or_else(|| format!("br-{}", id.short()));
+    if name.len() > LONGEST_NAME || name.contains(['/', ' ', '\0']) || name == "." || name == ".." {
+        return invalid(format!(
+            "invalid bridge name {name:?}: an interface's name has 1 to {LONGEST_NAME} bytes"
+        ));
+    }
+    let mut spec = BridgeSpec {
+        id: id.clone(),
+        name: network.name.clone(),
+        bridge: name,
+        subnet: None,
+        range: None,
+        gateway: None,
+        auxiliary: Vec::new(),
+        internal: network.internal,
+        masquerade: switch(options, MASQUERADE)?,
+        inter_container: switch(options, INTER_CONTAINER)?,
+        mtu: mtu(options)?,
+        default_host_address: host_address(options)?,
+    };
+    let configs = network.ipam.config.iter().flatten().filter(|config| !config.subnet.contains(':'));
+    let configs: Vec<&IpamConfig> = configs.collect();
+    match configs.as_slice() {
+        [] => Ok(spec),
+        [config] => {
+            address(&mut spec, config)?;
+            Ok(spec)
+        }
+        _ => Err(Error::Forbidden("bridge driver doesn't support multiple subnets".into())),
+    }
+}
+
+fn address(spec: &mut BridgeSpec, config: &IpamConfig) -> Result<()> {
+    if !config.subnet.is_empty() {
+        spec.subnet = Some(parse_subnet("subnet", &config.subnet)?.masked());
+    }
+    if !config.ip_range.is_empty() {
+        spec.range = Some(parse_subnet("ip-range", &config.ip_range)?.masked());
+    }
+    if !config.gateway.is_empty() {
+        spec.gateway = Some(parse_address(&config.gateway)?);
+    }
+    spec.auxiliary = config.auxiliary_addresses.values().map(|a| parse_address(a)).collect::<Result<_>>()?;
+    Ok(())
+}
+
+/// What an inspect shows of a network's addresses, now that they are known.
+pub(super) fn show_addresses(network: &mut Network, made: &BridgeNetwork) {
+    let asked = network.ipam.config.take().unwrap_or_default();
+    let mut config = asked.into_iter().find(|config| !config.subnet.contains(':')).unwrap_or_default();
+    config.subnet = made.subnet.to_string();
+    config.gateway = made.gateway.to_string();
+    if let Some(range) = made.spec.range {
+        config.ip_range = range.to_string();
+    }
+    network.ipam.config = Some(vec![config]);
+}
+
+fn switch(options: &StringMap, key: &str) -> Result<bool> {
+    match options.get(key).map(String::as_str) {
+        None => Ok(true),
+        // Go's strconv.ParseBool
+        Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Ok(true),
+        Some("0" | "f" | "F" | "false" | "FALSE" | "False") => Ok(false),
+        Some(other) => invalid(format!(
+            "error parsing option {key}: strconv.ParseBool: parsing {other:?}: invalid syntax"
+        )),
+    }
+}
+
+fn mtu(options: &StringMap) -> Result<u32> {
+    match options.get(MTU).map(|text| (text, text.parse::<u32>())) {
+        None | Some((_, Ok(0))) => Ok(DEFAULT_MTU),
+        Some((_, Ok(mtu))) => Ok(mtu),
+        Some((text, Err(_))) => {
+            invalid(format!("error parsing option {MTU}: strconv.Atoi: parsing {text:?}: invalid syntax"))
+        }
+    }
+}
+
+fn host_address(options: &StringMap) -> Result<Ipv4Addr> {
+    match options.get(HOST_ADDRESS).filter(|text| !text.is_empty()) {
+        None => Ok(Ipv4Addr::UNSPECIFIED),
+        Some(text) => match text.parse() {
+            Ok(address) => Ok(address),
+            Err(_) => invalid(format!("invalid {HOST_ADDRESS} {text:?}")),
+        },
+    }
+}
+
+fn parse_subnet(what: &str, text: &str) -> Result<Subnet> {
+    text.parse().or_else(|error| invalid(format!("parse {what} failed: {error}")))
+}
+
+fn parse_address(text: &str) -> Result<IpAddr> {
+    text.parse().or_else(|_| invalid(format!("invalid address {text:?}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_network_shows_dockers_options() {
+        let (id, network) = default_network(&NetworkConfig::default(), None).unwrap();
+        let options = network.options.clone().unwrap();
+        let shown: Vec<_> =
+            options.iter().map(|(k, v)| format!("{}={v}", k.rsplit('.').next().unwrap())).collect();
+        let wanted = "default_bridge=true enable_icc=true enable_ip_masquerade=true host_binding_ipv4=0.0.0.0 \
+                      name=docker0 mtu=1500";
+        assert_eq!(shown.join(" "), wanted);
+        let settings = NetworkConfig {
+            bip: "10.9.0.1/16".into(),
+            fixed_cidr: "10.9.5.0/24".into(),
+            ..Default::default()
+        };
+        let spec = default_bridge(&settings, &id, &network).unwrap();
+        assert_eq!(spec.subnet.unwrap().to_string(), "10.9.0.0/16");
+        assert_eq!(spec.gateway.unwrap().to_string(), "10.9.0.1");
+        assert_eq!(spec.range.unwrap().to_string(), "10.9.5.0/24");
+        let again = default_network(&settings, Some((id.clone(), network))).unwrap();
+        assert_eq!(again.0, id);
+        assert!(
+            default_network(&NetworkConfig { bridge: "none".into(), ..Default::default() }, None).is_none()
+        );
+    }
+
+    #[test]
+    fn options_of_a_network_are_read() {
+        let (id, mut network) = table::new("mine", "bridge");
+        assert_eq!(bridge(&id, &network).unwrap().bridge, format!("br-{}", id.short()));
+        let set = |network: &mut Network, key: &str, value: &str| {
+            network.options.as_mut().unwrap().insert(key.into(), value.into());
+        };
+        set(&mut network, INTER_CONTAINER, "F");
+        set(&mut network, MTU, "1400");
+        set(&mut network, HOST_ADDRESS, "127.0.0.1");
+        let spec = bridge(&id, &network).unwrap();
+        assert!(!spec.inter_container && spec.masquerade && spec.mtu == 1400);
+        assert!(spec.default_host_address.is_loopback());
+        set(&mut network, MTU, "x");
+        assert!(bridge(&id, &network).is_err());
+        set(&mut network, MTU, "0");
+        set(&mut network, BRIDGE_NAME, "a-name-that-is-too-long");
+        assert!(bridge(&id, &network).is_err());
+    }
+}

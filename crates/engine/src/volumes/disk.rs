@@ -1,0 +1,168 @@
+//! Volumes on disk.
+
+use crate::{Error, Result, containers::record::write_file};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::DirBuilderExt,
+    path::Path,
+};
+use wharf_api::{StringMap, time::Time};
+
+/// Names and labels.
+pub(super) type Metadata = BTreeMap<String, Option<StringMap>>;
+
+pub(super) const METADATA: &str = "metadata.json";
+
+/// A volume found on disk.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) labels: Option<StringMap>,
+    pub(super) options: Option<StringMap>,
+    pub(super) created: Time,
+}
+
+/// `opts.json` (source: moby `daemon/volume/local/local_unix.go`, optsConfig).
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct OptionsFile {
+    mount_type: String,
+    mount_opts: String,
+    mount_device: String,
+    quota: Quota,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Quota {
+    size: u64,
+}
+
+/// Every volume of a directory. Blocks.
+///
+/// # Errors
+/// When the directory cannot be read.
+pub(super) fn read_all(dir: &Path) -> Result<BTreeMap<String, Found>> {
+    let io = |source| Error::Io { step: "read", path: dir.into(), source };
+    let mut labels = read_metadata(&dir.join(METADATA));
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(dir).map_err(io)? {
+        let entry = entry.map_err(io)?;
+        let (path, Ok(name)) = (entry.path(), entry.file_name().into_string()) else { continue };
+        if !path.join("_data").is_dir() && !path.join("opts.json").is_file() {
+            continue;
+        }
+        let created = entry.metadata().and_then(|m| m.modified()).ok();
+        let created = created.and_then(|t| jiff::Timestamp::try_from(t).ok()).map_or(Time::ZERO, Time);
+        let labels = labels.remove(&name).flatten();
+        found.insert(name, Found { labels, options: read_options(&path.join("opts.json")), created });
+    }
+    Ok(found)
+}
+
+/// Labels that cannot be read are lost, not the volumes.
+fn read_metadata(path: &Path) -> Metadata {
+    let Ok(bytes) = fs::read(path) else { return Metadata::new() };
+    serde_json::from_slice(&bytes).unwrap_or_else(|error| {
+        tracing::warn!(path = %path.display(), %error, "labels of volumes cannot be read");
+        Metadata::new()
+    })
+}
+
+fn read_options(path: &Path) -> Option<StringMap> {
+    let file: OptionsFile = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
+    let mut options = StringMap::new();
+    for (key, value) in [("type", file.mount_type), ("o", file.mount_opts), ("device", file.mount_device)] {
+        if !value.is_empty() {
+            options.insert(key.into(), value);
+        }
+    }
+    if file.quota.size > 0 {
+        options.insert("size".into(), file.quota.size.to_string());
+    }
+    Some(options)
+}
+
+/// Replaces the file of names and labels. Blocks.
+///
+/// # Errors
+/// When it cannot be written.
+pub(super) fn write_metadata(path: &Path, metadata: &Metadata) -> Result<()> {
+    let json = serde_json::to_vec(metadata)
+        .map_err(|source| Error::Encode { what: "labels of volumes", source })?;
+    write_file(path, &json, 0o600)
+}
+
+/// Makes a volume's directories and options. Blocks.
+///
+/// # Errors
+/// When they cannot be made; what was made is removed again.
+pub(super) fn make(dir: &Path, options: Option<&StringMap>) -> Result<()> {
+    let made = try_make(dir, options);
+    if made.is_err() {
+        // A leftover without `_data` is no volume.
+        fs::remove_dir_all(dir).ok();
+    }
+    made
+}
+
+fn try_make(dir: &Path, options: Option<&StringMap>) -> Result<()> {
+    let mkdir = |path: &Path, mode| {
+        let made = fs::DirBuilder::new().recursive(true).mode(mode).create(path);
+        made.map_err(|source| Error::Io { step: "make volume", path: path.into(), source })
+    };
+    mkdir(dir, 0o701)?;
+    mkdir(&dir.join("_data"), 0o755)?;
+    let Some(options) = options.filter(|o| !o.is_empty()) else { return Ok(()) };
+    let get = |key: &str| options.get(key).cloned().unwrap_or_default();
+    let file = OptionsFile {
+        mount_type: get("type"),
+        mount_opts: get("o"),
+        mount_device: get("device"),
+        quota: Quota::default(),
+    };
+    let json =
+        serde_json::to_vec(&file).map_err(|source| Error::Encode { what: "options of a volume", source })?;
+    write_file(&dir.join("opts.json"), &json, 0o600)
+}
+
+/// Removes a volume's directory. Blocks.
+///
+/// # Errors
+/// When something in it cannot be removed.
+pub(super) fn remove(dir: &Path) -> Result<()> {
+    match fs::remove_dir_all(dir) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::Io { step: "remove volume", path: dir.into(), source })
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn volumes_survive_the_disk() {
+        let dir = std::env::temp_dir().join(format!("wharf-volumes-{}", std::process::id()));
+        let options: StringMap = [("type", "tmpfs"), ("device", "tmpfs"), ("o", "size=1m")]
+            .map(|(k, v)| (k.to_owned(), v.to_owned()))
+            .into();
+        make(&dir.join("plain"), None).unwrap();
+        make(&dir.join("tmp"), Some(&options)).unwrap();
+        fs::create_dir(dir.join("nothing")).unwrap();
+        let labels: StringMap = [("a".to_owned(), "b".to_owned())].into();
+        write_metadata(&dir.join(METADATA), &[("plain".to_owned(), Some(labels.clone()))].into()).unwrap();
+        let found = read_all(&dir).unwrap();
+        assert_eq!(found.keys().collect::<Vec<_>>(), ["plain", "tmp"]);
+        assert_eq!((&found["plain"].labels, &found["plain"].options), (&Some(labels), &None));
+        assert_eq!(found["tmp"].options, Some(options));
+        fs::write(dir.join(METADATA), "{broken").unwrap();
+        assert_eq!(read_all(&dir).unwrap().len(), 2);
+        remove(&dir.join("tmp")).unwrap();
+        remove(&dir.join("tmp")).unwrap();
+        fs::remove_dir_all(&dir).unwrap();
+    }
+}

@@ -1,0 +1,154 @@
+//! Volumes of the `local` driver.
+//!
+//! Files on disk: `<data-root>/volumes/<name>/_data/`, the volume; `<name>/opts.json`, its options in Docker's
+//! form; `volumes/metadata.json`, names and labels. A directory with `_data` or `opts.json` in it is a volume
+//! even without an entry there (source: moby `daemon/volume/local`, `daemon/volume/service`).
+//!
+//! A volume is in use while a container's record names it or a container being made holds it.
+
+mod create;
+mod disk;
+mod list;
+mod mount;
+mod remove;
+
+pub use remove::Force;
+
+pub(crate) use create::{CreateVolume, VolumeUse};
+
+use crate::{Config, Error, Events, Result, blocking::blocking, containers::Index, events::EventKind};
+use disk::Metadata;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+use wharf_api::{StringMap, time::Time, volume as api};
+use wharf_spec::ContainerId;
+
+/// The label of a volume that was made without a name.
+pub(crate) const ANONYMOUS: &str = "com.docker.volume.anonymous";
+
+/// The handle of volumes: cheap to clone.
+#[derive(Clone)]
+pub struct Volumes(Arc<Inner>);
+
+struct Inner {
+    dir: PathBuf,
+    events: Events,
+    containers: Index,
+    /// One change at a time: making and removing go to the disk in between.
+    changing: tokio::sync::Mutex<()>,
+    table: Mutex<BTreeMap<String, Entry>>,
+}
+
+/// One volume.
+#[derive(Debug, Clone)]
+struct Entry {
+    labels: Option<StringMap>,
+    options: Option<StringMap>,
+    created: Time,
+    /// Containers that are being made with it.
+    held: BTreeSet<ContainerId>,
+    /// Containers that have it mounted, where its options need a mount of its own.
+    mounted: BTreeSet<ContainerId>,
+}
+
+impl Volumes {
+    pub(crate) async fn open(config: Arc<Config>, events: Events, containers: Index) -> Result<Self> {
+        let dir = config.volumes_dir();
+        let read = dir.clone();
+        let found = blocking(move || disk::read_all(&read)).await?;
+        let entry = |(name, found): (String, disk::Found)| {
+            let entry = Entry {
+                labels: found.labels,
+                options: found.options,
+                created: found.created,
+                held: BTreeSet::new(),
+                mounted: BTreeSet::new(),
+            };
+            (name, entry)
+        };
+        let table = Mutex::new(found.into_iter().map(entry).collect());
+        let changing = tokio::sync::Mutex::default();
+        Ok(Self(Arc::new(Inner { dir, events, containers, changing, table })))
+    }
+
+    fn table(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
+        self.0.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn data_dir(&self, name: &str) -> PathBuf {
+        self.0.dir.join(name).join("_data")
+    }
+
+    /// `GET /volumes/{name}`
+    ///
+    /// # Errors
+    /// `get ...: no such volume`.
+    pub async fn inspect(&self, name: &str) -> Result<api::Volume> {
+        let table = self.table();
+        let entry = table.get(name).ok_or_else(|| Error::NoSuchVolume(name.into()))?;
+        Ok(self.show(name, entry))
+    }
+
+    fn show(&self, name: &str, entry: &Entry) -> api::Volume {
+        api::Volume {
+            created_at: entry.created,
+            driver: "local".into(),
+            labels: entry.labels.clone(),
+            mountpoint: self.data_dir(name).to_string_lossy().into_owned(),
+            name: name.into(),
+            options: entry.options.clone(),
+            scope: "local".into(),
+            ..api::Volume::default()
+        }
+    }
+
+    /// Containers whose records name the volume.
+    fn users(&self, name: &str) -> Vec<ContainerId> {
+        let all = self.0.containers.all();
+        let mut users: Vec<_> = all.iter().filter(|c| c.uses_volume(name)).map(|c| c.id.clone()).collect();
+        if let Some(entry) = self.table().get(name) {
+            users.extend(entry.held.iter().filter(|id| !all.iter().any(|c| c.id == **id)).cloned());
+        }
+        users
+    }
+
+    /// The container has its record now, or is not going to have one.
+    pub(crate) fn release(&self, container: &ContainerId) {
+        for entry in self.table().values_mut() {
+            entry.held.remove(container);
+        }
+    }
+
+    /// Writes names and labels as they are now.
+    async fn save(&self) -> Result<()> {
+        let metadata: Metadata = self.table().iter().map(|(n, e)| (n.clone(), e.labels.clone())).collect();
+        let path = self.0.dir.join(disk::METADATA);
+        blocking(move || disk::write_metadata(&path, &metadata)).await
+    }
+
+    fn emit(&self, action: &str, name: &str, attributes: StringMap) {
+        self.0.events.emit(EventKind::Volume, action, name, attributes);
+    }
+}
+
+/// Bytes below a directory, each file once. What goes away meanwhile counts nothing. Blocks.
+pub(crate) fn directory_size(dir: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let mut seen = BTreeSet::new();
+    let mut todo = vec![dir.to_owned()];
+    let mut size = 0;
+    while let Some(dir) = todo.pop() {
+        for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+            let Ok(metadata) = entry.metadata() else { continue };
+            if metadata.is_dir() {
+                todo.push(entry.path());
+            } else if seen.insert((metadata.dev(), metadata.ino())) {
+                size += metadata.len();
+            }
+        }
+    }
+    size
+}

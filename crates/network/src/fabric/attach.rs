@@ -1,0 +1,261 @@
+//! A container gets its networking, and loses it.
+
+use super::{
+    Attachment, EndpointRequest, Fabric, Inner, Live, SandboxRequest,
+    open::{bind_key, key_path},
+    ports::published,
+};
+use crate::{
+    addr::{Mac, Subnet},
+    error::{Error, Result},
+    ports::{PortRequest, Reservation},
+    random,
+    record::{Endpoint, SandboxRecord},
+    sandbox::{Cable, Removal, Sandbox, Wiring},
+};
+use std::os::fd::OwnedFd;
+
+/// A container's networking while it is made.
+struct Draft {
+    /// With every address and port taken; interfaces get their index and host's end when they are made.
+    record: SandboxRecord,
+    /// One per endpoint.
+    wirings: Vec<Wiring>,
+    reservation: Reservation,
+    sandbox: Option<Sandbox>,
+}
+
+impl Fabric {
+    /// Makes a container's networking: a namespace with an interface in each network, and its published ports.
+    ///
+    /// # Errors
+    /// An address or port that is taken, an unknown network, or a refusal of the kernel; nothing is left then.
+    pub fn attach(&self, request: &SandboxRequest) -> Result<Attachment> {
+        let mut draft = self.draft(request)?;
+        let made = self.build(&mut draft).and_then(|()| self.activate(&mut draft));
+        if made.is_err() {
+            self.abandon(draft);
+        }
+        made
+    }
+
+    /// Takes a container's networking away. Name, addresses and ports are free at once; interfaces and
+    /// namespace are removed in the background.
+    ///
+    /// # Errors
+    /// [`Error::UnknownSandbox`], or the first failure, behind which the rest is done all the same.
+    pub fn detach(&self, container: &str) -> Result<()> {
+        let mut inner = self.lock();
+        let live = inner.sandboxes.remove(container);
+        let Live { record, sandbox, reservation } =
+            live.ok_or_else(|| Error::UnknownSandbox(container.to_owned()))?;
+        let mut result = inner.withdraw(&published(&record));
+        drop(reservation);
+        inner.release_ports(&record.ports);
+        for endpoint in &record.endpoints {
+            result = result.and(sandbox.silence(endpoint.index, &endpoint.address));
+            inner.release_address(&endpoint.network, &endpoint.address);
+        }
+        drop(inner);
+        let note = self.records.mark_removed(&record);
+        self.reaper.remove(Removal {
+            interfaces: host_interfaces(&record),
+            key: Some(record.key),
+            record: note.as_ref().ok().cloned(),
+            sandbox: Some(sandbox),
+        });
+        result.and(note.map(drop))
+    }
+
+    /// Takes addresses and ports; all or none.
+    fn draft(&self, request: &SandboxRequest) -> Result<Draft> {
+        let sandbox = random::hex(64)?;
+        let mut draft = Draft {
+            record: SandboxRecord {
+                container: request.container.clone(),
+                name: request.name.clone(),
+                key: key_path(&self.netns_dir, &sandbox),
+                sandbox,
+                endpoints: Vec::with_capacity(request.endpoints.len()),
+                ports: Vec::new(),
+            },
+            wirings: Vec::with_capacity(request.endpoints.len()),
+            reservation: Reservation::default(),
+            sandbox: None,
+        };
+        let mut inner = self.lock();
+        if inner.sandboxes.contains_key(&request.container) {
+            return Err(Error::SandboxExists(request.container.clone()));
+        }
+        match inner.fill(&mut draft, request) {
+            Ok(()) => Ok(draft),
+            Err(error) => {
+                inner.release(&draft.record);
+                Err(error)
+            }
+        }
+    }
+
+    /// Gets or makes the namespace, its interfaces and its name.
+    fn build(&self, draft: &mut Draft) -> Result<()> {
+        let Draft { record, wirings, sandbox: place, .. } = draft;
+        let mut wires = record.endpoints.iter_mut().zip(wirings.iter());
+        let sandbox = match wires.next() {
+            None => place.insert(Sandbox::create()?),
+            Some((endpoint, wiring)) => {
+                let ready = self.pool.take(wiring)?;
+                endpoint.connect(&ready.cable);
+                let sandbox = place.insert(ready.sandbox);
+                sandbox.address(&ready.cable, &endpoint.addressing())?;
+                sandbox
+            }
+        };
+        for (endpoint, wiring) in wires {
+            let cable = sandbox.plug(&self.host, &endpoint.interface, wiring)?;
+            endpoint.connect(&cable);
+            sandbox.address(&cable, &endpoint.addressing())?;
+        }
+        bind_key(sandbox, &record.key)
+    }
+
+    /// Publishes the ports and enters the container in the books.
+    fn activate(&self, draft: &mut Draft) -> Result<Attachment> {
+        let Draft { record, reservation, sandbox: place, .. } = draft;
+        let missing = || Error::UnknownSandbox(record.container.clone());
+        let sandbox = place.as_ref().ok_or_else(missing)?;
+        let attachment = attachment(record, sandbox, reservation)?;
+        self.records.save(record)?;
+        let ports = published(record);
+        let mut inner = self.lock();
+        inner.publish(&ports).map_err(|error| connectivity(record, error))?;
+        if let Err(error) = reservation.arm() {
+            // The first error says it all.
+            let _ = inner.withdraw(&ports);
+            return Err(connectivity(record, error));
+        }
+        let live = Live {
+            record: record.clone(),
+            sandbox: place.take().ok_or_else(missing)?,
+            reservation: std::mem::take(reservation),
+        };
+        inner.sandboxes.insert(record.container.clone(), live);
+        Ok(attachment)
+    }
+
+    /// Takes back what an attach that failed had taken.
+    fn abandon(&self, draft: Draft) {
+        let Draft { record, sandbox, reservation, .. } = draft;
+        drop(reservation);
+        if let Some(sandbox) = &sandbox {
+            for endpoint in record.endpoints.iter().filter(|endpoint| endpoint.index != 0) {
+                // The interface is removed anyway, only later.
+                let _ = sandbox.silence(endpoint.index, &endpoint.address);
+            }
+        }
+        self.lock().release(&record);
+        self.reaper.remove(Removal {
+            interfaces: host_interfaces(&record),
+            key: Some(record.key),
+            record: Some(self.records.path(&record.container)),
+            sandbox,
+        });
+    }
+}
+
+impl Inner {
+    fn fill(&mut self, draft: &mut Draft, request: &SandboxRequest) -> Result<()> {
+        for (number, endpoint) in request.endpoints.iter().enumerate() {
+            let has_route = draft.record.endpoints.iter().any(|endpoint| endpoint.is_default_route);
+            let (mut endpoint, wiring) = self.take_endpoint(endpoint, format!("eth{number}"))?;
+            endpoint.is_default_route = !has_route && endpoint.gateway.is_some();
+            draft.record.endpoints.push(endpoint);
+            draft.wirings.push(wiring);
+        }
+        self.fill_ports(draft, &request.ports)
+    }
+
+    fn fill_ports(&mut self, draft: &mut Draft, requests: &[PortRequest]) -> Result<()> {
+        let outward = draft.record.endpoints.iter().find(|endpoint| endpoint.is_default_route);
+        let (Some(endpoint), false) = (outward, requests.is_empty()) else { return Ok(()) };
+        let default_address = self.network(&endpoint.network)?.network.spec.default_host_address;
+        let allocation = self
+            .allocate_ports(requests, default_address)
+            .map_err(|error| connectivity(&draft.record, error))?;
+        draft.record.ports = allocation.bindings;
+        draft.reservation = allocation.reservation;
+        Ok(())
+    }
+
+    /// Takes an address for an endpoint that has no interface yet.
+    pub(super) fn take_endpoint(
+        &mut self,
+        request: &EndpointRequest,
+        interface: String,
+    ) -> Result<(Endpoint, Wiring)> {
+        let mac = match request.mac {
+            Some(mac) => mac,
+            None => Mac::from_random(random::bytes()?),
+        };
+        let network = self.networks.get(&request.network);
+        let network = network.ok_or_else(|| Error::UnknownNetwork(request.network.to_string()))?;
+        let subnet = network.network.subnet;
+        let address = match request.address {
+            Some(address) => self.ipam.take_address(subnet, address)?,
+            None => self.ipam.take_any_address(subnet)?,
+        };
+        let gateway = Some(network.network.gateway).filter(|_| !network.network.spec.internal);
+        let endpoint = Endpoint {
+            network: request.network.clone(),
+            id: request.id.clone(),
+            interface,
+            index: 0,
+            host_interface: String::new(),
+            address: Subnet::new(address, subnet.bits()).ok_or(Error::AddressOutOfRange)?,
+            mac,
+            gateway,
+            is_default_route: false,
+        };
+        Ok((endpoint, network.wiring()))
+    }
+
+    /// Gives addresses and ports back.
+    fn release(&mut self, record: &SandboxRecord) {
+        self.release_ports(&record.ports);
+        for endpoint in &record.endpoints {
+            self.release_address(&endpoint.network, &endpoint.address);
+        }
+    }
+}
+
+impl Endpoint {
+    pub(super) fn connect(&mut self, cable: &Cable) {
+        self.index = cable.index;
+        self.host_interface.clone_from(&cable.host_name);
+    }
+}
+
+fn attachment(record: &SandboxRecord, sandbox: &Sandbox, held: &Reservation) -> Result<Attachment> {
+    let copy = |fd: std::os::fd::BorrowedFd<'_>| -> Result<OwnedFd> {
+        fd.try_clone_to_owned().map_err(Error::system("dup"))
+    };
+    Ok(Attachment {
+        namespace: copy(sandbox.namespace())?,
+        sandbox: record.sandbox.clone(),
+        key: record.key.clone(),
+        endpoints: record.endpoints.clone(),
+        ports: record.ports.clone(),
+        reservations: held.descriptors().map(copy).collect::<Result<_>>()?,
+    })
+}
+
+fn host_interfaces(record: &SandboxRecord) -> Vec<String> {
+    let names = record.endpoints.iter().map(|endpoint| endpoint.host_interface.clone());
+    names.filter(|name| !name.is_empty()).collect()
+}
+
+/// Says whose ports could not be published.
+pub(super) fn connectivity(record: &SandboxRecord, error: Error) -> Error {
+    let endpoint = record.endpoints.iter().find(|endpoint| endpoint.is_default_route);
+    let id = endpoint.map(|endpoint| endpoint.id.to_string()).unwrap_or_default();
+    Error::Connectivity { name: record.name.clone(), id, source: Box::new(error) }
+}

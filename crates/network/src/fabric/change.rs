@@ -1,0 +1,106 @@
+//! A running container is connected to a network, or disconnected from one.
+
+use super::{EndpointRequest, Fabric, Live, ports::published};
+use crate::{
+    error::{Error, Result},
+    record::Endpoint,
+    sandbox::Removal,
+};
+use wharf_spec::EndpointId;
+
+impl Fabric {
+    /// Gives a running container an interface in one more network. It gets the default route if the
+    /// container has none yet.
+    ///
+    /// # Errors
+    /// An address that is taken, an unknown network or sandbox, or a refusal of the kernel; the container is
+    /// then as it was.
+    pub fn connect(&self, container: &str, request: &EndpointRequest) -> Result<Endpoint> {
+        let mut inner = self.lock();
+        let unknown = || Error::UnknownSandbox(container.to_owned());
+        let record = &inner.sandboxes.get(container).ok_or_else(unknown)?.record;
+        let has_route = record.endpoints.iter().any(|endpoint| endpoint.is_default_route);
+        let interface = free_interface(&record.endpoints);
+        let (mut endpoint, wiring) = inner.take_endpoint(request, interface)?;
+        endpoint.is_default_route = !has_route && endpoint.gateway.is_some();
+        let Some(live) = inner.sandboxes.get_mut(container) else { return Err(unknown()) };
+        let made = live.sandbox.plug(&self.host, &endpoint.interface, &wiring).and_then(|cable| {
+            endpoint.connect(&cable);
+            live.sandbox.address(&cable, &endpoint.addressing())?;
+            live.record.endpoints.push(endpoint.clone());
+            self.records.save(&live.record)
+        });
+        if let Err(error) = made {
+            live.record.endpoints.retain(|present| present.id != endpoint.id);
+            inner.release_address(&endpoint.network, &endpoint.address);
+            self.remove_interface(endpoint.host_interface);
+            return Err(error);
+        }
+        Ok(endpoint)
+    }
+
+    /// Takes an interface from a running container. If it had the default route, the next endpoint with a
+    /// gateway gets it, and the published ports lead there.
+    ///
+    /// # Errors
+    /// [`Error::UnknownSandbox`], [`Error::UnknownEndpoint`], or the first failure, behind which the endpoint is
+    /// gone all the same.
+    pub fn disconnect(&self, container: &str, endpoint: &EndpointId) -> Result<()> {
+        let mut inner = self.lock();
+        let unknown = || Error::UnknownSandbox(container.to_owned());
+        let live = inner.sandboxes.get_mut(container).ok_or_else(unknown)?;
+        let position = live.record.endpoints.iter().position(|present| present.id == *endpoint);
+        let position = position.ok_or_else(|| Error::UnknownEndpoint(endpoint.to_string()))?;
+        let before = published(&live.record);
+        let gone = live.record.endpoints.remove(position);
+        let mut result = live.sandbox.silence(gone.index, &gone.address);
+        if gone.is_default_route {
+            result = result.and(live.choose_route());
+            let after = published(&live.record);
+            result = result.and(inner.withdraw(&before)).and(inner.publish(&after));
+        }
+        inner.release_address(&gone.network, &gone.address);
+        if let Some(live) = inner.sandboxes.get(container) {
+            result = result.and(self.records.save(&live.record));
+        }
+        drop(inner);
+        self.remove_interface(gone.host_interface);
+        result
+    }
+
+    fn remove_interface(&self, name: String) {
+        let interfaces = if name.is_empty() { Vec::new() } else { vec![name] };
+        self.reaper.remove(Removal { interfaces, key: None, record: None, sandbox: None });
+    }
+}
+
+impl Live {
+    /// Gives the default route to the first endpoint that has a gateway.
+    fn choose_route(&mut self) -> Result<()> {
+        let Some(next) = self.record.endpoints.iter_mut().find(|endpoint| endpoint.gateway.is_some()) else {
+            return Ok(());
+        };
+        next.is_default_route = true;
+        match next.gateway {
+            Some(gateway) => self.sandbox.set_default_gateway(next.index, gateway),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The first `ethN` that is not in use.
+fn free_interface(endpoints: &[Endpoint]) -> String {
+    let taken = |name: &String| endpoints.iter().any(|endpoint| endpoint.interface == *name);
+    let mut names = (0..).map(|number| format!("eth{number}"));
+    names.find(|name| !taken(name)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lowest_free_interface_is_next() {
+        assert_eq!(free_interface(&[]), "eth0");
+    }
+}

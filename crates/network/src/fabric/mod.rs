@@ -1,0 +1,255 @@
+//! The networking of one daemon: networks, the containers on them, and everything in the kernel for both.
+
+mod attach;
+mod change;
+mod networks;
+mod open;
+mod ports;
+#[cfg(test)]
+mod tests;
+
+use crate::{
+    addr::{Mac, Subnet},
+    bridge::{BridgeNetwork, BridgeSpec, Device},
+    error::{Error, Result},
+    firewall::Firewall,
+    ipam::{AddressPool, Ipam},
+    ports::{PortAllocator, PortBinding, PortRequest, Reservation},
+    record::{Endpoint, Records, SandboxRecord},
+    sandbox::{Host, Pool, Reaper, Sandbox},
+};
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    os::fd::OwnedFd,
+    path::PathBuf,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+use wharf_spec::{EndpointId, NetworkId};
+
+/// What [`Fabric::open`] does about `net.ipv4.ip_forward`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum IpForwarding {
+    /// Switches it on. Where it was off, the host still forwards nothing between interfaces that are no
+    /// bridges.
+    #[default]
+    Enable,
+    /// Switches it on and makes the host a router (`--ip-forward-no-drop`).
+    EnableRouter,
+    /// Leaves it as it is (`--ip-forward=false`).
+    Leave,
+}
+
+/// Who filters packets and translates addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Filtering {
+    /// This daemon.
+    #[default]
+    Ours,
+    /// Somebody else, or nobody (`--iptables=false`): published ports lead nowhere, containers reach what their
+    /// addresses can reach.
+    Others,
+}
+
+/// How a daemon's networking is to be.
+#[derive(Debug, Clone)]
+pub struct FabricConfig {
+    /// Name of the nftables table, and mark of our interfaces: another one for every daemon in the same
+    /// network namespace. `wharf` unless there are several.
+    pub instance: String,
+    /// Records of live containers, `<exec-root>/network`: must not survive a reboot.
+    pub state_dir: PathBuf,
+    /// Where namespaces get their names, `<exec-root>/netns`.
+    pub netns_dir: PathBuf,
+    /// `--default-address-pool`; empty for Docker's.
+    pub address_pools: Vec<AddressPool>,
+    /// How many namespaces are made ahead, in the default network.
+    pub ready_namespaces: usize,
+    /// About `net.ipv4.ip_forward`.
+    pub forwarding: IpForwarding,
+    /// About packet filtering and address translation.
+    pub filtering: Filtering,
+    /// The bridge networks that exist.
+    pub networks: Vec<BridgeSpec>,
+    /// The one of them without which the daemon cannot be.
+    pub default_network: Option<NetworkId>,
+}
+
+/// A container that needs networking.
+#[derive(Debug, Clone)]
+pub struct SandboxRequest {
+    /// The container's id.
+    pub container: String,
+    /// The container's name, for messages.
+    pub name: String,
+    /// Its networks in the order of their interfaces. The first that is not internal gets the default route.
+    /// None at all makes a namespace with a loopback only.
+    pub endpoints: Vec<EndpointRequest>,
+    /// What is published, by the endpoint with the default route.
+    pub ports: Vec<PortRequest>,
+}
+
+/// An attachment to a network.
+#[derive(Debug, Clone)]
+pub struct EndpointRequest {
+    /// The network.
+    pub network: NetworkId,
+    /// The attachment's id.
+    pub id: EndpointId,
+    /// `--ip`
+    pub address: Option<IpAddr>,
+    /// `--mac-address`
+    pub mac: Option<Mac>,
+}
+
+/// A container's networking, ready.
+#[derive(Debug)]
+pub struct Attachment {
+    /// The namespace.
+    pub namespace: OwnedFd,
+    /// Its id: 64 hex characters.
+    pub sandbox: String,
+    /// Its name on disk.
+    pub key: PathBuf,
+    /// As asked for, and in that order.
+    pub endpoints: Vec<Endpoint>,
+    /// What is published.
+    pub ports: Vec<PortBinding>,
+    /// The sockets that hold the ports. Whoever keeps them keeps the ports from other programs, also while
+    /// no daemon runs.
+    pub reservations: Vec<OwnedFd>,
+}
+
+/// The networking of one daemon, in the network namespace of the thread that opened it.
+///
+/// All functions block: a few hundred microseconds for most, some milliseconds when no namespace is ready.
+/// They may be called from any thread *of that namespace*. Dropping it leaves networks and containers as they
+/// are, for the next daemon; [`Fabric::shut_down`] removes what nobody needs.
+#[derive(Debug)]
+pub struct Fabric {
+    netns_dir: PathBuf,
+    records: Records,
+    host: Host,
+    inner: Mutex<Inner>,
+    // Dropped in this order: the pool's namespaces first, then what waits to be removed.
+    pool: Pool,
+    reaper: Reaper,
+}
+
+/// What changes.
+#[derive(Debug)]
+struct Inner {
+    ipam: Ipam,
+    ports: PortAllocator,
+    networks: BTreeMap<NetworkId, Network>,
+    /// By container id.
+    sandboxes: BTreeMap<String, Live>,
+    firewall: Firewall,
+}
+
+#[derive(Debug)]
+struct Network {
+    network: BridgeNetwork,
+    device: Device,
+}
+
+/// A container that has networking.
+#[derive(Debug)]
+struct Live {
+    record: SandboxRecord,
+    sandbox: Sandbox,
+    reservation: Reservation,
+}
+
+impl Fabric {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // A poisoned lock means a panic; going on is better than failing every container from now on.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The containers that have networking, by id.
+    pub fn containers(&self) -> Vec<String> {
+        self.lock().sandboxes.keys().cloned().collect()
+    }
+
+    /// A container's endpoints and published ports.
+    pub fn endpoints(&self, container: &str) -> Option<(Vec<Endpoint>, Vec<PortBinding>)> {
+        let inner = self.lock();
+        let record = &inner.sandboxes.get(container)?.record;
+        Some((record.endpoints.clone(), record.ports.clone()))
+    }
+
+    /// The containers in a network, by id, with their endpoints.
+    pub fn members(&self, network: &NetworkId) -> Vec<(String, Endpoint)> {
+        let inner = self.lock();
+        let records = inner.sandboxes.values().map(|live| &live.record);
+        let endpoints = records.flat_map(|record| {
+            record.endpoints.iter().map(|endpoint| (record.container.clone(), endpoint.clone()))
+        });
+        endpoints.filter(|(_, endpoint)| endpoint.network == *network).collect()
+    }
+
+    /// A network as it is.
+    pub fn network(&self, id: &NetworkId) -> Option<BridgeNetwork> {
+        self.lock().networks.get(id).map(|network| network.network.clone())
+    }
+
+    /// Waits until what ended containers left behind is gone.
+    pub fn flush(&self) {
+        self.reaper.flush();
+    }
+
+    /// How many addresses of a network are taken, its own and broadcast among them, and how many are left to
+    /// be given out.
+    pub fn address_usage(&self, id: &NetworkId) -> Option<(u64, u64)> {
+        let inner = self.lock();
+        let network = inner.networks.get(id)?;
+        inner.ipam.usage(network.network.subnet)
+    }
+
+    /// Ends networking: networks without containers lose their bridge, and without any container the
+    /// firewall's table goes too. What has containers stays as it is, for the next daemon. Nothing can be
+    /// attached any more.
+    ///
+    /// # Errors
+    /// The first thing that could not be removed; the others are removed all the same.
+    pub fn shut_down(&self) -> Result<()> {
+        self.pool.rewire(None);
+        self.reaper.flush();
+        let mut inner = self.lock();
+        let Inner { networks, sandboxes, firewall, .. } = &mut *inner;
+        let mut result = Ok(());
+        networks.retain(|id, network| {
+            let has = |live: &Live| live.record.endpoints.iter().any(|endpoint| endpoint.network == *id);
+            let in_use = sandboxes.values().any(has);
+            if !in_use && network.device.ours {
+                let removed = crate::bridge::remove(&self.host, &network.network.spec.bridge);
+                result = std::mem::replace(&mut result, Ok(())).and(removed);
+            }
+            in_use
+        });
+        if sandboxes.is_empty() { result.and(firewall.remove()) } else { result }
+    }
+}
+
+impl Endpoint {
+    fn addressing(&self) -> crate::sandbox::Addressing {
+        crate::sandbox::Addressing {
+            address: self.address,
+            mac: self.mac,
+            default_gateway: self.gateway.filter(|_| self.is_default_route),
+        }
+    }
+}
+
+impl Inner {
+    fn network(&self, id: &NetworkId) -> Result<&Network> {
+        self.networks.get(id).ok_or_else(|| Error::UnknownNetwork(id.to_string()))
+    }
+
+    fn release_address(&mut self, network: &NetworkId, address: &Subnet) {
+        if let Some(network) = self.networks.get(network) {
+            self.ipam.release_address(network.network.subnet, address.address());
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Networks: added, removed.
+
+use super::{Fabric, Inner, Network};
+use crate::{
+    addr::Subnet,
+    bridge::{self, BridgeNetwork, BridgeSpec},
+    error::{Error, Result},
+    firewall::BridgeRules,
+    ipam::Ipam,
+    resolv,
+    sandbox::{Host, Wiring},
+};
+use std::net::IpAddr;
+use wharf_spec::NetworkId;
+
+impl Fabric {
+    /// Makes a network: takes a subnet, makes or adopts the bridge, opens the firewall for it.
+    ///
+    /// # Errors
+    /// A subnet, address or bridge that is taken or wrong, or a refusal of the kernel; nothing is left then.
+    pub fn add_network(&self, spec: BridgeSpec) -> Result<BridgeNetwork> {
+        let reserved = reserved_subnets(&self.host)?;
+        let mut inner = self.lock();
+        let Inner { ipam, networks, .. } = &mut *inner;
+        if networks.values().any(|other| other.network.spec.bridge == spec.bridge) {
+            return Err(Error::BridgeInUse(spec.bridge));
+        }
+        let network = allocate(ipam, &self.host, spec, &reserved)?;
+        let device = match bridge::ensure(&self.host, &network) {
+            Ok(device) => device,
+            Err(error) => {
+                inner.ipam.release_subnet(network.subnet);
+                return Err(error);
+            }
+        };
+        let id = network.spec.id.clone();
+        inner.networks.insert(id.clone(), Network { network: network.clone(), device });
+        if let Err(error) = inner.apply_networks() {
+            // The first error says it all; taking back is tried in full.
+            let _ = inner.forget_network(&self.host, &id);
+            return Err(error);
+        }
+        Ok(network)
+    }
+
+    /// Removes a network without containers.
+    ///
+    /// # Errors
+    /// [`Error::UnknownNetwork`], [`Error::NetworkBusy`], or a refusal of the kernel, behind which the network
+    /// is gone all the same.
+    pub fn remove_network(&self, id: &NetworkId) -> Result<()> {
+        let mut inner = self.lock();
+        let name = inner.network(id)?.network.spec.name.clone();
+        let used = |live: &super::Live| live.record.endpoints.iter().any(|endpoint| endpoint.network == *id);
+        if inner.sandboxes.values().any(used) {
+            return Err(Error::NetworkBusy(name));
+        }
+        inner.forget_network(&self.host, id)
+    }
+}
+
+impl Network {
+    /// How a container is plugged in.
+    pub(super) fn wiring(&self) -> Wiring {
+        Wiring { bridge: self.device.index, mtu: self.network.spec.mtu }
+    }
+}
+
+impl Inner {
+    /// The networks as the firewall has to know them.
+    pub(super) fn rules(&self) -> Vec<BridgeRules> {
+        rules(self.networks.values())
+    }
+
+    fn apply_networks(&mut self) -> Result<()> {
+        let rules = self.rules();
+        if self.firewall.set_networks(rules.clone()).is_ok() {
+            return Ok(());
+        }
+        // Somebody may have removed our table.
+        let ports = self.published_ports();
+        self.firewall.rebuild(&ports)?;
+        self.firewall.set_networks(rules)
+    }
+
+    fn forget_network(&mut self, host: &Host, id: &NetworkId) -> Result<()> {
+        let Some(network) = self.networks.remove(id) else { return Ok(()) };
+        self.ipam.release_subnet(network.network.subnet);
+        let removed = match network.device.ours {
+            true => bridge::remove(host, &network.network.spec.bridge),
+            false => Ok(()),
+        };
+        self.apply_networks().and(removed)
+    }
+}
+
+pub(super) fn rules<'a>(networks: impl Iterator<Item = &'a Network>) -> Vec<BridgeRules> {
+    let rule = |network: &'a Network| BridgeRules {
+        bridge: network.network.spec.bridge.clone(),
+        subnet: network.network.subnet,
+        internal: network.network.spec.internal,
+        masquerade: network.network.spec.masquerade,
+        inter_container: network.network.spec.inter_container,
+    };
+    networks.map(rule).collect()
+}
+
+/// Takes subnet, gateway and auxiliary addresses of a network.
+pub(super) fn allocate(
+    ipam: &mut Ipam,
+    host: &Host,
+    spec: BridgeSpec,
+    reserved: &[Subnet],
+) -> Result<BridgeNetwork> {
+    let existing = bridge::existing_subnet(host, &spec.bridge)?;
+    let subnet = match spec.subnet.or(existing.map(|address| address.masked())) {
+        Some(subnet) => ipam.take_subnet(subnet, spec.range)?,
+        None => ipam.take_any_subnet(reserved)?,
+    };
+    match take_own_addresses(ipam, &spec, subnet, existing) {
+        Ok(gateway) => Ok(BridgeNetwork { spec, subnet, gateway }),
+        Err(error) => {
+            ipam.release_subnet(subnet);
+            Err(error)
+        }
+    }
+}
+
+/// Takes the auxiliary addresses and the gateway: the one asked for, else the one that the device has.
+fn take_own_addresses(
+    ipam: &mut Ipam,
+    spec: &BridgeSpec,
+    subnet: Subnet,
+    existing: Option<Subnet>,
+) -> Result<IpAddr> {
+    for address in spec.auxiliary.iter().filter(|address| Some(**address) != spec.gateway) {
+        ipam.take_address(subnet, *address)?;
+    }
+    let present = existing.map(|address| address.address()).filter(|address| subnet.contains(*address));
+    match spec.gateway.or(present) {
+        Some(gateway) if !subnet.contains(gateway) => Err(Error::GatewayOutside { gateway, subnet }),
+        Some(gateway) => ipam.take_address(subnet, gateway),
+        None => ipam.take_any_address(subnet),
+    }
+}
+
+/// What no network may get by itself: the networks the host is part of, and its name servers
+/// (source: moby `daemon/libnetwork/netutils/utils_linux.go`, `InferReservedNetworks`).
+pub(super) fn reserved_subnets(host: &Host) -> Result<Vec<Subnet>> {
+    let mut reserved = host.channel.on_link_routes_v4()?;
+    let text = std::fs::read_to_string(resolv::DEFAULT_PATH).unwrap_or_default();
+    let conf = resolv::ResolvConf::parse(&text);
+    let servers = conf.servers().iter().filter(|server| server.is_ipv4());
+    reserved.extend(servers.filter_map(|server| Subnet::new(*server, 32)));
+    Ok(reserved)
+}

@@ -1,0 +1,232 @@
+//! Opening: what an earlier daemon left is taken over, or removed.
+
+use super::{Fabric, FabricConfig, Filtering, Inner, IpForwarding, Live, Network, networks, ports};
+use crate::{
+    bridge,
+    error::{Error, Result},
+    firewall::{Firewall, Forwarding},
+    ipam::Ipam,
+    nl::Channel,
+    ports::{PortAllocator, Reservation},
+    record::{Found, Records, SandboxRecord},
+    sandbox::{Host, Pool, Reaper, Removal, Sandbox},
+    sysctl,
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+    sync::Mutex,
+};
+use wharf_spec::NetworkId;
+use wharf_sys::{netns, process::open_namespace};
+
+impl Fabric {
+    /// Opens networking in the calling thread's network namespace: makes or adopts the bridges, makes the
+    /// firewall's table anew, takes over containers that an earlier daemon left, and removes what it left of
+    /// ended ones. It can be repeated after any crash.
+    ///
+    /// Containers that are no longer alive must be detached afterwards ([`Fabric::retain`]).
+    ///
+    /// # Errors
+    /// A folder that cannot be made, a network that cannot be, or a refusal of the kernel.
+    pub fn open(config: FabricConfig) -> Result<Self> {
+        fs::create_dir_all(&config.netns_dir).map_err(Error::file("make", &config.netns_dir))?;
+        let records = Records::open(config.state_dir.join("sandboxes"))?;
+        let forwarding = forwarding(config.forwarding, &config.state_dir)?;
+        let host = Host::open(&config.instance)?;
+        let Found { live, removed } = records.load()?;
+        remove_strangers(&host, &config.networks, &live)?;
+
+        let mut ipam = Ipam::new(&config.address_pools);
+        let networks = open_networks(&mut ipam, &host, config.networks, config.default_network.as_ref())?;
+        let mut ports = PortAllocator::from_kernel();
+        let (sandboxes, lost) = restore(&mut ipam, &mut ports, &networks, live);
+        let published: Vec<_> = sandboxes.values().flat_map(|live| ports::published(&live.record)).collect();
+        let rules = networks::rules(networks.values());
+        let firewall = match config.filtering {
+            Filtering::Ours => {
+                let channel = Channel::netfilter()?;
+                Firewall::install(channel, &config.instance, forwarding, rules, &published)?
+            }
+            Filtering::Others => Firewall::absent(&config.instance),
+        };
+
+        let reaper = Reaper::start(Host::open(&config.instance)?)?;
+        for record in lost {
+            reaper.remove(removal(records.path(&record.container), record));
+        }
+        for (note, record) in removed {
+            reaper.remove(removal(note, record));
+        }
+        let pool = Pool::start(Host::open(&config.instance)?, config.ready_namespaces)?;
+        let wiring = config.default_network.and_then(|id| networks.get(&id).map(Network::wiring));
+        pool.rewire(wiring);
+        let inner = Mutex::new(Inner { ipam, ports, networks, sandboxes, firewall });
+        let fabric = Self { netns_dir: config.netns_dir, records, host, inner, pool, reaper };
+        fabric.remove_nameless();
+        Ok(fabric)
+    }
+
+    /// Detaches every container that is not in `alive`.
+    ///
+    /// # Errors
+    /// The first failure; the others are detached all the same.
+    pub fn retain(&self, alive: &BTreeSet<String>) -> Result<()> {
+        let gone = self.containers().into_iter().filter(|container| !alive.contains(container));
+        let mut result = Ok(());
+        for container in gone {
+            result = result.and(self.detach(&container));
+        }
+        result
+    }
+
+    /// Removes names of namespaces that belong to nobody.
+    fn remove_nameless(&self) {
+        let known: BTreeSet<PathBuf> =
+            self.lock().sandboxes.values().map(|live| live.record.key.clone()).collect();
+        let entries = fs::read_dir(&self.netns_dir).into_iter().flatten().flatten();
+        for key in entries.map(|entry| entry.path()).filter(|path| !known.contains(path)) {
+            let key = Some(key);
+            self.reaper.remove(Removal { interfaces: Vec::new(), key, record: None, sandbox: None });
+        }
+    }
+}
+
+fn removal(note: PathBuf, record: SandboxRecord) -> Removal {
+    let interfaces = record.endpoints.into_iter().map(|endpoint| endpoint.host_interface).collect();
+    Removal { interfaces, key: Some(record.key), record: Some(note), sandbox: None }
+}
+
+/// Switches forwarding on. That it was this daemon who did is noted, until the next reboot.
+fn forwarding(wanted: IpForwarding, state_dir: &Path) -> Result<Forwarding> {
+    let note = state_dir.join("forwarding-enabled");
+    match wanted {
+        IpForwarding::Leave => return Ok(Forwarding::Open),
+        IpForwarding::EnableRouter => {
+            sysctl::set("ipv4/ip_forward", "1")?;
+            return Ok(Forwarding::Open);
+        }
+        IpForwarding::Enable => {}
+    }
+    if sysctl::set("ipv4/ip_forward", "1")? {
+        fs::write(&note, b"").map_err(Error::file("write", &note))?;
+    }
+    Ok(if note.exists() { Forwarding::NoRouter } else { Forwarding::Open })
+}
+
+/// Removes interfaces that carry our mark and belong to no network and no record: namespaces made ahead by a
+/// daemon that crashed, and bridges of networks that are gone.
+fn remove_strangers(host: &Host, networks: &[bridge::BridgeSpec], live: &[SandboxRecord]) -> Result<()> {
+    let bridges = networks.iter().map(|spec| spec.bridge.as_str());
+    let cables = live.iter().flat_map(|record| &record.endpoints);
+    let known: BTreeSet<&str> =
+        bridges.chain(cables.map(|endpoint| endpoint.host_interface.as_str())).collect();
+    for link in host.channel.links()? {
+        if link.alias == host.alias && !known.contains(link.name.as_str()) {
+            bridge::remove(host, &link.name)?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes the networks whose subnet is known first, so that no other gets it. A network that cannot be, other
+/// than the default one, is left out and logged: the daemon and the other networks must not suffer.
+fn open_networks(
+    ipam: &mut Ipam,
+    host: &Host,
+    specs: Vec<bridge::BridgeSpec>,
+    default_network: Option<&NetworkId>,
+) -> Result<BTreeMap<NetworkId, Network>> {
+    let reserved = networks::reserved_subnets(host)?;
+    let (mut known, mut unknown) = (Vec::new(), Vec::new());
+    for spec in specs {
+        let is_known = spec.subnet.is_some() || bridge::existing_subnet(host, &spec.bridge)?.is_some();
+        if is_known { known.push(spec) } else { unknown.push(spec) }
+    }
+    let mut opened = BTreeMap::new();
+    for spec in known.into_iter().chain(unknown) {
+        let (id, name) = (spec.id.clone(), spec.name.clone());
+        match open_network(ipam, host, spec, &reserved) {
+            Ok(network) => drop(opened.insert(id, network)),
+            Err(error) if default_network == Some(&id) => return Err(error),
+            Err(error) => tracing::error!(network = name, %error, "a network is left out"),
+        }
+    }
+    Ok(opened)
+}
+
+fn open_network(
+    ipam: &mut Ipam,
+    host: &Host,
+    spec: bridge::BridgeSpec,
+    reserved: &[crate::addr::Subnet],
+) -> Result<Network> {
+    let network = networks::allocate(ipam, host, spec, reserved)?;
+    match bridge::ensure(host, &network) {
+        Ok(device) => Ok(Network { network, device }),
+        Err(error) => {
+            ipam.release_subnet(network.subnet);
+            Err(error)
+        }
+    }
+}
+
+/// Takes over the containers whose namespace is still there. The second half are the others.
+fn restore(
+    ipam: &mut Ipam,
+    ports: &mut PortAllocator,
+    networks: &BTreeMap<NetworkId, Network>,
+    records: Vec<SandboxRecord>,
+) -> (BTreeMap<String, Live>, Vec<SandboxRecord>) {
+    let (mut sandboxes, mut lost) = (BTreeMap::new(), Vec::new());
+    for record in records {
+        let has_networks = record.endpoints.iter().all(|endpoint| networks.contains_key(&endpoint.network));
+        let sandbox = open_namespace(&record.key)
+            .map_err(|error| Error::file("open", &record.key)(error.into()))
+            .and_then(Sandbox::open);
+        let sandbox = match sandbox {
+            Ok(sandbox) if has_networks => sandbox,
+            _ => {
+                lost.push(record);
+                continue;
+            }
+        };
+        for endpoint in &record.endpoints {
+            if let Some(network) = networks.get(&endpoint.network) {
+                // Taken twice only if records contradict each other; the container has it either way.
+                let _ = ipam.take_address(network.network.subnet, endpoint.address.address());
+            }
+        }
+        let reservation = reserve_again(ports, &record);
+        sandboxes.insert(record.container.clone(), Live { record, sandbox, reservation });
+    }
+    (sandboxes, lost)
+}
+
+/// Holds a container's ports again. A port that cannot be bound is held by the container's shim, or was
+/// taken by another program while no daemon ran: redirected it is in any case.
+fn reserve_again(ports: &mut PortAllocator, record: &SandboxRecord) -> Reservation {
+    let mut reservation = Reservation::default();
+    for binding in &record.ports {
+        ports.restore(binding);
+        let bound = Reservation::bind(&[binding.host_address], binding.protocol, binding.host_port)
+            .and_then(|bound| bound.arm().map(|()| bound));
+        match bound {
+            Ok(bound) => reservation.absorb(bound),
+            Err(error) => tracing::debug!(%error, "a published port is held by somebody else"),
+        }
+    }
+    reservation
+}
+
+/// The name of a sandbox's namespace, as Docker forms it.
+pub(super) fn key_path(netns_dir: &Path, sandbox: &str) -> PathBuf {
+    netns_dir.join(&sandbox[..12])
+}
+
+/// Gives a namespace its name.
+pub(super) fn bind_key(sandbox: &Sandbox, key: &Path) -> Result<()> {
+    netns::bind(sandbox.namespace(), key)
+        .map_err(|error| Error::file("mount namespace on", key)(error.into()))
+}

@@ -1,0 +1,187 @@
+//! Forking a container's processes into their namespaces.
+
+use crate::error::{Error, Result, Step};
+use crate::rootfs::given;
+use crate::sync::{ChildEnd, ParentEnd, Report};
+use rustix::fd::{BorrowedFd, OwnedFd};
+use std::path::Path;
+use wharf_spec::plan::{IdMap, IdMaps, Namespace, Plan, Source};
+use wharf_sys::process::{self, CloneOptions, Exit, Fork, Namespaces, SingleThreaded};
+
+/// Namespaces that a plan joins, opened.
+#[derive(Debug, Default)]
+pub(crate) struct Joined {
+    all: Vec<(Namespaces, OwnedFd)>,
+}
+
+impl Joined {
+    /// Opens them. User and pid namespaces come last: the others are joined with the rights of the host.
+    pub(crate) fn open(plan: &Plan, fds: &[OwnedFd]) -> Result<Joined> {
+        let namespaces = &plan.namespaces;
+        let kinds = [
+            (Namespaces::NET, &namespaces.network),
+            (Namespaces::IPC, &namespaces.ipc),
+            (Namespaces::UTS, &namespaces.uts),
+            (Namespaces::CGROUP, &namespaces.cgroup),
+            (Namespaces::PID, &namespaces.pid),
+            (Namespaces::USER, &namespaces.user),
+        ];
+        let mut all = Vec::new();
+        for (kind, namespace) in kinds {
+            let Namespace::Join(source) = namespace else { continue };
+            let fd = match source {
+                Source::Path(path) => {
+                    process::open_namespace(Path::new(path)).step(|| format!("open {kind:?} namespace"))?
+                }
+                Source::Fd(fd) => rustix::io::fcntl_dupfd_cloexec(given(*fd, fds)?, 3)
+                    .map_err(|errno| wharf_sys::Error::call("dup", "namespace", errno))
+                    .step(|| format!("open {kind:?} namespace"))?,
+            };
+            all.push((kind, fd));
+        }
+        Ok(Joined { all })
+    }
+
+    fn has(&self, kind: Namespaces) -> bool {
+        self.all.iter().any(|(known, _)| *known == kind)
+    }
+
+    /// Joins them all. A pid namespace counts for the next child only.
+    pub(crate) fn enter(&self) -> Result<()> {
+        for (kind, fd) in &self.all {
+            process::set_namespace(fd, *kind).step(|| format!("join {kind:?} namespace"))?;
+        }
+        Ok(())
+    }
+}
+
+/// The namespaces that clone3 makes. Not the cgroup namespace: its root is the group one is in when it is made, and
+/// the child is not in its group yet.
+pub(crate) fn new_namespaces(plan: &Plan) -> Namespaces {
+    let kinds = [
+        (Namespaces::NET, &plan.namespaces.network),
+        (Namespaces::IPC, &plan.namespaces.ipc),
+        (Namespaces::UTS, &plan.namespaces.uts),
+        (Namespaces::PID, &plan.namespaces.pid),
+        (Namespaces::USER, &plan.namespaces.user),
+    ];
+    let new = kinds.iter().filter(|(_, namespace)| **namespace == Namespace::New);
+    new.fold(Namespaces::MOUNT, |all, (kind, _)| all | *kind)
+}
+
+/// Whether a process between parent and child has to join namespaces: a pid namespace takes only children, a user
+/// namespace must own the others, and in a new user namespace the rights to join the host's are gone.
+pub(crate) fn needs_intermediate(plan: &Plan, joined: &Joined) -> bool {
+    joined.has(Namespaces::PID)
+        || joined.has(Namespaces::USER)
+        || plan.namespaces.user == Namespace::New && !joined.all.is_empty()
+}
+
+/// A new process.
+#[derive(Debug)]
+pub(crate) struct Spawned {
+    pub(crate) pid: i32,
+    pub(crate) pidfd: OwnedFd,
+}
+
+impl Spawned {
+    /// Ends a process that is not wanted any more, and reaps it.
+    pub(crate) fn kill(&self) -> Option<Exit> {
+        // It may have ended by itself.
+        let _ = process::pidfd_send_signal(&self.pidfd, libc_sigkill());
+        process::wait(&self.pidfd).ok()
+    }
+}
+
+/// SIGKILL; the same number on every architecture.
+pub(crate) const fn libc_sigkill() -> i32 {
+    9
+}
+
+/// How a process is made by [`through`].
+pub(crate) struct Intermediate<'a> {
+    /// What the process in between does: joins namespaces and control groups.
+    pub(crate) before: &'a dyn Fn() -> Result<()>,
+    /// New namespaces of the child.
+    pub(crate) namespaces: Namespaces,
+    /// Group of the child on cgroup v2.
+    pub(crate) into_cgroup: Option<BorrowedFd<'a>>,
+}
+
+/// Forks directly. Returns twice: `None` in the child.
+pub(crate) fn direct(proof: SingleThreaded, options: &CloneOptions<'_>) -> Result<Option<Spawned>> {
+    match process::clone(proof, options).step(|| "clone")? {
+        Fork::Child => Ok(None),
+        Fork::Parent { pid, pidfd } => Ok(Some(Spawned { pid, pidfd })),
+    }
+}
+
+/// Forks a process that joins namespaces, which makes the real one as its sibling and ends. Returns twice: `None` in
+/// the real child. `parent` is closed in the children.
+pub(crate) fn through(
+    proof: SingleThreaded,
+    how: &Intermediate<'_>,
+    child: &ChildEnd,
+    parent: &ParentEnd,
+) -> Result<Option<Spawned>> {
+    match process::clone(proof, &CloneOptions::default()).step(|| "clone")? {
+        Fork::Child => match between(proof, how) {
+            Ok(Fork::Child) => Ok(None),
+            Ok(Fork::Parent { pid, .. }) => process::exit(i32::from(child.sibling(pid).is_err())),
+            Err(error) => {
+                child.fail(error);
+                process::exit(1)
+            }
+        },
+        Fork::Parent { pidfd, .. } => {
+            let report = parent.next();
+            let exit = process::wait(&pidfd).step(|| "wait for the intermediate process")?;
+            match report? {
+                Some(Report::Sibling(pid)) => {
+                    let pidfd = process::pidfd_open(pid).step(|| "open the new process")?;
+                    Ok(Some(Spawned { pid, pidfd }))
+                }
+                Some(Report::Failed(failure)) => Err(Error::Init(failure)),
+                _ => Err(Error::InitDied(exit.code())),
+            }
+        }
+    }
+}
+
+fn between(proof: SingleThreaded, how: &Intermediate<'_>) -> Result<Fork> {
+    process::set_dumpable(false).step(|| "set dumpable")?;
+    (how.before)()?;
+    let options = CloneOptions { namespaces: how.namespaces, into_cgroup: how.into_cgroup, as_sibling: true };
+    process::clone(proof, &options).step(|| "clone")
+}
+
+/// Writes the id maps of a process that has just got a new user namespace.
+pub(crate) fn write_maps(pid: i32, maps: &IdMaps) -> Result<()> {
+    for (file, lines) in [("uid_map", &maps.uids), ("gid_map", &maps.gids)] {
+        let path = format!("/proc/{pid}/{file}");
+        let line = |map: &IdMap| format!("{} {} {}\n", map.inside, map.outside, map.count);
+        let text: String = lines.iter().map(line).collect();
+        std::fs::write(&path, text)
+            .map_err(|error| Error::refused(format!("write {path}"), error.to_string()))?;
+    }
+    Ok(())
+}
+
+/// A user namespace with these maps and nobody in it.
+pub(crate) fn user_namespace(maps: &IdMaps, proof: SingleThreaded) -> Result<OwnedFd> {
+    let (parent, child) = crate::sync::pair()?;
+    let options = CloneOptions { namespaces: Namespaces::USER, ..CloneOptions::default() };
+    let Some(holder) = direct(proof, &options)? else {
+        drop(parent);
+        // Held open until the parent has what it wants and kills this process.
+        let _ = child.await_maps();
+        process::exit(0)
+    };
+    drop(child);
+    let namespace = write_maps(holder.pid, maps).and_then(|()| {
+        let path = format!("/proc/{}/ns/user", holder.pid);
+        process::open_namespace(Path::new(&path)).step(|| "open user namespace")
+    });
+    holder.kill();
+    namespace
+}

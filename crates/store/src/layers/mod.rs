@@ -1,0 +1,443 @@
+//! Layers: the stack of an image, and what containers write on top.
+//!
+//! A layer becomes one in two steps, so that the layers of an image can be extracted at the same time:
+//! [`Layers::unpack`] extracts an archive by itself, [`Layers::register`] puts the result on a parent and
+//! gives it its name. [`LayerRef`] is a hold on a layer; when the last hold, child, image and container is
+//! gone, the layer is removed. Images and containers are holds that closing the store does not give back.
+//!
+//! Files: see [`crate::overlay`] and `record`. Lock order: `Images` before this module's state; nothing is
+//! called with the state locked that could come back here.
+
+mod record;
+mod rw;
+mod unpack;
+
+pub use rw::RwLayer;
+pub use unpack::Unpacked;
+
+use crate::{
+    Error, GraphData, Result, chain_id, durability, durability::Syncer, files, overlay::Overlay, tarsplit,
+};
+use flate2::bufread::GzDecoder;
+use record::Records;
+use std::{
+    collections::{HashMap, HashSet},
+    fs::File,
+    io::{BufReader, Write},
+    os::fd::AsFd,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+use wharf_spec::{ChainId, ContainerId, DiffId};
+
+/// Layers of an image, at most (source: moby `daemon/internal/layer/layer_store.go` `maxLayerDepth`).
+const MAX_DEPTH: usize = 125;
+
+/// What is known of a layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layer {
+    /// Its name: what it is and on what it stands.
+    pub chain_id: ChainId,
+    /// Its archive.
+    pub diff_id: DiffId,
+    /// On what it stands.
+    pub parent: Option<ChainId>,
+    /// Name of its directory below `overlay2`.
+    pub cache_id: String,
+    /// Bytes of its files.
+    pub size: u64,
+}
+
+/// All layers.
+pub struct Layers {
+    records: Records,
+    overlay: Overlay,
+    syncer: Syncer,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    layers: HashMap<ChainId, Entry>,
+    mounts: HashMap<ContainerId, Arc<RwLayer>>,
+}
+
+struct Entry {
+    layer: Arc<Layer>,
+    holds: usize,
+}
+
+/// A hold on a layer, and through it on those below.
+pub struct LayerRef {
+    layers: Arc<Layers>,
+    layer: Arc<Layer>,
+}
+
+impl std::ops::Deref for LayerRef {
+    type Target = Layer;
+    fn deref(&self) -> &Layer {
+        &self.layer
+    }
+}
+
+impl Clone for LayerRef {
+    fn clone(&self) -> Self {
+        self.layers.hold(self.layer.chain_id);
+        Self { layers: self.layers.clone(), layer: self.layer.clone() }
+    }
+}
+
+impl Drop for LayerRef {
+    fn drop(&mut self) {
+        if let Err(error) = self.layers.release(self.layer.chain_id) {
+            tracing::warn!(layer = %self.layer.chain_id, %error, "could not remove a layer");
+        }
+    }
+}
+
+impl Layers {
+    pub(crate) fn open(data_root: &Path, layerdb: &Path) -> Result<Self> {
+        let this = Self {
+            overlay: Overlay::open(data_root)?,
+            records: Records::open(layerdb)?,
+            syncer: Syncer::new(layerdb)?,
+            state: Mutex::default(),
+        };
+        this.load()?;
+        this.repair()?;
+        Ok(this)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Every change of the maps is a single step, so a panic elsewhere leaves them whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A hold on a layer.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn get(self: &Arc<Self>, chain: ChainId) -> Result<LayerRef> {
+        let mut state = self.state();
+        let entry = state.layers.get_mut(&chain).ok_or(Error::NoLayer(chain))?;
+        entry.holds += 1;
+        Ok(LayerRef { layers: self.clone(), layer: entry.layer.clone() })
+    }
+
+    /// What is known of a layer, without a hold.
+    pub fn info(&self, chain: ChainId) -> Option<Arc<Layer>> {
+        self.state().layers.get(&chain).map(|entry| entry.layer.clone())
+    }
+
+    /// All layers, unsorted.
+    pub fn list(&self) -> Vec<Arc<Layer>> {
+        self.state().layers.values().map(|entry| entry.layer.clone()).collect()
+    }
+
+    /// Bytes of a stack's files: of the layer and all below it. 0 for a layer that is not there.
+    pub fn stack_size(&self, chain: ChainId) -> u64 {
+        self.stack(chain).iter().map(|layer| layer.size).sum()
+    }
+
+    /// The layer and all below it, topmost first.
+    pub fn stack(&self, chain: ChainId) -> Vec<Arc<Layer>> {
+        let state = self.state();
+        let mut stack = Vec::new();
+        let mut next = Some(chain);
+        while let Some(entry) = next.and_then(|chain| state.layers.get(&chain)) {
+            stack.push(entry.layer.clone());
+            next = entry.layer.parent;
+        }
+        stack
+    }
+
+    /// Where a layer's directories are.
+    ///
+    /// # Errors
+    /// When the layer or its directory is not there.
+    pub fn graph_data(&self, chain: ChainId) -> Result<GraphData> {
+        let layer = self.info(chain).ok_or(Error::NoLayer(chain))?;
+        self.overlay.graph_data(&layer.cache_id)
+    }
+
+    /// Gives an extracted layer its place. One that exists already is used, and the new one removed.
+    ///
+    /// # Errors
+    /// When the parent is too deep or the disk fails.
+    pub fn register(self: &Arc<Self>, unpacked: Unpacked, parent: Option<&LayerRef>) -> Result<LayerRef> {
+        let parent_id = parent.map(|parent| parent.chain_id);
+        if parent_id.is_some_and(|parent| self.stack(parent).len() >= MAX_DEPTH) {
+            return Err(Error::TooDeep);
+        }
+        let chain = chain_id(parent_id, unpacked.diff_id);
+        if let Ok(existing) = self.get(chain) {
+            return Ok(existing);
+        }
+        if let Some(parent) = parent {
+            self.overlay.set_parent(&unpacked.cache_id, &parent.cache_id)?;
+        }
+        self.records.complete(unpacked.record(), &unpacked, parent_id)?;
+        let layer = Arc::new(Layer {
+            chain_id: chain,
+            diff_id: unpacked.diff_id,
+            parent: parent_id,
+            cache_id: unpacked.cache_id.clone(),
+            size: unpacked.size,
+        });
+        self.publish(unpacked, layer)
+    }
+
+    /// Renames the record into place, unless somebody else was faster.
+    fn publish(self: &Arc<Self>, unpacked: Unpacked, layer: Arc<Layer>) -> Result<LayerRef> {
+        let mut state = self.state();
+        if let Some(entry) = state.layers.get_mut(&layer.chain_id) {
+            entry.holds += 1;
+            let layer = entry.layer.clone();
+            // Dropping what was unpacked takes time and locks nothing here.
+            drop(state);
+            return Ok(LayerRef { layers: self.clone(), layer });
+        }
+        self.records.commit(unpacked.record(), layer.chain_id)?;
+        unpacked.keep();
+        if let Some(parent) = layer.parent.and_then(|parent| state.layers.get_mut(&parent)) {
+            parent.holds += 1;
+        }
+        state.layers.insert(layer.chain_id, Entry { layer: layer.clone(), holds: 1 });
+        drop(state);
+        self.syncer.schedule(self.records.directory(layer.chain_id).join(durability::MARK));
+        Ok(LayerRef { layers: self.clone(), layer })
+    }
+
+    /// Writes a layer's archive as it was when the layer was extracted, bit by bit. Gives its length.
+    ///
+    /// # Errors
+    /// When the layer is not there or not what it was, or `out` fails.
+    pub fn write_tar(&self, chain: ChainId, out: &mut impl Write) -> Result<u64> {
+        let layer = self.info(chain).ok_or(Error::NoLayer(chain))?;
+        self.assemble(&layer, out)
+    }
+
+    /// The length of a layer's archive.
+    ///
+    /// # Errors
+    /// When the layer is not there or its record is damaged.
+    pub fn tar_size(&self, chain: ChainId) -> Result<u64> {
+        let layer = self.info(chain).ok_or(Error::NoLayer(chain))?;
+        tarsplit::archive_size(self.open_record(&layer)?, &layer.cache_id)
+    }
+
+    /// A layer with these contents, on whatever parent.
+    pub fn with_contents(self: &Arc<Self>, contents: DiffId) -> Option<LayerRef> {
+        let chain = {
+            let state = self.state();
+            state.layers.values().find(|entry| entry.layer.diff_id == contents).map(|e| e.layer.chain_id)
+        };
+        self.get(chain?).ok()
+    }
+
+    /// Extracts a layer once more, to be put on another parent.
+    ///
+    /// # Errors
+    /// When the layer is not what it was, or the disk fails.
+    pub fn unpack_again(self: &Arc<Self>, layer: &LayerRef) -> Result<Unpacked> {
+        let (reader, mut writer) = std::io::pipe().map_err(Error::file("pipe", "a layer's archive"))?;
+        std::thread::scope(|scope| {
+            let source = scope.spawn(move || self.assemble(layer, &mut writer).map(drop));
+            let unpacked = self.unpack(reader);
+            let written = source.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            let unpacked = unpacked?;
+            written?;
+            let expected = layer.diff_id.0;
+            let actual = unpacked.diff_id.0;
+            let what = || format!("layer {}", layer.chain_id);
+            if actual == expected {
+                Ok(unpacked)
+            } else {
+                Err(Error::DigestMismatch { what: what(), expected, actual })
+            }
+        })
+    }
+
+    fn open_record(&self, layer: &Layer) -> Result<impl std::io::BufRead + use<>> {
+        let path = self.records.directory(layer.chain_id).join(record::TAR_SPLIT);
+        let record = File::open(&path).map_err(Error::file("open", path))?;
+        Ok(BufReader::with_capacity(128 << 10, GzDecoder::new(BufReader::new(record))))
+    }
+
+    fn assemble(&self, layer: &Layer, out: &mut impl Write) -> Result<u64> {
+        let record = self.open_record(layer)?;
+        let diff = files::open_directory(&self.overlay.diff(&layer.cache_id))?;
+        tarsplit::assemble(record, diff.as_fd(), &layer.cache_id, out)
+    }
+
+    /// Whether a layer's files still give the archive that its id is the digest of.
+    ///
+    /// # Errors
+    /// When they do not.
+    pub fn verify(&self, chain: ChainId) -> Result<()> {
+        let layer = self.info(chain).ok_or(Error::NoLayer(chain))?;
+        self.verify_layer(&layer)
+    }
+
+    fn verify_layer(&self, layer: &Layer) -> Result<()> {
+        let mut digest = crate::content::HashingWriter::new(std::io::sink());
+        self.assemble(layer, &mut digest)?;
+        let (actual, _) = digest.finish();
+        if actual == layer.diff_id.0 {
+            return Ok(());
+        }
+        let what = format!("layer {}", layer.chain_id);
+        Err(Error::DigestMismatch { what, expected: layer.diff_id.0, actual })
+    }
+
+    /// Removes layers on which nothing stands, which a crash between a pull's layers and its image leaves.
+    /// Docker's own build cache holds layers without a record of ours, so this is for the caller to decide.
+    ///
+    /// # Errors
+    /// When one cannot be removed.
+    pub fn remove_unused(self: &Arc<Self>) -> Result<Vec<ChainId>> {
+        let unused: Vec<ChainId> = self
+            .state()
+            .layers
+            .values()
+            .filter(|entry| entry.holds == 0)
+            .map(|entry| entry.layer.chain_id)
+            .collect();
+        // A hold that is taken and given back is what removes.
+        let holds: Vec<LayerRef> = unused.iter().filter_map(|chain| self.get(*chain).ok()).collect();
+        drop(holds);
+        Ok(unused)
+    }
+
+    /// Waits until what was written is on the disk: before the machine is left to itself.
+    pub fn flush(&self) {
+        self.syncer.flush();
+    }
+
+    /// Counts a hold that is not a [`LayerRef`], on a layer that the caller has one on.
+    pub(crate) fn hold(&self, chain: ChainId) {
+        if let Some(entry) = self.state().layers.get_mut(&chain) {
+            entry.holds += 1;
+        }
+    }
+
+    /// Takes a hold away, and removes what nothing stands on any more.
+    pub(crate) fn release(&self, chain: ChainId) -> Result<()> {
+        let mut removed = Vec::new();
+        {
+            let mut state = self.state();
+            let mut next = Some(chain);
+            while let Some(chain) = next {
+                let Some(entry) = state.layers.get_mut(&chain) else { break };
+                entry.holds = entry.holds.saturating_sub(1);
+                if entry.holds > 0 {
+                    break;
+                }
+                next = entry.layer.parent;
+                let layer = entry.layer.clone();
+                state.layers.remove(&chain);
+                removed.push((self.records.mark_removing(chain), layer));
+            }
+        }
+        let mut result = Ok(());
+        for (record, layer) in removed {
+            let done = record.and_then(|record| {
+                self.overlay.remove(&layer.cache_id)?;
+                files::remove_tree(&record)
+            });
+            result = result.and(done);
+        }
+        result
+    }
+
+    /// Reads all records. Damaged ones, and those that stand on them, are logged and left alone.
+    fn load(&self) -> Result<()> {
+        let mut found: HashMap<ChainId, Layer> = HashMap::new();
+        for chain in self.records.chains()? {
+            match self.records.read(chain) {
+                Ok(layer) if self.overlay.exists(&layer.cache_id) => drop(found.insert(chain, layer)),
+                Ok(layer) => {
+                    tracing::warn!(layer = %chain, cache = layer.cache_id, "a layer's directory is missing")
+                }
+                Err(error) => tracing::warn!(layer = %chain, %error, "could not load a layer"),
+            }
+        }
+        self.drop_damaged(&mut found)?;
+        while let Some(orphan) = orphan(&found) {
+            tracing::warn!(layer = %orphan, "a layer's parent is missing");
+            found.remove(&orphan);
+        }
+        let mut state = self.state();
+        let parents: Vec<ChainId> = found.values().filter_map(|layer| layer.parent).collect();
+        for (chain, layer) in found {
+            state.layers.insert(chain, Entry { layer: Arc::new(layer), holds: 0 });
+        }
+        for parent in parents {
+            if let Some(entry) = state.layers.get_mut(&parent) {
+                entry.holds += 1;
+            }
+        }
+        self.load_mounts(&mut state)
+    }
+
+    fn load_mounts(&self, state: &mut State) -> Result<()> {
+        for (container, mount) in self.records.mounts()? {
+            if let Some(entry) = mount.parent.and_then(|parent| state.layers.get_mut(&parent)) {
+                entry.holds += 1;
+            } else if let Some(parent) = mount.parent {
+                tracing::warn!(%container, %parent, "the image of a container's layer is missing");
+                continue;
+            }
+            state.mounts.insert(container, Arc::new(mount));
+        }
+        Ok(())
+    }
+
+    /// Checks layers that were not on the disk for sure when the machine stopped.
+    fn drop_damaged(&self, found: &mut HashMap<ChainId, Layer>) -> Result<()> {
+        let mut boot = None;
+        let mut damaged = Vec::new();
+        for (chain, layer) in found.iter() {
+            let mark = self.records.directory(*chain).join(durability::MARK);
+            let Some(marked) = files::optional(files::read_text(&mark))? else { continue };
+            let boot = match &boot {
+                Some(boot) => boot,
+                None => boot.insert(durability::boot_id()?),
+            };
+            if marked != *boot
+                && let Err(error) = self.verify_layer(layer)
+            {
+                tracing::error!(layer = %chain, %error, "removing a layer that a power loss damaged");
+                damaged.push(*chain);
+                continue;
+            }
+            self.syncer.schedule(mark);
+        }
+        for chain in damaged {
+            found.remove(&chain);
+            self.records.mark_removing(chain)?;
+        }
+        Ok(())
+    }
+
+    /// Finishes removals and takes back what was never registered.
+    fn repair(&self) -> Result<()> {
+        let used: HashSet<String> = self.state().layers.values().map(|e| e.layer.cache_id.clone()).collect();
+        for (record, cache_id) in self.records.leftovers()? {
+            if let Some(cache_id) = cache_id.filter(|id| !used.contains(id))
+                && let Err(error) = self.overlay.remove(&cache_id)
+            {
+                tracing::warn!(cache_id, %error, "could not remove what a crash left");
+                continue;
+            }
+            files::remove_tree(&record)?;
+        }
+        Ok(())
+    }
+}
+
+/// A layer whose parent is missing.
+fn orphan(found: &HashMap<ChainId, Layer>) -> Option<ChainId> {
+    let is_orphan = |layer: &&Layer| layer.parent.is_some_and(|parent| !found.contains_key(&parent));
+    found.values().find(is_orphan).map(|layer| layer.chain_id)
+}

@@ -1,0 +1,191 @@
+//! Containers' layers: an init layer on the image, a writable one on that.
+
+use super::Layers;
+use crate::{
+    Change, Error, GraphData, Result, changes, files, init,
+    union::{Union, tree_size},
+};
+use std::{
+    io::Write,
+    os::fd::AsFd,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+use wharf_archive::{PackOptions, WriteWhiteouts, pack};
+use wharf_spec::{ChainId, ContainerId};
+
+/// A container's writable layer.
+#[derive(Debug)]
+pub struct RwLayer {
+    /// Name of its directory below `overlay2`.
+    pub mount_id: String,
+    /// The init layer's.
+    pub init_id: Option<String>,
+    /// The image's top layer; `None` for an image without layers.
+    pub parent: Option<ChainId>,
+    /// How often it was mounted. Its lock is held while mounting and unmounting.
+    users: Mutex<usize>,
+}
+
+impl RwLayer {
+    pub(super) fn new(mount_id: String, init_id: Option<String>, parent: Option<ChainId>) -> Self {
+        Self { mount_id, init_id, parent, users: Mutex::new(0) }
+    }
+
+    fn users(&self) -> MutexGuard<'_, usize> {
+        self.users.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Layers {
+    /// Makes a container's layers on an image's top layer.
+    ///
+    /// # Errors
+    /// When the container has some already, the image's layer is not there, or the disk fails; nothing is
+    /// left then.
+    pub fn create_rw(
+        self: &Arc<Self>,
+        container: &ContainerId,
+        parent: Option<ChainId>,
+    ) -> Result<Arc<RwLayer>> {
+        let hold = parent.map(|parent| self.get(parent)).transpose()?;
+        let mount_id = files::random_id();
+        let layer = Arc::new(RwLayer::new(mount_id.clone(), Some(format!("{mount_id}-init")), parent));
+        {
+            let mut state = self.state();
+            if state.mounts.contains_key(container) {
+                return Err(Error::MountExists(container.to_string()));
+            }
+            state.mounts.insert(container.clone(), layer.clone());
+        }
+        // The record comes first: what it names can be found and removed after a crash.
+        let made =
+            self.records.write_mount(container, &layer).and_then(|()| self.make_rw(&layer, hold.as_deref()));
+        match made {
+            Ok(()) => {
+                // The mount is a hold of its own, counted at start like this too.
+                if let Some(parent) = parent {
+                    self.hold(parent);
+                }
+                Ok(layer)
+            }
+            Err(error) => {
+                self.state().mounts.remove(container);
+                if let Err(error) = self.remove_directories(container, &layer) {
+                    tracing::warn!(%container, %error, "could not remove a container's layer");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn make_rw(&self, layer: &RwLayer, parent: Option<&super::Layer>) -> Result<()> {
+        let init_id = format!("{}-init", layer.mount_id);
+        self.overlay.create(&init_id)?;
+        if let Some(parent) = parent {
+            self.overlay.set_parent(&init_id, &parent.cache_id)?;
+        }
+        let lower = Union::open(&self.overlay.lower_directories(&init_id)?)?;
+        init::fill(&files::open_directory(&self.overlay.diff(&init_id))?, &lower)?;
+        self.overlay.create(&layer.mount_id)?;
+        self.overlay.set_parent(&layer.mount_id, &init_id)
+    }
+
+    /// A container's layer.
+    ///
+    /// # Errors
+    /// When it has none.
+    pub fn rw(&self, container: &ContainerId) -> Result<Arc<RwLayer>> {
+        let layer = self.state().mounts.get(container).cloned();
+        layer.ok_or_else(|| Error::NoMount(container.to_string()))
+    }
+
+    /// Containers that have a layer.
+    pub fn rw_containers(&self) -> Vec<ContainerId> {
+        self.state().mounts.keys().cloned().collect()
+    }
+
+    /// Mounts a container's file system on the host and gives the path. Every mount is paired with an
+    /// [`Layers::unmount_rw`].
+    ///
+    /// # Errors
+    /// When the container has no layer or the mount fails.
+    pub fn mount_rw(&self, container: &ContainerId) -> Result<PathBuf> {
+        let layer = self.rw(container)?;
+        let mut users = layer.users();
+        let path = self.overlay.mount(&layer.mount_id)?;
+        *users += 1;
+        Ok(path)
+    }
+
+    /// Gives a mount back; the last one removes it.
+    ///
+    /// # Errors
+    /// When the mount cannot be removed.
+    pub fn unmount_rw(&self, container: &ContainerId) -> Result<()> {
+        let layer = self.rw(container)?;
+        let mut users = layer.users();
+        *users = users.saturating_sub(1);
+        if *users > 0 { Ok(()) } else { self.overlay.unmount(&layer.mount_id) }
+    }
+
+    /// Removes a container's layer with all it holds, mounted or not.
+    ///
+    /// # Errors
+    /// When it has none or something cannot be removed; the rest can be removed by another call then.
+    pub fn remove_rw(&self, container: &ContainerId) -> Result<()> {
+        let layer = self.rw(container)?;
+        let users = layer.users();
+        self.remove_directories(container, &layer)?;
+        let removed = self.state().mounts.remove(container);
+        drop(users);
+        match (removed, layer.parent) {
+            (Some(_), Some(parent)) => self.release(parent),
+            _ => Ok(()),
+        }
+    }
+
+    fn remove_directories(&self, container: &ContainerId, layer: &RwLayer) -> Result<()> {
+        self.overlay.remove(&layer.mount_id)?;
+        if let Some(init_id) = &layer.init_id {
+            self.overlay.remove(init_id)?;
+        }
+        self.records.remove_mount(container)
+    }
+
+    /// Where the container's directories are.
+    ///
+    /// # Errors
+    /// When it has no layer.
+    pub fn rw_graph_data(&self, container: &ContainerId) -> Result<GraphData> {
+        self.overlay.graph_data(&self.rw(container)?.mount_id)
+    }
+
+    /// Bytes that the container wrote.
+    ///
+    /// # Errors
+    /// When it has no layer or that cannot be read.
+    pub fn rw_size(&self, container: &ContainerId) -> Result<u64> {
+        tree_size(files::open_directory(&self.overlay.diff(&self.rw(container)?.mount_id))?)
+    }
+
+    /// What the container changed.
+    ///
+    /// # Errors
+    /// When it has no layer or that cannot be read.
+    pub fn rw_changes(&self, container: &ContainerId) -> Result<Vec<Change>> {
+        let layer = self.rw(container)?;
+        let lower = Union::open(&self.overlay.lower_directories(&layer.mount_id)?)?;
+        changes::changes(files::open_directory(&self.overlay.diff(&layer.mount_id))?, &lower)
+    }
+
+    /// Writes what the container changed as a layer's archive: the body of a commit.
+    ///
+    /// # Errors
+    /// When it has no layer, that cannot be read, or `out` fails.
+    pub fn write_rw_diff<W: Write>(&self, container: &ContainerId, out: W) -> Result<W> {
+        let diff = files::open_directory(&self.overlay.diff(&self.rw(container)?.mount_id))?;
+        let options = PackOptions { whiteouts: WriteWhiteouts::Convert, owner: None };
+        Ok(pack(diff.as_fd(), options, out)?)
+    }
+}
