@@ -2,9 +2,13 @@
 
 use crate::Error;
 use flate2::bufread::MultiGzDecoder;
+use lzma_rust2::XzReader;
 use std::io::{self, BufReader, Chain, Cursor, Read};
 
 const BUFFER: usize = 128 << 10;
+
+/// What an xz stream may ask for, in KiB: twice what `xz -9` needs.
+const XZ_MEMORY: u32 = 128 << 10;
 
 /// How a stream is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,8 +46,9 @@ type Source<R> = BufReader<Chain<Cursor<Vec<u8>>, R>>;
 
 enum Stream<R: Read> {
     Plain(Source<R>),
-    Gzip(MultiGzDecoder<Source<R>>),
+    Gzip(Box<MultiGzDecoder<Source<R>>>),
     Zstd(Box<zstd::Decoder<'static, Source<R>>>),
+    Xz(Box<XzReader<Source<R>>>),
 }
 
 impl<R: Read> Decompressor<R> {
@@ -59,12 +64,12 @@ impl<R: Read> Decompressor<R> {
         let source = BufReader::with_capacity(BUFFER, Cursor::new(first).chain(source));
         let stream = match kind {
             Compression::None => Stream::Plain(source),
-            Compression::Gzip => Stream::Gzip(MultiGzDecoder::new(source)),
+            Compression::Gzip => Stream::Gzip(Box::new(MultiGzDecoder::new(source))),
             Compression::Zstd => {
                 Stream::Zstd(Box::new(zstd::Decoder::with_buffer(source).map_err(Error::Read)?))
             }
             Compression::Bzip2 => return Err(Error::Compression("bzip2")),
-            Compression::Xz => return Err(Error::Compression("xz")),
+            Compression::Xz => Stream::Xz(Box::new(XzReader::new_mem_limit(source, true, XZ_MEMORY))),
         };
         Ok(Self { stream })
     }
@@ -75,6 +80,7 @@ impl<R: Read> Decompressor<R> {
             Stream::Plain(_) => Compression::None,
             Stream::Gzip(_) => Compression::Gzip,
             Stream::Zstd(_) => Compression::Zstd,
+            Stream::Xz(_) => Compression::Xz,
         }
     }
 }
@@ -85,6 +91,7 @@ impl<R: Read> Read for Decompressor<R> {
             Stream::Plain(source) => source.read(into),
             Stream::Gzip(source) => source.read(into),
             Stream::Zstd(source) => source.read(into),
+            Stream::Xz(source) => source.read(into),
         }
     }
 }
@@ -115,12 +122,20 @@ mod tests {
         assert_eq!(decompress(&zstd).unwrap(), b"three");
         let skippable = [&b"\x50\x2a\x4d\x18\x02\0\0\0xx"[..], &zstd].concat();
         assert_eq!(decompress(&skippable).unwrap(), b"three");
+        assert_eq!(decompress(XZ).unwrap(), b"fourfourfour");
         assert!(matches!(Decompressor::new(&b"BZh9..."[..]), Err(Error::Compression("bzip2"))));
     }
+
+    /// `printf fourfourfour | xz -9`
+    const XZ: &[u8] = b"\xfd\x37\x7a\x58\x5a\x00\x00\x04\xe6\xd6\xb4\x46\x02\x00\x21\x01\x1c\x00\x00\x00\
+        \x10\xcf\x58\xcc\xe0\x00\x0b\x00\x09\x5d\x00\x33\x1b\xcb\x11\xf8\x17\x17\x18\x00\
+        \x00\x00\x00\x00\x28\xff\xe7\xd1\xbb\x55\x4f\x7d\x00\x01\x25\x0c\xe7\x29\xc3\xc1\
+        \x1f\xb6\xf3\x7d\x01\x00\x00\x00\x00\x04\x59\x5a";
 
     #[test]
     fn a_cut_stream_is_an_error() {
         let whole = gzip(&[7; 100_000]);
         assert!(decompress(&whole[..whole.len() - 4]).is_err());
+        assert!(decompress(&XZ[..XZ.len() - 14]).is_err());
     }
 }

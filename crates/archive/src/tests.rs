@@ -8,6 +8,8 @@ use std::{
     path::Path,
 };
 
+type Entries = Vec<(Header, Vec<u8>)>;
+
 fn open(path: &Path) -> OwnedFd {
     fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap()
 }
@@ -40,7 +42,7 @@ fn extract(entries: &[(Header, Vec<u8>)], root: &Path, options: Options) -> Resu
     unpack(archive(entries).as_slice(), open(root).as_fd(), options)
 }
 
-fn entries(tar: &[u8]) -> Result<Vec<(Header, Vec<u8>)>, Error> {
+fn entries(tar: &[u8]) -> Result<Entries, Error> {
     let mut reader = Reader::new(tar);
     let mut all = Vec::new();
     while let Some(header) = reader.next_entry()? {
@@ -218,7 +220,7 @@ fn nothing_is_written_outside() {
     std::fs::create_dir(&outside).unwrap();
     std::fs::write(outside.join("secret"), "secret").unwrap();
     let absolute = outside.to_str().unwrap();
-    let hostile: Vec<(&str, Vec<(Header, Vec<u8>)>)> = vec![
+    let hostile: Vec<(&str, Entries)> = vec![
         ("dot dot", vec![file("../outside/new", "x")]),
         ("inner dot dot", vec![file("a/../../outside/new", "x")]),
         ("absolute", vec![file(&format!("{absolute}/new"), "x")]),

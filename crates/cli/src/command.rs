@@ -114,7 +114,8 @@ pub(crate) fn find(root: &'static Command, program: &str, words: &[String]) -> R
     let (mut command, mut path, mut words) = (root, program.to_owned(), words);
     while let Action::Group(entries) = command.action {
         let Some(word) = words.first().filter(|w| !w.starts_with('-')) else { break };
-        let Some(entry) = entries.iter().find(|e| e.word == word || e.aliases.contains(&word.as_str())) else {
+        let Some(entry) = entries.iter().find(|e| e.word == word || e.aliases.contains(&word.as_str()))
+        else {
             return Err(unknown(command, program, &path, word));
         };
         (command, words) = (entry.command, &words[1..]);
@@ -124,7 +125,11 @@ pub(crate) fn find(root: &'static Command, program: &str, words: &[String]) -> R
 }
 
 fn unknown(command: &Command, program: &str, path: &str, word: &str) -> Error {
-    let usage = if path == program { String::new() } else { format!("\n\nUsage:  {}", help::usage_line(command, path)) };
+    let usage = if path == program {
+        String::new()
+    } else {
+        format!("\n\nUsage:  {}", help::usage_line(command, path))
+    };
     let usage = usage.trim_end_matches(" COMMAND").to_owned();
     Error::text(format!(
         "{program}: unknown command: {path} {word}{usage}\n\nRun '{path} --help' for more information"

@@ -4,7 +4,6 @@ use crate::error::{Error, Result};
 use serde::Deserialize;
 use std::{fs, path::PathBuf};
 use wharf_registry::{AuthConfig, Credentials};
-use wharf_spec::ImageRef;
 
 const DEFAULT_HOST: &str = "unix:///var/run/docker.sock";
 
@@ -17,7 +16,8 @@ pub(crate) struct Config {
 impl Config {
     /// Reads `config.json`; a missing one is an empty one.
     pub(crate) fn load(folder: Option<PathBuf>) -> Result<Self> {
-        let from_environment = || std::env::var_os("DOCKER_CONFIG").filter(|v| !v.is_empty()).map(PathBuf::from);
+        let from_environment =
+            || std::env::var_os("DOCKER_CONFIG").filter(|v| !v.is_empty()).map(PathBuf::from);
         let at_home = || std::env::home_dir().unwrap_or_default().join(".docker");
         let folder = folder.or_else(from_environment).unwrap_or_else(at_home);
         let credentials = Credentials::load(&folder).map_err(|error| Error::text(format!("{error}")))?;
@@ -49,7 +49,9 @@ impl Config {
             ("ftpProxy", "FTP_PROXY"),
             ("allProxy", "ALL_PROXY"),
         ] {
-            let Some(value) = proxy.get(key).and_then(|v| v.as_str()).filter(|v| !v.is_empty()) else { continue };
+            let Some(value) = proxy.get(key).and_then(|v| v.as_str()).filter(|v| !v.is_empty()) else {
+                continue;
+            };
             for name in [name.to_owned(), name.to_lowercase()] {
                 if !is_given(&name) {
                     variables.push(format!("{name}={value}"));
@@ -57,13 +59,6 @@ impl Config {
             }
         }
         variables
-    }
-
-    /// The credential for an image's registry, as the header takes it; empty when there is none.
-    pub(crate) fn auth_header(&self, image: &str) -> Result<String> {
-        let reference: ImageRef = image.parse().map_err(|e| Error::text(format!("{e}")))?;
-        let auth = self.auth(reference.domain())?;
-        Ok(auth.to_header())
     }
 
     /// The credential for a registry.
@@ -98,7 +93,10 @@ impl Config {
         if context != "default" {
             return self.context_host(context);
         }
-        Ok(std::env::var("DOCKER_HOST").ok().filter(|h| !h.is_empty()).unwrap_or_else(|| DEFAULT_HOST.to_owned()))
+        Ok(std::env::var("DOCKER_HOST")
+            .ok()
+            .filter(|h| !h.is_empty())
+            .unwrap_or_else(|| DEFAULT_HOST.to_owned()))
     }
 
     /// The address in a context's `meta.json`.

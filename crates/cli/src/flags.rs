@@ -66,7 +66,17 @@ macro_rules! kinds {
 
 impl Flag {
     const fn new(long: &'static str, kind: Kind, value: &'static str, help: &'static str) -> Self {
-        Self { long, letter: None, kind, value, help, hidden: false, deprecated: "", check: None, same_as: "" }
+        Self {
+            long,
+            letter: None,
+            kind,
+            value,
+            help,
+            hidden: false,
+            deprecated: "",
+            check: None,
+            same_as: "",
+        }
     }
 
     kinds! {
@@ -316,7 +326,12 @@ impl Parser<'_> {
         set(flag, value, matches)
     }
 
-    fn shorts(&self, word: &str, rest: &mut std::slice::Iter<'_, String>, matches: &mut Matches) -> Result<()> {
+    fn shorts(
+        &self,
+        word: &str,
+        rest: &mut std::slice::Iter<'_, String>,
+        matches: &mut Matches,
+    ) -> Result<()> {
         let mut letters = word[1..].chars();
         while let Some(letter) = letters.next() {
             let Some(flag) = self.find(|f| f.letter == Some(letter)) else {
@@ -360,6 +375,7 @@ fn set(flag: &'static Flag, value: &str, matches: &mut Matches) -> Result<()> {
     if !flag.deprecated.is_empty() && !matches.given(flag.long) {
         eprintln!("Flag --{} has been deprecated, {}", flag.long, flag.deprecated);
     }
+    matches.help |= flag.long == "help";
     let name = if flag.same_as.is_empty() { flag.long } else { flag.same_as };
     matches.values.entry(name).or_default().push(value.to_owned());
     Ok(())
@@ -387,7 +403,8 @@ mod tests {
 
     #[test]
     fn flags_are_read_as_pflag_does() {
-        let m = parse("-itp80:80 -p=81 --name=a --name b -p 82 --sig-proxy=false image -x --y", false).unwrap();
+        let m =
+            parse("-itp80:80 -p=81 --name=a --name b -p 82 --sig-proxy=false image -x --y", false).unwrap();
         assert!(m.is("interactive") && m.is("tty"));
         assert_eq!(m.all("publish"), ["80:80", "81", "82"]);
         assert_eq!((m.text("name"), m.switch("sig-proxy")), ("b", Some(false)));
@@ -409,8 +426,14 @@ mod tests {
             ("-ip", "flag needs an argument: 'p' in -ip"),
             ("--=x", "bad flag syntax: --=x"),
             ("-m x", "invalid argument \"x\" for \"-m, --memory\" flag: invalid size: 'x'"),
-            ("-i=x", "invalid argument \"x\" for \"-i, --interactive\" flag: strconv.ParseBool: parsing \"x\": invalid syntax"),
-            ("--weight 70000", "invalid argument \"70000\" for \"--weight\" flag: strconv.ParseUint: parsing \"70000\": value out of range"),
+            (
+                "-i=x",
+                "invalid argument \"x\" for \"-i, --interactive\" flag: strconv.ParseBool: parsing \"x\": invalid syntax",
+            ),
+            (
+                "--weight 70000",
+                "invalid argument \"70000\" for \"--weight\" flag: strconv.ParseUint: parsing \"70000\": value out of range",
+            ),
         ] {
             assert_eq!(parse(line, true).unwrap_err().to_string(), text, "{line}");
         }

@@ -45,12 +45,15 @@ pub(crate) fn commands_in_order(heading: &str, entries: &[Entry]) -> String {
     format!("\n{heading}:\n{}", lines.concat())
 }
 
+/// The first sentence of what a command does.
 fn first_line(text: &str) -> &str {
-    text.lines().next().unwrap_or_default()
+    let line = text.lines().next().unwrap_or_default();
+    line.split(". ").next().unwrap_or(line)
 }
 
-/// The flags, sorted by name, in two columns.
+/// The flags, sorted by name, in two columns. The last column of the terminal stays free.
 pub(crate) fn flag_usages(tables: &[&[Flag]], width: usize) -> String {
+    let width = width.saturating_sub(1);
     let mut flags: Vec<&Flag> = tables.iter().flat_map(|table| table.iter()).filter(|f| !f.hidden).collect();
     flags.sort_by_key(|flag| flag.long);
     let names: Vec<String> = flags.iter().map(|flag| left_column(flag)).collect();

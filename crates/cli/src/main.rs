@@ -33,7 +33,8 @@ use error::{Error, Result};
 use std::io::Write;
 
 fn main() {
-    let mut words: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    let mut words: Vec<String> =
+        std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
     let program = if words.is_empty() { String::new() } else { words.remove(0) };
     let program = if program.rsplit('/').next() == Some("docker") { "docker" } else { "wharf" };
     let code = match run(program, &words) {
@@ -110,5 +111,8 @@ fn with_usage(error: Error, usage: &str, path: &str) -> Error {
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::io("starting the runtime"))
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Error::io("starting the runtime"))
 }

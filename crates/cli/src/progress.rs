@@ -72,9 +72,9 @@ pub(crate) async fn show(mut lines: JsonLines, place: Place) -> Result<Vec<Strin
             aux.push(raw.get().to_owned());
             continue;
         }
-        if let Some(error) = message.error_detail.filter(|e| !e.message.is_empty()) {
+        if let Some(error) = message.error_detail.as_ref().filter(|e| !e.message.is_empty()) {
             let code = if error.code == 0 { 1 } else { error.code };
-            return Err(Error::Status { code, text: error.message });
+            return Err(Error::Status { code, text: error.message.clone() });
         }
         if !message.error.is_empty() {
             return Err(Error::text(message.error));
@@ -115,7 +115,8 @@ impl Screen {
     }
 
     fn terminal_text(&mut self, message: &Message, progress: Option<&Detail>) -> String {
-        let has_row = !message.id.is_empty() && (message.progress_detail.is_some() || self.rows.contains_key(&message.id));
+        let has_row = !message.id.is_empty()
+            && (message.progress_detail.is_some() || self.rows.contains_key(&message.id));
         let bar = progress.map(|detail| format!(" {}", bar(detail, terminal_width()))).unwrap_or_default();
         let body = if message.stream.is_empty() {
             let id = if message.id.is_empty() { String::new() } else { format!("{}: ", message.id) };
@@ -158,7 +159,9 @@ fn bar(detail: &Detail, width: usize) -> String {
     if detail.current <= 0 && detail.total <= 0 {
         return String::new();
     }
-    let human = |bytes: i64| if detail.units.is_empty() { size::human(bytes as f64) } else { format!("{bytes} {}", detail.units) };
+    let human = |bytes: i64| {
+        if detail.units.is_empty() { size::human(bytes as f64) } else { format!("{bytes} {}", detail.units) }
+    };
     if detail.total <= 0 {
         return format!("{:>8}", human(detail.current));
     }
@@ -220,6 +223,9 @@ mod tests {
         let again = message("a", "Pull complete", Some(Detail::default()));
         assert_eq!(screen.terminal_text(&again, None), "\x1b[2A\x1b[2K\ra: Pull complete\r\x1b[2B");
         assert_eq!(screen.terminal_text(&message("", "Digest: x", None), None), "Digest: x\n");
-        assert_eq!(plain_text(&message("latest", "Pulling from library/busybox", None)), "latest: Pulling from library/busybox\n");
+        assert_eq!(
+            plain_text(&message("latest", "Pulling from library/busybox", None)),
+            "latest: Pulling from library/busybox\n"
+        );
     }
 }

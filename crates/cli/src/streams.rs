@@ -267,7 +267,11 @@ mod tests {
         let mut result = Ok(());
         for piece in pieces {
             result = splitter.split(piece, |stream, part| {
-                if stream == 2 { err.extend_from_slice(part) } else { out.extend_from_slice(part) };
+                if stream == 2 {
+                    err.extend_from_slice(part)
+                } else {
+                    out.extend_from_slice(part)
+                };
                 Ok(())
             });
         }
@@ -276,7 +280,9 @@ mod tests {
 
     #[test]
     fn frames_may_come_in_any_pieces() {
-        let stream = [b"\x01\0\0\0\0\0\0\x03abc".as_slice(), b"\x02\0\0\0\0\0\0\x02xy", b"\x01\0\0\0\0\0\0\0"].concat();
+        let stream =
+            [b"\x01\0\0\0\0\0\0\x03abc".as_slice(), b"\x02\0\0\0\0\0\0\x02xy", b"\x01\0\0\0\0\0\0\0"]
+                .concat();
         for size in 1..stream.len() {
             let pieces: Vec<&[u8]> = stream.chunks(size).collect();
             let (out, err, result) = split(true, &pieces);

@@ -2,6 +2,7 @@
 
 use crate::{config::Settings, http::router::Router, routes::ROUTES};
 use http::HeaderValue;
+use std::sync::{Mutex, PoisonError};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use wharf_api::Version;
 use wharf_engine::Engine;
@@ -20,6 +21,8 @@ pub(crate) struct App {
     pub(crate) server_header: HeaderValue,
     /// The `Api-Version` header.
     pub(crate) version_header: HeaderValue,
+    /// What a reload of the configuration changes.
+    reloaded: Mutex<Reloaded>,
     /// Cancelled when the daemon ends.
     pub(crate) stopping: CancellationToken,
     /// Connections being served.
@@ -28,7 +31,32 @@ pub(crate) struct App {
     pub(crate) sessions: TaskTracker,
 }
 
+/// What a reload of the configuration changes.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Reloaded {
+    /// `--debug`.
+    pub(crate) debug: bool,
+    /// `--label`.
+    pub(crate) labels: Vec<String>,
+}
+
+impl Reloaded {
+    fn of(settings: &Settings) -> Self {
+        Self { debug: settings.debug, labels: settings.labels.clone() }
+    }
+}
+
 impl App {
+    /// The settings that can change, as they are now.
+    pub(crate) fn reloaded(&self) -> Reloaded {
+        self.reloaded.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes over what can change.
+    pub(crate) fn reload(&self, settings: &Settings) {
+        *self.reloaded.lock().unwrap_or_else(PoisonError::into_inner) = Reloaded::of(settings);
+    }
+
     /// Puts the shared parts together.
     pub(crate) fn new(engine: Engine, settings: &Settings, server_version: &str) -> Self {
         let header =
@@ -40,6 +68,7 @@ impl App {
             experimental: settings.experimental,
             server_header: header(format!("Docker/{server_version} (linux)")),
             version_header: header(Version::MAX.to_string()),
+            reloaded: Mutex::new(Reloaded::of(settings)),
             stopping: CancellationToken::new(),
             connections: TaskTracker::new(),
             sessions: TaskTracker::new(),

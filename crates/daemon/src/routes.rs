@@ -3,8 +3,8 @@
 
 use crate::{
     handlers::{
-        build, containers, copy, events, exec, experimental, images, logs, networks, not_built, plugins,
-        swarm, system, transfer, volumes,
+        build, containers, disk_usage, events, exec, experimental, images, logs, networks, not_built,
+        plugins, swarm, system, transfer, volumes,
     },
     http::router::Route,
 };
@@ -31,15 +31,15 @@ pub(crate) static ROUTES: &[Route] = routes! {
     GET "/info" => system::info,
     GET "/version" => system::version,
     GET "/events" => events::stream,
-    GET "/system/df" => system::disk_usage,
+    GET "/system/df" => disk_usage::show,
     POST "/auth" => system::auth,
 
     POST "/containers/create" => containers::create,
     POST "/containers/prune" since 25 => containers::prune,
-    HEAD "/containers/{name:.*}/archive" => copy::head,
-    GET "/containers/{name:.*}/archive" => copy::get,
-    PUT "/containers/{name:.*}/archive" => copy::put,
-    GET "/containers/{name:.*}/export" => copy::export,
+    HEAD "/containers/{name:.*}/archive" => not_built,
+    GET "/containers/{name:.*}/archive" => not_built,
+    PUT "/containers/{name:.*}/archive" => not_built,
+    GET "/containers/{name:.*}/export" => containers::export,
     GET "/containers/{name:.*}/changes" => containers::changes,
     GET "/containers/{name:.*}/json" => containers::inspect,
     GET "/containers/{name:.*}/top" => containers::top,

@@ -116,12 +116,13 @@ fn reload(flags: &Flags, app: &App, level: &logging::Level) {
     match config::load(flags) {
         Ok(settings) => {
             level.set(&settings.log_level, settings.debug);
-            app.engine.system.reload(wharf_engine::system::Reload {
-                debug: settings.debug,
-                labels: settings.labels.clone(),
-                insecure_registries: settings.insecure_registries.clone(),
-                registry_mirrors: settings.registry_mirrors.clone(),
-            });
+            app.reload(&settings);
+            let running = app.engine.system.config();
+            if settings.insecure_registries != running.insecure_registries
+                || settings.registry_mirrors != running.registry_mirrors
+            {
+                tracing::warn!("insecure-registries and registry-mirrors take effect at the next start");
+            }
             tracing::info!("Reloaded configuration");
         }
         Err(error) => tracing::error!(%error, "Error reloading configuration"),

@@ -29,6 +29,7 @@ pub mod events;
 pub mod exec;
 pub mod images;
 pub mod networks;
+mod polled;
 mod random;
 mod state;
 pub mod system;
@@ -101,5 +102,6 @@ impl Engine {
     /// live-restore does, unless the configuration says that they run on.
     pub async fn shutdown(&self) {
         self.containers.shutdown().await;
+        self.networks.shutdown().await;
     }
 }

@@ -39,7 +39,8 @@ pub struct CreateOptions<'a> {
     pub io: Io<'a>,
     /// The system call filter, compiled from `plan.process.seccomp`.
     pub seccomp: Option<&'a Program>,
-    /// The fifo made by [`crate::make_gate`]: the process waits at it until [`crate::start`]. `None` starts at once.
+    /// The fifo made by [`crate::make_gate`]: the process waits at it until [`crate::start`]. `None` starts
+    /// at once.
     pub gate: Option<BorrowedFd<'a>>,
     /// The file of the `docker-init` program (on a mounted file system, not a memfd), for `plan.init`.
     pub init_program: Option<BorrowedFd<'a>>,
@@ -65,17 +66,20 @@ pub struct Container {
 /// Makes a container. `fds` are the descriptors that came with the plan; mounts among them are used up.
 ///
 /// # Errors
-/// With everything undone: the process is reaped, the control group removed. [`wharf_spec::shim::Failure`] (by
-/// `From`) tells program errors from the rest and has runc's words.
+/// With everything undone: the process is reaped, the control group removed. [`wharf_spec::shim::Failure`]
+/// (by `From`) tells program errors from the rest and has runc's words.
 pub fn create(plan: &Plan, fds: &[OwnedFd], options: &CreateOptions<'_>) -> Result<Container> {
     let proof =
         SingleThreaded::check().map_err(|source| Error::Step { step: "create".to_owned(), source })?;
     validate::plan(plan)?;
-    let group = cgroup::prepare(plan)?;
+    let mut warnings = Vec::new();
+    let group = cgroup::prepare(plan, &mut warnings)?;
     match spawn_and_follow(plan, fds, options, group.as_ref(), proof) {
         Ok((spawned, progress)) => {
-            let (cgroup, mut warnings) =
-                group.map_or((None, Vec::new()), |group| (Some(group.cgroup), group.warnings));
+            let cgroup = group.map(|group| {
+                warnings.extend(group.warnings);
+                group.cgroup
+            });
             warnings.extend(progress.warnings);
             let Spawned { pid, pidfd } = spawned;
             Ok(Container { pid, pidfd, terminal: progress.terminal, cgroup, warnings })

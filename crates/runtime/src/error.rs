@@ -150,8 +150,8 @@ impl Error {
     }
 }
 
-/// The message is what runc prints behind `runc create failed: ` or `exec failed: `; the engine adds Docker's words
-/// in front.
+/// The message is what runc prints behind `runc create failed: ` or `exec failed: `; the engine adds Docker's
+/// words in front.
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
         match error {

@@ -1,8 +1,9 @@
 //! Running a further process in a container.
 //!
-//! An intermediate process joins the container's control group and all its namespaces at once, by the pidfd of the
-//! first process, and makes the real one as its sibling: a child of the caller inside the container's pid
-//! namespace. From the first instruction on it cannot be traced or looked into by the container (CVE-2016-9962).
+//! An intermediate process joins the container's control group and all its namespaces at once, by the pidfd
+//! of the first process, and makes the real one as its sibling: a child of the caller inside the container's
+//! pid namespace. From the first instruction on it cannot be traced or looked into by the container
+//! (CVE-2016-9962).
 
 use crate::create::{Io, Lifetime, Progress};
 use crate::error::{Error, Result, Step};
@@ -61,7 +62,8 @@ pub fn exec(wanted: &plan::Process, options: &ExecOptions<'_>) -> Result<Process
     let namespaces = namespaces_to_join(options.init_pid)?;
     let join = open_join(options)?;
     match attempt(wanted, options, namespaces, join.as_ref(), proof) {
-        // The container has handed its own group's controllers down (systemd inside does): follow its first process.
+        // The container has handed its own group's controllers down (systemd inside does): follow its first
+        // process.
         Err(Error::Init(failure)) if failure.errno == EBUSY && join.as_ref().is_some_and(is_directory) => {
             let group = Hierarchies::detect().and_then(|all| all.of_process(options.init_pid));
             let join = group.and_then(|group| group.open_join()).step(|| "unable to join cgroup")?;
@@ -98,7 +100,8 @@ fn attempt(
     };
     let into_cgroup = join.and_then(Join::directory);
     let how = Intermediate { before: &before, namespaces: Namespaces::empty(), into_cgroup };
-    // The caller's procfs, for what is about the new process itself: the container's own is not to be trusted.
+    // The caller's procfs, for what is about the new process itself: the container's own is not to be
+    // trusted.
     let proc = ProcHandle::open()?;
     let Some(spawned) = spawn::through(proof, &how, &child, &parent)? else {
         drop(parent);
@@ -135,8 +138,8 @@ fn follow(parent: &ParentEnd, spawned: &Spawned, proc: &ProcHandle, limits: &Lim
     progress.finish(spawned)
 }
 
-/// All namespaces of the first process. Joining one's own user namespace is an error, so it is left out when it is
-/// the same.
+/// All namespaces of the first process. Joining one's own user namespace is an error, so it is left out when
+/// it is the same.
 fn namespaces_to_join(init_pid: i32) -> Result<Namespaces> {
     let all = Namespaces::all();
     let link = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/user"));

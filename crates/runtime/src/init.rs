@@ -1,9 +1,9 @@
 //! What a new process does between clone3 and execve, step by step.
 //!
 //! Two ways lead here: [`run`] for a container's first process, which builds the container around itself, and
-//! [`run_entered`] for a further process, which an intermediate one has brought into the namespaces already. Both end
-//! in the same steps: terminal, credentials, program. Nothing here returns to the caller: the process becomes the
-//! program, or reports why not and ends.
+//! [`run_entered`] for a further process, which an intermediate one has brought into the namespaces already.
+//! Both end in the same steps: terminal, credentials, program. Nothing here returns to the caller: the
+//! process becomes the program, or reports why not and ends.
 
 mod credentials;
 mod devices;
@@ -174,8 +174,8 @@ fn die_with_parent(lifetime: Lifetime) -> Result<()> {
     }
 }
 
-/// Leaves the host's session keyring. It protects little and fails for many reasons (quota, no keyrings in the kernel,
-/// a filter around the shim): a warning.
+/// Leaves the host's session keyring. It protects little and fails for many reasons (quota, no keyrings in
+/// the kernel, a filter around the shim): a warning.
 fn leave_keyring(id: &str) -> Option<String> {
     match process::join_session_keyring(&format!("_ses.{id}")) {
         Err(error) if !error.is(wharf_sys::Errno::NOSYS) => {
@@ -237,7 +237,8 @@ fn prepare_program(tail: &Tail<'_>, warnings: &mut Vec<String>) -> Result<progra
     let identity =
         credentials::Identity { process, tolerate: tail.tolerate, in_user_namespace: tail.in_user_namespace };
     warnings.extend(credentials::assume(&identity)?);
-    // A change of ids has cleared it.
+    // A change of ids has undone both.
+    process::set_dumpable(false).step(|| "set dumpable")?;
     die_with_parent(tail.lifetime)?;
     program::find(&process.args, env, tail.run_as_init)
 }

@@ -1,5 +1,6 @@
-//! What a container's file system is made of, opened by the parent: the host's paths are looked up once, here, with
-//! the parent's privileges and in its mount namespace, so that shared subtrees of the host stay what they are.
+//! What a container's file system is made of, opened by the parent: the host's paths are looked up once,
+//! here, with the parent's privileges and in its mount namespace, so that shared subtrees of the host stay
+//! what they are.
 
 use crate::error::{Error, Result, Step};
 use crate::spawn;
@@ -105,8 +106,8 @@ pub(crate) fn mounting(mount: &Mount) -> String {
     format!("error mounting {source:?} to rootfs at {:?}", mount.target)
 }
 
-/// Makes a detached mount show its files under other ids: a user namespace with the mapping is made for the purpose,
-/// which lives on in the mount.
+/// Makes a detached mount show its files under other ids: a user namespace with the mapping is made for the
+/// purpose, which lives on in the mount.
 fn map_ids(mount: &Handle<'_>, maps: &IdMaps, recursion: Recursion, proof: SingleThreaded) -> Result<()> {
     let namespace = spawn::user_namespace(maps, proof)?;
     let change = AttrChange { idmap: Some(namespace.as_fd()), ..AttrChange::default() };

@@ -31,11 +31,11 @@ impl Joined {
             let Namespace::Join(source) = namespace else { continue };
             let fd = match source {
                 Source::Path(path) => {
-                    process::open_namespace(Path::new(path)).step(|| format!("open {kind:?} namespace"))?
+                    process::open_namespace(Path::new(path)).step(|| format!("open {kind} namespace"))?
                 }
                 Source::Fd(fd) => rustix::io::fcntl_dupfd_cloexec(given(*fd, fds)?, 3)
                     .map_err(|errno| wharf_sys::Error::call("dup", "namespace", errno))
-                    .step(|| format!("open {kind:?} namespace"))?,
+                    .step(|| format!("open {kind} namespace"))?,
             };
             all.push((kind, fd));
         }
@@ -49,14 +49,14 @@ impl Joined {
     /// Joins them all. A pid namespace counts for the next child only.
     pub(crate) fn enter(&self) -> Result<()> {
         for (kind, fd) in &self.all {
-            process::set_namespace(fd, *kind).step(|| format!("join {kind:?} namespace"))?;
+            process::set_namespace(fd, *kind).step(|| format!("join {kind} namespace"))?;
         }
         Ok(())
     }
 }
 
-/// The namespaces that clone3 makes. Not the cgroup namespace: its root is the group one is in when it is made, and
-/// the child is not in its group yet.
+/// The namespaces that clone3 makes. Not the cgroup namespace: its root is the group one is in when it is
+/// made, and the child is not in its group yet.
 pub(crate) fn new_namespaces(plan: &Plan) -> Namespaces {
     let kinds = [
         (Namespaces::NET, &plan.namespaces.network),
@@ -69,8 +69,8 @@ pub(crate) fn new_namespaces(plan: &Plan) -> Namespaces {
     new.fold(Namespaces::MOUNT, |all, (kind, _)| all | *kind)
 }
 
-/// Whether a process between parent and child has to join namespaces: a pid namespace takes only children, a user
-/// namespace must own the others, and in a new user namespace the rights to join the host's are gone.
+/// Whether a process between parent and child has to join namespaces: a pid namespace takes only children, a
+/// user namespace must own the others, and in a new user namespace the rights to join the host's are gone.
 pub(crate) fn needs_intermediate(plan: &Plan, joined: &Joined) -> bool {
     joined.has(Namespaces::PID)
         || joined.has(Namespaces::USER)
@@ -116,8 +116,8 @@ pub(crate) fn direct(proof: SingleThreaded, options: &CloneOptions<'_>) -> Resul
     }
 }
 
-/// Forks a process that joins namespaces, which makes the real one as its sibling and ends. Returns twice: `None` in
-/// the real child. `parent` is closed in the children.
+/// Forks a process that joins namespaces, which makes the real one as its sibling and ends. Returns twice:
+/// `None` in the real child. `parent` is closed in the children.
 pub(crate) fn through(
     proof: SingleThreaded,
     how: &Intermediate<'_>,

@@ -1,5 +1,5 @@
-//! Starting as a second step: a process waits at a fifo, its gate, until somebody opens the other side (source: runc
-//! `libcontainer/standard_init_linux.go`, "exec fifo").
+//! Starting as a second step: a process waits at a fifo, its gate, until somebody opens the other side
+//! (source: runc `libcontainer/standard_init_linux.go`, "exec fifo").
 
 use crate::error::{Error, Result, Step};
 use rustix::fd::{AsFd, OwnedFd};
@@ -27,8 +27,8 @@ pub fn make_gate(path: &Path) -> Result<OwnedFd> {
         .step(step)
 }
 
-/// Opens the gate at `path` for the container's first process and removes it. Returns when the process has gone
-/// through; [`Error::NotRunning`] when it has ended instead.
+/// Opens the gate at `path` for the container's first process and removes it. Returns when the process has
+/// gone through; [`Error::NotRunning`] when it has ended instead.
 pub fn start(path: &Path, pidfd: impl AsFd) -> Result<()> {
     let step = || format!("open exec fifo {}", path.display());
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;

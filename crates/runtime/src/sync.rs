@@ -1,7 +1,7 @@
 //! What a new process and its parent say to each other until the program runs.
 //!
-//! A SOCK_SEQPACKET pair, close-on-exec: its end of file without a failure before it is the good news that execve
-//! happened. One letter a packet, with bytes or a descriptor behind it.
+//! A SOCK_SEQPACKET pair, close-on-exec: its end of file without a failure before it is the good news that
+//! execve happened. One letter a packet, with bytes or a descriptor behind it.
 
 use crate::error::{Error, Result, Step};
 use rustix::fd::{AsFd, OwnedFd};

@@ -10,7 +10,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use wharf_sys::process::{self, CloneOptions, Fork, SingleThreaded};
-use wharf_sys::seqpacket::{self, Packet};
+use wharf_sys::seqpacket;
 
 /// Where the daemon leaves the socket.
 const DAEMON_FD: i32 = 3;

@@ -98,6 +98,8 @@ fn text(path: &Path) -> &str {
 
 fn config(args: &[&str]) -> Value {
     let caps = json!(["CAP_CHOWN", "CAP_KILL", "CAP_SETUID", "CAP_SETGID"]);
+    let namespaces: Vec<Value> =
+        ["pid", "network", "ipc", "uts", "mount"].map(|kind| json!({ "type": kind })).into();
     json!({
         "ociVersion": "1.2.0",
         "process": {
@@ -117,7 +119,7 @@ fn config(args: &[&str]) -> Value {
         ],
         "linux": {
             "resources": { "devices": [{ "allow": false, "access": "rwm" }] },
-            "namespaces": ["pid", "network", "ipc", "uts", "mount"].map(|kind| json!({ "type": kind })),
+            "namespaces": namespaces,
             "maskedPaths": ["/proc/kcore"], "readonlyPaths": ["/proc/sys"],
         },
         "annotations": { "key": "value" },

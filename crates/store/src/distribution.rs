@@ -68,6 +68,14 @@ impl Distribution {
         self.write(&blob, layer.to_string().as_bytes())
     }
 
+    /// Notes which layer a compressed blob gives, from wherever it came.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn note_layer(&self, blob: &Digest, layer: DiffId) -> Result<()> {
+        self.write(&self.by_digest.join(blob.hex()), layer.to_string().as_bytes())
+    }
+
     /// Forgets a place where a blob is no more.
     ///
     /// # Errors

@@ -52,6 +52,12 @@ impl Fixture {
     }
 }
 
+/// A process that is killed runs no destructors.
+#[allow(clippy::mem_forget, reason = "that is what is tested")]
+fn crash<T>(holder: T) {
+    std::mem::forget(holder);
+}
+
 fn container(letter: &str) -> ContainerId {
     letter.repeat(64).parse().unwrap()
 }
@@ -233,13 +239,13 @@ fn what_a_crash_left_is_removed_at_start() {
     let fixture = Fixture::new();
     let image = fixture.image();
     // A kill in the middle of an extraction: nothing of ours runs any more.
-    std::mem::forget(fixture.store.layers.unpack(tar(&[(Kind::Regular, "x", "")]).as_slice()).unwrap());
+    crash(fixture.store.layers.unpack(tar(&[(Kind::Regular, "x", "")]).as_slice()).unwrap());
     // And one in the middle of a removal.
     let gone = fixture.layer(&tar(&[(Kind::Regular, "y", "")]), None);
     let records = fixture.path("image/overlay2/layerdb/sha256");
     let removing = format!("{}-{}-removing", gone.chain_id.hex(), "1".repeat(64));
     std::fs::rename(records.join(gone.chain_id.hex()), records.join(removing)).unwrap();
-    std::mem::forget(gone);
+    crash(gone);
     std::fs::write(fixture.path("image/overlay2/.tmp-repositories.json123"), "{").unwrap();
     std::fs::write(fixture.path("image/overlay2/imagedb/content/sha256/.tmp-x"), "{").unwrap();
     assert_eq!(fixture.names("overlay2").len(), 5);
@@ -268,7 +274,7 @@ fn a_layer_that_a_power_loss_damaged_is_dropped_and_others_are_not() {
     let file = fixture.path(&format!("overlay2/{}/diff/var/lib/long", bottom.cache_id));
     std::fs::write(file, vec![0; 5000]).unwrap();
     assert!(matches!(fixture.store.layers.verify(bottom.chain_id), Err(Error::FileChanged { .. })));
-    std::mem::forget(other.clone());
+    crash(other.clone());
     let (other, fixture) = (other.chain_id, fixture.reopen());
     assert!(fixture.store.layers.info(other).is_some());
     assert!(fixture.store.layers.info(bottom.chain_id).is_none());

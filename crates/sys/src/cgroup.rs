@@ -1,15 +1,15 @@
 //! Control groups, version 1 and 2 behind one type.
 //!
-//! [`Hierarchies::detect`] finds what this machine has: if any v1 controller is mounted, v1 is used (also in the
-//! hybrid layout with an empty v2 beside it), otherwise v2. [`Cgroup`] is one group: a directory in each v1
-//! hierarchy, or one in the v2 tree.
+//! [`Hierarchies::detect`] finds what this machine has: if any v1 controller is mounted, v1 is used (also in
+//! the hybrid layout with an empty v2 beside it), otherwise v2. [`Cgroup`] is one group: a directory in each
+//! v1 hierarchy, or one in the v2 tree.
 //!
-//! Files on disk: the group's own directories below the mounted hierarchies; nothing outside a group's path is
-//! written, except `cgroup.subtree_control` of its ancestors on v2 and missing `cpuset` values of new ancestors
-//! on v1.
+//! Files on disk: the group's own directories below the mounted hierarchies; nothing outside a group's path
+//! is written, except `cgroup.subtree_control` of its ancestors on v2 and missing `cpuset` values of new
+//! ancestors on v1.
 //!
-//! Sources: the kernel's admin-guide/cgroup-v1 and cgroup-v2.rst; conversions between Docker's v1 words and v2
-//! as in opencontainers/cgroups (`utils.go`, `fs/`, `fs2/`).
+//! Sources: the kernel's admin-guide/cgroup-v1 and cgroup-v2.rst; conversions between Docker's v1 words and
+//! v2 as in opencontainers/cgroups (`utils.go`, `fs/`, `fs2/`).
 
 mod detect;
 mod devices;
@@ -64,9 +64,9 @@ enum Dirs {
 /// How a process gets into a group.
 #[derive(Debug)]
 pub enum Join {
-    /// v1: the process writes `0` to each of these `tasks` files itself. Moving the calling thread alone spares the
-    /// kernel the wait (about 10 ms) that moving a process through `cgroup.procs` costs; a process with one thread
-    /// is moved whole by it.
+    /// v1: the process writes `0` to each of these `tasks` files itself. Moving the calling thread alone
+    /// spares the kernel the wait (about 10 ms) that moving a process through `cgroup.procs` costs; a process
+    /// with one thread is moved whole by it.
     Tasks(Vec<OwnedFd>),
     /// v2: the directory, for [`crate::process::CloneOptions::into_cgroup`].
     Directory(OwnedFd),
@@ -81,8 +81,8 @@ impl Join {
         }
     }
 
-    /// Moves the calling process, which must have one thread, into the group; nothing to do on v2, where it was
-    /// born there.
+    /// Moves the calling process, which must have one thread, into the group; nothing to do on v2, where it
+    /// was born there.
     pub fn enter_v1(&self) -> Result<()> {
         let Join::Tasks(files) = self else { return Ok(()) };
         for file in files {
@@ -113,8 +113,8 @@ impl Hierarchies {
         Ok(Cgroup { path, dirs })
     }
 
-    /// Makes the group at `path`, with its ancestors. EEXIST when it exists and has processes in it. On v2 the
-    /// controllers are handed down from the root; what cannot be handed down is a warning.
+    /// Makes the group at `path`, with its ancestors. EEXIST when it exists and has processes in it. On v2
+    /// the controllers are handed down from the root; what cannot be handed down is a warning.
     pub fn create(&self, path: &str) -> Result<(Cgroup, Vec<Warning>)> {
         let group = self.group(path)?;
         let made = match &group.dirs {
@@ -183,7 +183,8 @@ impl Cgroup {
         }
     }
 
-    /// Sets limits; what is `None` or empty stays as it is. Controllers and files this machine lacks are warnings.
+    /// Sets limits; what is `None` or empty stays as it is. Controllers and files this machine lacks are
+    /// warnings.
     pub fn apply(&self, resources: &Resources) -> Result<Vec<Warning>> {
         match &self.dirs {
             Dirs::V1(dirs) => v1::apply(dirs, resources),
@@ -236,8 +237,9 @@ impl Cgroup {
         Ok(())
     }
 
-    /// Kills every process in the group and below: `cgroup.kill` on v2 (kernel 5.14), else rounds of SIGKILL until
-    /// none is left, frozen ones thawed. Returns once the signals are sent; the processes may take a moment to end.
+    /// Kills every process in the group and below: `cgroup.kill` on v2 (kernel 5.14), else rounds of SIGKILL
+    /// until none is left, frozen ones thawed. Returns once the signals are sent; the processes may take a
+    /// moment to end.
     pub fn kill_all(&self) -> Result<()> {
         if let Dirs::V2(dir) = &self.dirs
             && file::write(dir, "cgroup.kill", "1").is_ok()
@@ -304,8 +306,8 @@ impl Cgroup {
         self.all_dirs().iter().any(|(_, dir)| dir.exists())
     }
 
-    /// Kills what is left in it and removes it with all groups below. Processes that are just ending keep it busy
-    /// for a moment: tried again for a second, then EBUSY. A group that is gone is fine.
+    /// Kills what is left in it and removes it with all groups below. Processes that are just ending keep it
+    /// busy for a moment: tried again for a second, then EBUSY. A group that is gone is fine.
     pub fn remove(&self) -> Result<()> {
         let mut wait = Duration::from_micros(250);
         for _ in 0..REMOVE_TRIES {

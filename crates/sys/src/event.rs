@@ -47,7 +47,8 @@ impl Epoll {
         epoll::delete(&self.fd, fd).on("epoll_ctl", || "remove")
     }
 
-    /// Waits until something happens or the time is over (`None`: for ever); a signal ends it early with nothing.
+    /// Waits until something happens or the time is over (`None`: for ever); a signal ends it early with
+    /// nothing.
     pub fn wait(&self, timeout: Option<Duration>) -> Result<Vec<Ready>> {
         let timeout = timeout.map(timespec);
         let mut space = [MaybeUninit::uninit(); 64];

@@ -1,4 +1,5 @@
-//! Files beyond std: locks, sealed memory files, extended attributes, device nodes, times, atomic replacement.
+//! Files beyond std: locks, sealed memory files, extended attributes, device nodes, times, atomic
+//! replacement.
 
 use crate::mount::describe;
 use crate::{Context, Error, Result};
@@ -21,7 +22,8 @@ pub fn try_lock(fd: impl AsFd) -> Result<bool> {
     }
 }
 
-/// Puts `from` in the place of `to` (renameat2(2)); with [`RenameFlags::NOREPLACE`] an existing `to` is EEXIST.
+/// Puts `from` in the place of `to` (renameat2(2)); with [`RenameFlags::NOREPLACE`] an existing `to` is
+/// EEXIST.
 pub fn rename_at(
     from_dir: impl AsFd,
     from: &OsStr,
@@ -93,8 +95,8 @@ fn xattr_path(fd: BorrowedFd<'_>) -> String {
     format!("/proc/self/fd/{}", fd.as_raw_fd())
 }
 
-/// The value of an extended attribute; `None` when it is not set or the file system has none. For symlinks and
-/// O_PATH descriptors too.
+/// The value of an extended attribute; `None` when it is not set or the file system has none. For symlinks
+/// and O_PATH descriptors too.
 pub fn get_xattr(fd: impl AsFd, name: &OsStr) -> Result<Option<Vec<u8>>> {
     let mut value = vec![0u8; 256];
     loop {

@@ -1,6 +1,7 @@
-//! Requests and replies on netlink sockets (source: netlink(7), linux/netlink.h, linux/netfilter/nfnetlink.h).
+//! Requests and replies on netlink sockets (source: netlink(7), linux/netlink.h,
+//! linux/netfilter/nfnetlink.h).
 //!
-//! This module knows the frame — the 16-byte header, acknowledgements, dumps, extended errors — and nothing of
+//! This module knows the frame (the 16-byte header, acknowledgements, dumps, extended errors) and nothing of
 //! what is inside: payloads go in and come out as bytes.
 
 use crate::{Context, Error, Result};
@@ -33,8 +34,8 @@ const FLAG_ACK_TLVS: u16 = 0x200;
 /// `NLMSGERR_ATTR_MSG`
 const ATTR_MESSAGE: u16 = 1;
 
-/// How long the kernel may take to answer: it answers while it handles the request, so this only guards against
-/// waiting for ever for an answer that got lost.
+/// How long the kernel may take to answer: it answers while it handles the request, so this only guards
+/// against waiting for ever for an answer that got lost.
 const ANSWER_WAIT: Duration = Duration::from_secs(30);
 
 /// Which part of the kernel is spoken to.
@@ -82,7 +83,8 @@ impl Socket {
         // Both only make errors more readable; every kernel from 4.12 on has them.
         let _ = inner.set_ext_ack(true);
         let _ = inner.set_cap_ack(true);
-        // A batch is answered message by message: room for many answers. Needs CAP_NET_ADMIN beyond the default.
+        // A batch is answered message by message: room for many answers. Needs CAP_NET_ADMIN beyond the
+        // default.
         let _ = rustix::net::sockopt::set_socket_recv_buffer_size_force(&inner, 4 << 20);
         let timeout = Some(ANSWER_WAIT);
         rustix::net::sockopt::set_socket_timeout(&inner, rustix::net::sockopt::Timeout::Recv, timeout)
@@ -91,8 +93,8 @@ impl Socket {
     }
 
     /// Sends one request and returns what the kernel answers, acknowledgement excluded: nothing for most, one
-    /// message for a get, all of them for a dump ([`DUMP`] in the flags). The kernel's refusal is the error, with
-    /// its explanation when it gives one.
+    /// message for a get, all of them for a dump ([`DUMP`] in the flags). The kernel's refusal is the error,
+    /// with its explanation when it gives one.
     pub fn request(&mut self, request: &Message) -> Result<Vec<Message>> {
         let sequence = self.next_sequence();
         let dump = request.flags & DUMP == DUMP;
@@ -119,9 +121,9 @@ impl Socket {
         }
     }
 
-    /// Sends several requests in one datagram, as nftables wants its transactions (the first and last message are
-    /// the batch's begin and end, which are not acknowledged; the others are). All or nothing: the first refusal
-    /// is the error.
+    /// Sends several requests in one datagram, as nftables wants its transactions (the first and last message
+    /// are the batch's begin and end, which are not acknowledged; the others are). All or nothing: the first
+    /// refusal is the error.
     pub fn batch(&mut self, requests: &[Message]) -> Result<()> {
         let Some(inner_count) = requests.len().checked_sub(2) else {
             return Err(Error::malformed("netlink batch", "has no begin and end"));
@@ -138,7 +140,8 @@ impl Socket {
         self.await_batch(first, inner_count)
     }
 
-    /// Waits for one answer to each inner message; a refusal of the frame (the first message) ends it at once.
+    /// Waits for one answer to each inner message; a refusal of the frame (the first message) ends it at
+    /// once.
     fn await_batch(&mut self, first: u32, inner_count: usize) -> Result<()> {
         let mut missing = inner_count;
         let mut refusal = None;

@@ -11,8 +11,8 @@ pub fn current() -> Result<OwnedFd> {
     open_namespace(Path::new("/proc/thread-self/ns/net"))
 }
 
-/// A new network namespace with nothing but a loopback that is down. It lives as long as the descriptor, a mount
-/// made by [`bind`], or a process in it.
+/// A new network namespace with nothing but a loopback that is down. It lives as long as the descriptor, a
+/// mount made by [`bind`], or a process in it.
 pub fn create() -> Result<OwnedFd> {
     on_thread(|| {
         unshare(Namespaces::NET)?;

@@ -47,6 +47,14 @@ bitflags::bitflags! {
     }
 }
 
+/// Their names, such as `PID|NET`.
+impl std::fmt::Display for Namespaces {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names: Vec<&str> = self.iter_names().map(|(name, _)| name).collect();
+        formatter.write_str(&names.join("|"))
+    }
+}
+
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
@@ -115,8 +123,8 @@ fn wait_with(pidfd: BorrowedFd<'_>, options: WaitIdOptions) -> Result<Option<Exi
     }))
 }
 
-/// Reaps one ended child of any kind: what a subreaper does with orphans. `None` when none has ended (or there
-/// are none). Do not mix with [`wait`] on children whose status matters.
+/// Reaps one ended child of any kind: what a subreaper does with orphans. `None` when none has ended (or
+/// there are none). Do not mix with [`wait`] on children whose status matters.
 pub fn reap_any() -> Result<Option<(i32, Exit)>> {
     let options = rustix::process::WaitOptions::NOHANG;
     match rustix::io::retry_on_intr(|| rustix::process::wait(options)) {
@@ -152,12 +160,12 @@ pub fn peek_ended_child() -> Result<Option<i32>> {
 
 /// Joins the given namespaces of the process a pidfd stands for, all at once (kernel 5.8).
 pub fn set_namespaces_of(pidfd: impl AsFd, which: Namespaces) -> Result<()> {
-    setns(pidfd.as_fd(), which).on("setns", || format!("pidfd {which:?}"))
+    setns(pidfd.as_fd(), which).on("setns", || format!("pidfd {which}"))
 }
 
 /// Joins one namespace given by a descriptor of its nsfs file; it must be of the given kind.
 pub fn set_namespace(fd: impl AsFd, kind: Namespaces) -> Result<()> {
-    setns(fd.as_fd(), kind).on("setns", || format!("{kind:?}"))
+    setns(fd.as_fd(), kind).on("setns", || kind.to_string())
 }
 
 fn setns(fd: BorrowedFd<'_>, flags: Namespaces) -> Result<(), Errno> {
@@ -168,7 +176,7 @@ fn setns(fd: BorrowedFd<'_>, flags: Namespaces) -> Result<(), Errno> {
 
 /// Gives the calling thread new namespaces. A new pid namespace is for its next child.
 pub fn unshare(which: Namespaces) -> Result<()> {
-    unshare_raw(which.bits() as i32).on("unshare", || format!("{which:?}"))
+    unshare_raw(which.bits() as i32).on("unshare", || which.to_string())
 }
 
 /// Gives the calling thread a working directory, root and umask of its own.

@@ -1,8 +1,8 @@
 //! Messages with descriptors over SOCK_SEQPACKET unix sockets.
 //!
-//! A packet is one byte of form and the message; a message above [`INLINE_MAX`] travels in a sealed memory file,
-//! the packet's first descriptor. The receiver checks the seals, so what it reads cannot change under it.
-//! Socket paths longer than the 107 bytes of `sun_path` are reached through `/proc/self/fd/<dir>/<name>`.
+//! A packet is one byte of form and the message; a message above [`INLINE_MAX`] travels in a sealed memory
+//! file, the packet's first descriptor. The receiver checks the seals, so what it reads cannot change under
+//! it. Socket paths longer than the 107 bytes of `sun_path` are reached through `/proc/self/fd/<dir>/<name>`.
 
 use crate::{Context, Error, Result};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -49,14 +49,16 @@ pub fn pair() -> Result<(OwnedFd, OwnedFd)> {
         .on("socketpair", || "seqpacket")
 }
 
-/// A listening socket `name` in the directory `dir`, replacing a stale one. Only the owner may connect (0600).
+/// A listening socket `name` in the directory `dir`, replacing a stale one. Only the owner may connect
+/// (0600).
 pub fn listen(dir: impl AsFd, name: &str) -> Result<OwnedFd> {
     match rustix::fs::unlinkat(dir.as_fd(), name, rustix::fs::AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => {}
         Err(errno) => return Err(Error::call("unlink", name, errno)),
     }
     let socket = socket()?;
-    // On an unbound unix socket fchmod decides the mode of the file that bind makes: no moment with a wider one.
+    // On an unbound unix socket fchmod decides the mode of the file that bind makes: no moment with a wider
+    // one.
     rustix::fs::fchmod(&socket, rustix::fs::Mode::from_raw_mode(0o600)).on("fchmod", || name)?;
     rustix::net::bind(&socket, &address(dir.as_fd(), name)?).on("bind", || name)?;
     rustix::net::listen(&socket, 16).on("listen", || name)?;

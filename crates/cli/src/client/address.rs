@@ -58,7 +58,8 @@ impl TlsOptions {
     }
 
     fn config(&self) -> Result<rustls::ClientConfig> {
-        let failed = |e: String| Error::text(format!("Failed to initialize: unable to resolve docker endpoint: {e}"));
+        let failed =
+            |e: String| Error::text(format!("Failed to initialize: unable to resolve docker endpoint: {e}"));
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
@@ -77,7 +78,8 @@ impl TlsOptions {
             return Ok(builder.with_no_client_auth());
         }
         let pem = |e: rustls_pki_types::pem::Error| failed(format!("could not load X509 key pair: {e}"));
-        let chain = CertificateDer::pem_file_iter(&self.cert).map_err(pem)?.collect::<std::result::Result<_, _>>();
+        let chain =
+            CertificateDer::pem_file_iter(&self.cert).map_err(pem)?.collect::<std::result::Result<_, _>>();
         let key = PrivateKeyDer::from_pem_file(&self.key).map_err(pem)?;
         builder.with_client_auth_cert(chain.map_err(pem)?, key).map_err(|e| failed(e.to_string()))
     }
@@ -116,14 +118,18 @@ impl Address {
     pub(crate) fn host_header(&self) -> &str {
         match &self.place {
             Place::Unix(_) => "api.moby.localhost",
-            Place::Tcp { .. } => self.text.split("://").last().unwrap_or_default().split('/').next().unwrap_or_default(),
+            Place::Tcp { .. } => {
+                self.text.split("://").last().unwrap_or_default().split('/').next().unwrap_or_default()
+            }
         }
     }
 
     /// Connects.
     pub(crate) async fn dial(&self) -> Result<Connection> {
         match &self.place {
-            Place::Unix(path) => UnixStream::connect(path).await.map(Connection::Unix).map_err(|e| self.failed(&e)),
+            Place::Unix(path) => {
+                UnixStream::connect(path).await.map(Connection::Unix).map_err(|e| self.failed(&e))
+            }
             Place::Tcp { host, port } => {
                 let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(|e| self.failed(&e))?;
                 let _ = stream.set_nodelay(true);

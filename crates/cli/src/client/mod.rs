@@ -141,7 +141,8 @@ impl Client {
     /// Connects and agrees on an API version (`DOCKER_API_VERSION` fixes it).
     pub(crate) async fn connect(address: Address) -> Result<Self> {
         let newest = API_VERSION;
-        let mut client = Self { address, version: newest, server_os: String::new(), idle: RefCell::default() };
+        let mut client =
+            Self { address, version: newest, server_os: String::new(), idle: RefCell::default() };
         let fixed = std::env::var("DOCKER_API_VERSION").ok().filter(|v| !v.is_empty());
         let call = Call::new(Method::HEAD, "/_ping", Query::new());
         let response = client.send_raw(call, None).await?;
@@ -150,7 +151,9 @@ impl Client {
         };
         client.server_os = text("ostype");
         client.version = match fixed {
-            Some(fixed) => Version::from_str(fixed.trim_start_matches('v')).map_err(|e| Error::text(e.to_string()))?,
+            Some(fixed) => {
+                Version::from_str(fixed.trim_start_matches('v')).map_err(|e| Error::text(e.to_string()))?
+            }
             None => Version::from_str(&text("api-version")).map_or(newest, |theirs| theirs.min(newest)),
         };
         Ok(client)
@@ -239,7 +242,8 @@ impl Client {
     fn request(&self, call: Call, upgrade: Option<&'static str>) -> Result<Request<Body>> {
         let mut request = Request::new(call.body);
         *request.method_mut() = call.method;
-        *request.uri_mut() = call.path.parse().map_err(|_| Error::text(format!("invalid path {:?}", call.path)))?;
+        *request.uri_mut() =
+            call.path.parse().map_err(|_| Error::text(format!("invalid path {:?}", call.path)))?;
         let headers = request.headers_mut();
         let text = |value: &str| HeaderValue::from_str(value).map_err(|e| Error::text(e.to_string()));
         headers.insert(header::HOST, text(self.address.host_header())?);
@@ -301,7 +305,9 @@ async fn read_error(response: Response<Incoming>) -> Error {
     let body = response.into_body().collect().await.map(|b| b.to_bytes()).unwrap_or_default();
     let message = match gojson::from_slice::<ErrorResponse>(&body) {
         Ok(error) if !error.message.is_empty() => error.message,
-        _ if body.is_empty() => format!("request returned {status} for API route and version, check if the server supports the requested API version"),
+        _ if body.is_empty() => format!(
+            "request returned {status} for API route and version, check if the server supports the requested API version"
+        ),
         _ => String::from_utf8_lossy(&body).trim().to_owned(),
     };
     Error::Daemon { status: status.as_u16(), message }

@@ -35,7 +35,9 @@ where
 {
     let template = match format {
         "" | "json" => None,
-        source => Some(Format::parse(source).map_err(|error| Error::Status { code: 64, text: error.to_string() })?),
+        source => {
+            Some(Format::parse(source).map_err(|error| Error::Status { code: 64, text: error.to_string() })?)
+        }
     };
     let (mut errors, mut found, mut out) = (Vec::new(), Vec::new(), String::new());
     for name in names {

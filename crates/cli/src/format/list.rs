@@ -26,11 +26,6 @@ impl Row<'_> {
         }
     }
 
-    /// Adds a cell that is no text.
-    pub(crate) fn value(&mut self, field: &'static str, value: Value) {
-        self.cells.insert(Arc::from(field), value);
-    }
-
     /// Adds the labels: a cell, and what `.Label` looks into.
     pub(crate) fn labels(&mut self, labels: Option<&wharf_api::StringMap>) {
         self.cell("Labels", || labels.map(super::text::labels).unwrap_or_default());
@@ -93,7 +88,8 @@ impl List {
         if !self.is_table {
             return Ok(self.out);
         }
-        let heads = self.columns.iter().map(|(field, head)| (Arc::from(*field), Value::String(Arc::from(*head))));
+        let heads =
+            self.columns.iter().map(|(field, head)| (Arc::from(*field), Value::String(Arc::from(*head))));
         let header = Format::parse_header(&self.source)?.fill(&Value::Map(Arc::new(heads.collect())))?;
         Ok(align(&format!("{header}\n{}", self.out), Tabs::LIST))
     }
@@ -136,10 +132,19 @@ mod tests {
     #[test]
     fn lists_are_written_as_docker_does() {
         assert_eq!(write(""), "CONTAINER ID   NAMES\n0123456789ab   web\n");
-        assert_eq!(write("table {{.Names}}\\t{{upper .ID}}"), "NAMES     CONTAINER ID\nweb       0123456789AB\n");
+        assert_eq!(
+            write("table {{.Names}}\\t{{upper .ID}}"),
+            "NAMES     CONTAINER ID\nweb       0123456789AB\n"
+        );
         assert_eq!(write("{{.Names}}: {{.ID}}"), "web: 0123456789ab\n");
-        assert_eq!(write("json"), "{\"ID\":\"0123456789ab\",\"Labels\":\"com.my-label=v\",\"Names\":\"web\"}\n");
-        assert_eq!(write("table {{.Label \"com.my-label\"}}\t{{.Names}}"), "my label  NAMES\nv         web\n");
+        assert_eq!(
+            write("json"),
+            "{\"ID\":\"0123456789ab\",\"Labels\":\"com.my-label=v\",\"Names\":\"web\"}\n"
+        );
+        assert_eq!(
+            write("table {{.Label \"com.my-label\"}}\t{{.Names}}"),
+            "my label   NAMES\nv          web\n"
+        );
         assert!(write("{{.Nope}}").starts_with("template parsing error"));
     }
 }

@@ -67,7 +67,10 @@ mod tests {
     fn columns_are_as_wide_as_their_cells() {
         let text = "ID\tNAMES\tSTATUS\nabcdefghijkl\tweb\tUp\n1\t\tExited\n";
         let set = align(text, Tabs::LIST);
-        assert_eq!(set, "ID             NAMES     STATUS\nabcdefghijkl   web       Up\n1                        Exited\n");
+        assert_eq!(
+            set,
+            "ID             NAMES     STATUS\nabcdefghijkl   web       Up\n1                        Exited\n"
+        );
         assert_eq!(align("a\tb", Tabs { min: 20, padding: 1 }), "a                   b");
         assert_eq!(align("x: 1\ny:\t2\n", Tabs { min: 4, padding: 1 }), "x: 1\ny:  2\n");
         assert_eq!(align("", Tabs::LIST), "");

@@ -134,7 +134,9 @@ fn join(args: &[Value]) -> Answer {
     let separator = text_of(args.get(1));
     let mut texts: Vec<String> = match args.first() {
         Some(Value::List(items)) => items.iter().map(ToString::to_string).collect(),
-        Some(Value::Map(map)) => map.iter().filter(|(k, _)| !k.starts_with(' ')).map(|(_, v)| v.to_string()).collect(),
+        Some(Value::Map(map)) => {
+            map.iter().filter(|(k, _)| !k.starts_with(' ')).map(|(_, v)| v.to_string()).collect()
+        }
         None | Some(Value::Nil) => Vec::new(),
         Some(other) => return Err(TemplateError::Exec(format!("expected slice, got {}", other.type_name()))),
     };
@@ -202,7 +204,10 @@ mod tests {
 
     #[test]
     fn errors_are_told() {
-        assert_eq!(fill("{{.Nope}}", "{}"), "template parsing error: template: :1: executing \"\": map has no entry for key \"Nope\"");
+        assert_eq!(
+            fill("{{.Nope}}", "{}"),
+            "template parsing error: template: :1: executing \"\": map has no entry for key \"Nope\""
+        );
         assert!(fill("{{.Nope", "{}").starts_with("template parsing error: template: :1"));
         assert!(fill("{{nope .}}", "{}").starts_with("template parsing error: template: :1"));
     }

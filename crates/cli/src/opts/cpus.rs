@@ -29,7 +29,13 @@ mod tests {
 
     #[test]
     fn cpus_are_exact() {
-        for (text, nanos) in [("1", 1_000_000_000), ("0.5", 500_000_000), (".25", 250_000_000), ("2.", 2_000_000_000), ("-1", -1_000_000_000)] {
+        for (text, nanos) in [
+            ("1", 1_000_000_000),
+            ("0.5", 500_000_000),
+            (".25", 250_000_000),
+            ("2.", 2_000_000_000),
+            ("-1", -1_000_000_000),
+        ] {
             assert_eq!(parse(text), Ok(nanos), "{text}");
         }
         assert_eq!(parse("a"), Err("failed to parse a as a rational number".into()));

@@ -13,7 +13,8 @@ pub(crate) fn is_cdi(device: &str) -> bool {
             && s.ends_with(|c: char| c.is_ascii_alphanumeric())
             && s.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
     };
-    let name_fits = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.:".contains(&b));
+    let name_fits =
+        |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.:".contains(&b));
     word(vendor) && word(class) && name_fits(name)
 }
 

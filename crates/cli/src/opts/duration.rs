@@ -1,16 +1,8 @@
 //! Durations: Go's `1h30m`, `250ms` in; `About a minute` out (source: Go `time.ParseDuration`; docker/go-units
 //! `duration.go`).
 
-const UNITS: [(&str, f64); 8] = [
-    ("ns", 1.0),
-    ("us", 1e3),
-    ("µs", 1e3),
-    ("μs", 1e3),
-    ("ms", 1e6),
-    ("s", 1e9),
-    ("m", 60e9),
-    ("h", 3600e9),
-];
+const UNITS: [(&str, f64); 8] =
+    [("ns", 1.0), ("us", 1e3), ("µs", 1e3), ("μs", 1e3), ("ms", 1e6), ("s", 1e9), ("m", 60e9), ("h", 3600e9)];
 
 /// Reads a duration in nanoseconds.
 ///
@@ -74,8 +66,14 @@ mod tests {
     #[test]
     fn durations_are_read_as_go_does() {
         for (text, nanos) in [
-            ("0", 0), ("0s", 0), ("1s", 1_000_000_000), ("1m30s", 90_000_000_000), ("1.5h", 5_400_000_000_000),
-            ("-250ms", -250_000_000), ("+1us", 1_000), ("1h2m3s", 3_723_000_000_000),
+            ("0", 0),
+            ("0s", 0),
+            ("1s", 1_000_000_000),
+            ("1m30s", 90_000_000_000),
+            ("1.5h", 5_400_000_000_000),
+            ("-250ms", -250_000_000),
+            ("+1us", 1_000),
+            ("1h2m3s", 3_723_000_000_000),
         ] {
             assert_eq!(parse(text), Ok(nanos), "{text}");
         }
@@ -92,9 +90,18 @@ mod tests {
     #[test]
     fn durations_are_said_as_docker_does() {
         for (seconds, text) in [
-            (0, "Less than a second"), (1, "1 second"), (59, "59 seconds"), (60, "About a minute"),
-            (119, "About a minute"), (120, "2 minutes"), (3599, "59 minutes"), (3600, "About an hour"),
-            (5400, "2 hours"), (48 * 3600, "2 days"), (14 * 86400, "2 weeks"), (61 * 86400, "2 months"),
+            (0, "Less than a second"),
+            (1, "1 second"),
+            (59, "59 seconds"),
+            (60, "About a minute"),
+            (119, "About a minute"),
+            (120, "2 minutes"),
+            (3599, "59 minutes"),
+            (3600, "About an hour"),
+            (5400, "2 hours"),
+            (48 * 3600, "2 days"),
+            (14 * 86400, "2 weeks"),
+            (61 * 86400, "2 months"),
             (730 * 86400, "2 years"),
         ] {
             assert_eq!(human(seconds), text);

@@ -31,7 +31,9 @@ pub(crate) fn parse(text: &str) -> Result<DeviceRequest, String> {
             (count, None) => request.count = parse_count(count)?,
             ("driver", Some(value)) => request.driver = value.to_owned(),
             ("count", Some(value)) => request.count = parse_count(value)?,
-            ("device", Some(value)) => request.device_ids = Some(value.split(',').map(str::to_owned).collect()),
+            ("device", Some(value)) => {
+                request.device_ids = Some(value.split(',').map(str::to_owned).collect())
+            }
             ("capabilities", Some(value)) => {
                 let names = value.split(',').map(str::to_owned).chain(["gpu".to_owned()]).collect();
                 request.capabilities = Some(vec![names]);
@@ -54,7 +56,9 @@ fn parse_count(text: &str) -> Result<i64, String> {
     if text == "all" {
         return Ok(-1);
     }
-    text.parse().map_err(|_| format!("invalid count ({text}): value must be either \"all\" or an integer: invalid syntax"))
+    text.parse().map_err(|_| {
+        format!("invalid count ({text}): value must be either \"all\" or an integer: invalid syntax")
+    })
 }
 
 #[cfg(test)]

@@ -37,7 +37,10 @@ pub(crate) fn check_extra_host(text: &str) -> Result<(), String> {
 /// # Errors
 /// In Docker's words.
 pub(crate) fn check_address(text: &str) -> Result<(), String> {
-    text.trim().parse::<IpAddr>().map(drop).map_err(|_| format!("IP address is not correctly formatted: {text}"))
+    text.trim()
+        .parse::<IpAddr>()
+        .map(drop)
+        .map_err(|_| format!("IP address is not correctly formatted: {text}"))
 }
 
 /// Whether the text is a domain for `--dns-search`; `.` is none at all.
@@ -52,7 +55,8 @@ pub(crate) fn check_search(text: &str) -> Result<(), String> {
             && !l.ends_with('-')
     };
     let has_letter = domain.bytes().any(|b| b.is_ascii_alphabetic());
-    let fits = domain.len() <= 255 && has_letter && domain.strip_suffix('.').unwrap_or(domain).split('.').all(label);
+    let fits =
+        domain.len() <= 255 && has_letter && domain.strip_suffix('.').unwrap_or(domain).split('.').all(label);
     if domain == "." || fits { Ok(()) } else { Err(format!("{text} is not a valid domain")) }
 }
 

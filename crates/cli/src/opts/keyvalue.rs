@@ -34,7 +34,8 @@ pub(crate) fn with_files(files: &[String], pairs: &[String]) -> Result<Vec<Strin
 /// In Docker's words.
 pub(crate) fn read_file(path: &str) -> Result<Vec<(String, Option<String>)>, String> {
     let raw = fs::read(path).map_err(|e| format!("open {path}: {}", go_error(&e)))?;
-    let text = String::from_utf8(raw).map_err(|_| format!("invalid env file ({path}): invalid utf8 bytes"))?;
+    let text =
+        String::from_utf8(raw).map_err(|_| format!("invalid env file ({path}): invalid utf8 bytes"))?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let mut pairs = Vec::new();
     for line in text.lines() {
@@ -91,10 +92,17 @@ mod tests {
             read_file(path)
         };
         let pairs = read("# c\n\n  A=1\nB= two words \nC\nD=#x\r\n").unwrap();
-        let pairs: Vec<(&str, Option<&str>)> = pairs.iter().map(|(k, v)| (k.as_str(), v.as_deref())).collect();
+        let pairs: Vec<(&str, Option<&str>)> =
+            pairs.iter().map(|(k, v)| (k.as_str(), v.as_deref())).collect();
         assert_eq!(pairs, [("A", Some("1")), ("B", Some(" two words ")), ("C", None), ("D", Some("#x"))]);
-        assert_eq!(read("A B=1").unwrap_err(), format!("invalid env file ({path}): variable 'A B' contains whitespaces"));
-        assert_eq!(read("=x").unwrap_err(), format!("invalid env file ({path}): no variable name on line '=x'"));
+        assert_eq!(
+            read("A B=1").unwrap_err(),
+            format!("invalid env file ({path}): variable 'A B' contains whitespaces")
+        );
+        assert_eq!(
+            read("=x").unwrap_err(),
+            format!("invalid env file ({path}): no variable name on line '=x'")
+        );
         assert_eq!(read_file("/nope").unwrap_err(), "open /nope: no such file or directory");
     }
 

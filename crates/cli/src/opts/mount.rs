@@ -36,7 +36,10 @@ fn apply(mount: &mut Mount, field: &str) -> Result<(), String> {
         None => (field, None),
     };
     if raw_key.trim() != raw_key {
-        return Err(format!("invalid option '{}' in '{field}': option should not have whitespace", raw_key.trim()));
+        return Err(format!(
+            "invalid option '{}' in '{field}': option should not have whitespace",
+            raw_key.trim()
+        ));
     }
     let key = raw_key.to_lowercase();
     match value {
@@ -44,7 +47,9 @@ fn apply(mount: &mut Mount, field: &str) -> Result<(), String> {
             return Err(format!("invalid value for '{raw_key}': value is empty"));
         }
         Some(value) if value.trim() != value => {
-            return Err(format!("invalid value for '{raw_key}' in '{field}': value should not have whitespace"));
+            return Err(format!(
+                "invalid value for '{raw_key}' in '{field}': value should not have whitespace"
+            ));
         }
         None if !SWITCHES.contains(&key.as_str()) => {
             return Err(format!("invalid field '{field}' must be a key=value pair"));
@@ -63,9 +68,15 @@ fn set(mount: &mut Mount, key: &str, value: Option<&str>, field: &str) -> Result
         "readonly" | "ro" => mount.read_only = switch(key, value)?,
         "consistency" => mount.consistency = text.to_lowercase(),
         "image-subpath" => mount.image_options.get_or_insert_default().subpath = text.to_owned(),
-        _ if key.starts_with("bind-") => return set_bind(mount.bind_options.get_or_insert_default(), key, value, field),
-        _ if key.starts_with("volume-") => return set_volume(mount.volume_options.get_or_insert_default(), key, value, field),
-        _ if key.starts_with("tmpfs-") => return set_tmpfs(mount.tmpfs_options.get_or_insert_default(), key, text, field),
+        _ if key.starts_with("bind-") => {
+            return set_bind(mount.bind_options.get_or_insert_default(), key, value, field);
+        }
+        _ if key.starts_with("volume-") => {
+            return set_volume(mount.volume_options.get_or_insert_default(), key, value, field);
+        }
+        _ if key.starts_with("tmpfs-") => {
+            return set_tmpfs(mount.tmpfs_options.get_or_insert_default(), key, text, field);
+        }
         _ => return Err(unknown(key, field)),
     }
     Ok(())
@@ -99,7 +110,9 @@ fn set_bind(bind: &mut BindOptions, key: &str, value: Option<&str>, field: &str)
 
 fn set_volume(volume: &mut VolumeOptions, key: &str, value: Option<&str>, field: &str) -> Result<(), String> {
     let text = value.unwrap_or_default();
-    let pair = || text.split_once('=').map_or((text.to_owned(), String::new()), |(k, v)| (k.to_owned(), v.to_owned()));
+    let pair = || {
+        text.split_once('=').map_or((text.to_owned(), String::new()), |(k, v)| (k.to_owned(), v.to_owned()))
+    };
     match key {
         "volume-subpath" => volume.subpath = text.to_owned(),
         "volume-nocopy" => volume.no_copy = switch(key, value)?,
@@ -125,7 +138,9 @@ fn switch(key: &str, value: Option<&str>) -> Result<bool, String> {
     match value {
         None | Some("true" | "1") => Ok(true),
         Some("false" | "0") => Ok(false),
-        Some(other) => Err(format!("invalid value for '{key}': invalid boolean value ({other:?}): must be one of \"true\", \"1\", \"false\", or \"0\" (default \"true\")")),
+        Some(other) => Err(format!(
+            "invalid value for '{key}': invalid boolean value ({other:?}): must be one of \"true\", \"1\", \"false\", or \"0\" (default \"true\")"
+        )),
     }
 }
 
@@ -152,10 +167,14 @@ fn validate(mount: &Mount) -> Result<(), String> {
     }
     let Some(bind) = &mount.bind_options else { return Ok(()) };
     if bind.read_only_non_recursive && !mount.read_only {
-        return Err("option 'bind-recursive=writable' requires 'readonly' to be specified in conjunction".to_owned());
+        return Err(
+            "option 'bind-recursive=writable' requires 'readonly' to be specified in conjunction".to_owned()
+        );
     }
     if bind.read_only_force_recursive && !mount.read_only {
-        return Err("option 'bind-recursive=readonly' requires 'readonly' to be specified in conjunction".to_owned());
+        return Err(
+            "option 'bind-recursive=readonly' requires 'readonly' to be specified in conjunction".to_owned()
+        );
     }
     if bind.read_only_force_recursive && bind.propagation != "rprivate" {
         return Err(
@@ -172,17 +191,24 @@ mod tests {
 
     #[test]
     fn mounts_are_read_as_docker_does() {
-        let bind = parse("type=bind,source=/a,target=/b,readonly,bind-propagation=rslave,bind-recursive=writable").unwrap();
+        let bind =
+            parse("type=bind,source=/a,target=/b,readonly,bind-propagation=rslave,bind-recursive=writable")
+                .unwrap();
         assert!(bind.read_only && bind.kind == "bind" && bind.source == "/a" && bind.target == "/b");
         let options = bind.bind_options.unwrap();
         assert!(options.propagation == "rslave" && options.read_only_non_recursive);
-        let volume = parse("src=v,dst=/b,ro=false,volume-nocopy,volume-label=a=b,volume-driver=d,\"volume-opt=o=addr=1,2\"");
+        let volume = parse(
+            "src=v,dst=/b,ro=false,volume-nocopy,volume-label=a=b,volume-driver=d,\"volume-opt=o=addr=1,2\"",
+        );
         let volume = volume.unwrap();
         let options = volume.volume_options.unwrap();
-        assert!(volume.kind == "volume" && !volume.read_only && options.no_copy && options.labels["a"] == "b");
+        assert!(
+            volume.kind == "volume" && !volume.read_only && options.no_copy && options.labels["a"] == "b"
+        );
         let driver = options.driver_config.unwrap();
         assert_eq!((driver.name.as_str(), driver.options["o"].as_str()), ("d", "addr=1,2"));
-        let tmpfs = parse("type=tmpfs,target=/t,tmpfs-size=1m,tmpfs-mode=1770").unwrap().tmpfs_options.unwrap();
+        let tmpfs =
+            parse("type=tmpfs,target=/t,tmpfs-size=1m,tmpfs-mode=1770").unwrap().tmpfs_options.unwrap();
         assert_eq!((tmpfs.size_bytes, tmpfs.mode), (1 << 20, 0o1770));
     }
 
@@ -194,9 +220,15 @@ mod tests {
             ("type=,target=/b", "invalid value for 'type': value is empty"),
             ("target=/b,nonsense=1", "unknown option 'nonsense' in 'nonsense=1'"),
             ("target", "invalid field 'target' must be a key=value pair"),
-            (" type=bind, target=/b", "invalid option 'target' in ' target=/b': option should not have whitespace"),
+            (
+                " type=bind, target=/b",
+                "invalid option 'target' in ' target=/b': option should not have whitespace",
+            ),
             ("type=bind,target=/b,volume-nocopy", "cannot mix 'volume-*' options with mount type 'bind'"),
-            ("type=bind,target=/b,bind-recursive=x", "invalid value for bind-recursive: x (must be \"enabled\", \"disabled\", \"writable\", or \"readonly\")"),
+            (
+                "type=bind,target=/b,bind-recursive=x",
+                "invalid value for bind-recursive: x (must be \"enabled\", \"disabled\", \"writable\", or \"readonly\")",
+            ),
             ("target=/b,tmpfs-size=x", "invalid value for tmpfs-size: x"),
         ] {
             assert_eq!(parse(text).unwrap_err(), error, "{text}");

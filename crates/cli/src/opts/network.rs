@@ -37,8 +37,10 @@ pub(crate) fn parse(text: &str) -> Result<Attachment, String> {
     }
     for field in csv::fields(text)? {
         let lower = field.to_lowercase();
-        let (key, value) =
-            lower.split_once('=').filter(|(k, _)| !k.is_empty()).ok_or_else(|| format!("invalid field {field}"))?;
+        let (key, value) = lower
+            .split_once('=')
+            .filter(|(k, _)| !k.is_empty())
+            .ok_or_else(|| format!("invalid field {field}"))?;
         set(&mut attachment, key.trim(), value.trim())?;
     }
     if attachment.target.is_empty() {
@@ -116,7 +118,10 @@ mod tests {
         let long = parse("name=Net,alias=a,alias=b,driver-opt=x=y,ip=10.0.0.2,ip6=fd00::2,link-local-ip=169.254.1.1,gw-priority=-3")
             .unwrap();
         assert_eq!((long.target.as_str(), long.aliases.len(), long.gw_priority), ("net", 2, -3));
-        assert_eq!((long.ipv4.as_str(), long.ipv6.as_str(), long.link_local.len()), ("10.0.0.2", "fd00::2", 1));
+        assert_eq!(
+            (long.ipv4.as_str(), long.ipv6.as_str(), long.link_local.len()),
+            ("10.0.0.2", "fd00::2", 1)
+        );
         assert_eq!(long.driver_opts["x"], "y");
         assert_eq!(parse("alias=a").unwrap_err(), "network name/id is not specified");
         assert_eq!(parse("name=a,foo=b").unwrap_err(), "invalid field key foo");

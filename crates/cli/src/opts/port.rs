@@ -34,7 +34,9 @@ fn short_form(spec: &str) -> Result<String, String> {
             Some(("protocol", value)) => protocol = value,
             Some((name, _)) if !name.is_empty() => {}
             _ => {
-                return Err(format!("invalid publish opts format (should be name=value but got '{parameter}')"));
+                return Err(format!(
+                    "invalid publish opts format (should be name=value but got '{parameter}')"
+                ));
             }
         }
     }
@@ -66,7 +68,11 @@ fn parse(spec: &str) -> Result<Vec<(Port, PortBinding)>, String> {
     }
     let bind = |port: u16| {
         let host_port = host_range.map_or(String::new(), |(first, last)| {
-            if start == end && first != last { format!("{first}-{last}") } else { (first + port - start).to_string() }
+            if start == end && first != last {
+                format!("{first}-{last}")
+            } else {
+                (first + port - start).to_string()
+            }
         });
         (Port::new(port, &protocol), PortBinding { host_ip: address.clone(), host_port })
     };
@@ -86,9 +92,9 @@ fn split(spec: &str) -> (&str, &str, &str) {
 
 fn check_address(address: &str) -> Result<String, String> {
     let bare = match address.strip_prefix('[') {
-        Some(rest) => rest
-            .strip_suffix(']')
-            .ok_or_else(|| format!("invalid IP address {address}: address {address}:: missing ']' in address"))?,
+        Some(rest) => rest.strip_suffix(']').ok_or_else(|| {
+            format!("invalid IP address {address}: address {address}:: missing ']' in address")
+        })?,
         None => address,
     };
     match bare {
@@ -130,7 +136,10 @@ mod tests {
             Ok(map) => {
                 let one = |(port, list): (&Port, &Option<Vec<PortBinding>>)| {
                     let list = list.as_ref().unwrap();
-                    format!("{port}={}", list.iter().map(|b| format!("{}|{}", b.host_ip, b.host_port)).collect::<String>())
+                    format!(
+                        "{port}={}",
+                        list.iter().map(|b| format!("{}|{}", b.host_ip, b.host_port)).collect::<String>()
+                    )
                 };
                 map.iter().map(one).collect::<Vec<_>>().join(" ")
             }

@@ -16,9 +16,9 @@ pub(crate) fn parse(text: &str) -> Result<RestartPolicy, String> {
     }
     let maximum_retry_count = match count {
         None | Some("") => 0,
-        Some(count) => count
-            .parse()
-            .map_err(|_| "invalid restart policy format: maximum retry count must be an integer".to_owned())?,
+        Some(count) => count.parse().map_err(|_| {
+            "invalid restart policy format: maximum retry count must be an integer".to_owned()
+        })?,
     };
     Ok(RestartPolicy { name: name.to_owned(), maximum_retry_count })
 }
@@ -33,7 +33,13 @@ mod tests {
         assert_eq!((policy.name.as_str(), policy.maximum_retry_count), ("on-failure", 3));
         assert_eq!(parse("always").unwrap().maximum_retry_count, 0);
         assert_eq!(parse("").unwrap().name, "");
-        assert_eq!(parse("on-failure:x").unwrap_err(), "invalid restart policy format: maximum retry count must be an integer");
-        assert_eq!(parse(":3").unwrap_err(), "invalid restart policy format: no policy provided before colon");
+        assert_eq!(
+            parse("on-failure:x").unwrap_err(),
+            "invalid restart policy format: maximum retry count must be an integer"
+        );
+        assert_eq!(
+            parse(":3").unwrap_err(),
+            "invalid restart policy format: no policy provided before colon"
+        );
     }
 }

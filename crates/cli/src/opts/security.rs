@@ -42,8 +42,9 @@ fn split(flag: &str) -> Result<(&str, Option<&str>), String> {
 }
 
 fn read_profile(path: &str) -> Result<String, String> {
-    let raw = fs::read(path)
-        .map_err(|e| format!("opening seccomp profile ({path}) failed: open {path}: {}", keyvalue::go_error(&e)))?;
+    let raw = fs::read(path).map_err(|e| {
+        format!("opening seccomp profile ({path}) failed: open {path}: {}", keyvalue::go_error(&e))
+    })?;
     let value: Box<serde_json::value::RawValue> = serde_json::from_slice(&raw)
         .map_err(|e| format!("compacting json for seccomp profile ({path}) failed: {e}"))?;
     let value: serde_json::Value = serde_json::from_str(value.get()).map_err(|e| e.to_string())?;
@@ -77,7 +78,8 @@ pub(crate) fn logging(driver: &str, flags: &[String]) -> Result<BTreeMap<String,
 /// # Errors
 /// In Docker's words.
 pub(crate) fn check_sysctl(text: &str) -> Result<(), String> {
-    const KERNEL: [&str; 8] = ["msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced"];
+    const KERNEL: [&str; 8] =
+        ["msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced"];
     let key = text.split_once('=').map_or("", |(key, _)| key);
     let fits = key.starts_with("net.")
         || key.starts_with("fs.mqueue.")
@@ -92,16 +94,25 @@ mod tests {
     #[test]
     fn security_options_are_read_as_docker_does() {
         let own = |list: &[&str]| Some(list.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>());
-        let security = options(own(&["label:disable", "systempaths=unconfined", "no-new-privileges", "seccomp=unconfined"]));
+        let security = options(own(&[
+            "label:disable",
+            "systempaths=unconfined",
+            "no-new-privileges",
+            "seccomp=unconfined",
+        ]));
         let security = security.unwrap_or_else(|e| panic!("{e}"));
         assert!(security.unconfined_paths);
         assert_eq!(security.options, own(&["label:disable", "no-new-privileges", "seccomp=unconfined"]));
         let error = |flag: &str| options(own(&[flag])).err().unwrap();
         assert_eq!(error("foo"), "invalid --security-opt: \"foo\"");
-        assert_eq!(error("seccomp=/nope"), "opening seccomp profile (/nope) failed: open /nope: no such file or directory");
+        assert_eq!(
+            error("seccomp=/nope"),
+            "opening seccomp profile (/nope) failed: open /nope: no such file or directory"
+        );
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), "{ \"defaultAction\" : 1 }\n").unwrap();
-        let security = options(Some(vec![format!("seccomp={}", file.path().display())])).unwrap_or_else(|e| panic!("{e}"));
+        let security = options(Some(vec![format!("seccomp={}", file.path().display())]))
+            .unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(security.options, own(&["seccomp={\"defaultAction\":1}"]));
     }
 

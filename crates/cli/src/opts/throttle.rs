@@ -9,7 +9,11 @@ fn split(text: &str) -> Result<(&str, &str), String> {
         .split_once(':')
         .filter(|(path, _)| !path.is_empty())
         .ok_or_else(|| format!("bad format: {text}"))?;
-    if path.starts_with("/dev/") { Ok((path, value)) } else { Err(format!("bad format for device path: {text}")) }
+    if path.starts_with("/dev/") {
+        Ok((path, value))
+    } else {
+        Err(format!("bad format for device path: {text}"))
+    }
 }
 
 /// `path:rate` with a rate in bytes per second.

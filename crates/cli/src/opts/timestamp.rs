@@ -53,7 +53,11 @@ mod tests {
         assert_eq!(parse("1136073845.000000001").unwrap(), "1136073845.000000001");
         assert_eq!(parse("2006-01-02T15:04:05.5Z").unwrap(), "1136214245.500000000");
         assert_eq!(parse("2006-01-02T15:04:05+02:00").unwrap(), "1136207045.000000000");
-        assert!(parse("2006-01-02T15:04").is_ok() && parse("2006-01-02T15").is_ok() && parse("2006-01-02").is_ok());
+        assert!(
+            parse("2006-01-02T15:04").is_ok()
+                && parse("2006-01-02T15").is_ok()
+                && parse("2006-01-02").is_ok()
+        );
         let hour_ago: i64 = parse("1h").unwrap().parse().unwrap();
         assert!((Timestamp::now().as_second() - 3600 - hour_ago).abs() < 60);
         assert!(parse("soon").is_err());

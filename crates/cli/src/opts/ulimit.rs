@@ -3,8 +3,21 @@
 use wharf_api::container::Ulimit;
 
 const NAMES: [&str; 15] = [
-    "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio",
-    "rttime", "sigpending", "stack",
+    "core",
+    "cpu",
+    "data",
+    "fsize",
+    "locks",
+    "memlock",
+    "msgqueue",
+    "nice",
+    "nofile",
+    "nproc",
+    "rss",
+    "rtprio",
+    "rttime",
+    "sigpending",
+    "stack",
 ];
 
 /// Whether the text is a limit.
@@ -24,7 +37,8 @@ pub(crate) fn parse(text: &str) -> Result<Ulimit, String> {
     if !NAMES.contains(&name) {
         return Err(format!("invalid ulimit type: {name}"));
     }
-    let number = |s: &str| s.parse::<i64>().map_err(|_| format!("strconv.ParseInt: parsing {s:?}: invalid syntax"));
+    let number =
+        |s: &str| s.parse::<i64>().map_err(|_| format!("strconv.ParseInt: parsing {s:?}: invalid syntax"));
     let (soft, hard) = match limits.split(':').collect::<Vec<_>>().as_slice() {
         [both] => (number(both)?, number(both)?),
         [soft, hard] => {

@@ -79,7 +79,9 @@ mod tests {
 
     #[test]
     fn paths_are_cleaned_as_go_does() {
-        for (path, cleaned) in [("/a/./b/../c", "/a/c"), ("/..", "/"), ("a/..", "."), ("../a", "../a"), ("a//b/", "a/b")] {
+        for (path, cleaned) in
+            [("/a/./b/../c", "/a/c"), ("/..", "/"), ("a/..", "."), ("../a", "../a"), ("a//b/", "a/b")]
+        {
             assert_eq!(clean(Path::new(path)), cleaned);
         }
     }

@@ -227,6 +227,12 @@ pub(crate) async fn changes(call: Call) -> Result<Reply> {
     reply::ok(&Some(changes).filter(|list| !list.is_empty()))
 }
 
+/// `GET /containers/{id}/export`
+pub(crate) async fn export(call: Call) -> Result<Reply> {
+    let tar = call.app.engine.containers.export(call.var("name")).await?;
+    Ok(reply::stream("application/octet-stream", tar))
+}
+
 /// `GET /containers/{id}/stats`
 pub(crate) async fn stats(call: Call) -> Result<Reply> {
     let one_shot = call.version >= Version(1, 41) && call.form.bool("one-shot");

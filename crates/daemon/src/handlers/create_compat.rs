@@ -22,6 +22,7 @@ pub(super) fn adapt(request: &mut CreateRequest, version: Version) -> Result<Vec
     let mut host = request.host_config.take().unwrap_or_default();
     let mut endpoints =
         request.networking_config.take().unwrap_or_default().endpoints_config.unwrap_or_default();
+    host.port_bindings.get_or_insert_default();
     name_default_network(&mut host, &mut endpoints);
     mounts(&mut host, version)?;
     ignore_newer(request, &mut host, &mut endpoints, version)?;

@@ -13,6 +13,8 @@ use wharf_api::{
     IdResponse, Version,
     container::{ExecCreateRequest, ExecStartRequest},
 };
+use wharf_engine::exec::{ExecStart, StartedExec};
+use wharf_spec::plan::TerminalSize;
 
 /// `POST /containers/{id}/exec`
 pub(crate) async fn create(mut call: Call) -> Result<Reply> {
@@ -34,27 +36,33 @@ pub(crate) async fn inspect(call: Call) -> Result<Reply> {
 
 /// `POST /exec/{id}/start`: with `Detach` an ordinary answer, else the connection becomes the process's
 pub(crate) async fn start(mut call: Call) -> Result<Reply> {
-    let mut request: ExecStartRequest = call.json().await?;
+    let request: ExecStartRequest = call.json().await?;
     let id = call.var("name").to_owned();
     // Whether it exists is an ordinary error; what follows happens on the stream.
-    call.app.engine.exec.inspect(&id)?;
-    if call.version < Version(1, 42) || !request.tty {
-        request.console_size = None;
-    }
+    let tty = call.app.engine.exec.has_terminal(&id)?;
+    let size =
+        request.console_size.filter(|_| request.tty && call.version >= Version(1, 42)).map(terminal_size);
+    let started = call.app.engine.exec.start(&id, ExecStart { detach: request.detach, size }).await;
     if request.detach {
-        call.app.engine.exec.start_detached(&id, request.console_size).await?;
+        started?;
         return Ok(reply::empty(StatusCode::OK));
     }
-    let multiplexed = !request.tty && call.version >= Version(1, 42);
-    let session = match call.app.engine.exec.start(&id, request.console_size).await {
-        Ok(stream) => Session::of_stream(stream),
+    let session = match started {
+        Ok(StartedExec { stream: Some(stream), .. }) => Session::of_stream(stream),
+        Ok(StartedExec { stream: None, .. }) => Session::of_text(Vec::new()),
         Err(error) => {
             tracing::error!(%error, exec = %id, "Error running exec in container");
             let text = format!("{error}\r\n");
-            Session::of_text(if request.tty { text.into_bytes() } else { frame(1, text.as_bytes()) })
+            Session::of_text(if tty { text.into_bytes() } else { frame(1, text.as_bytes()) })
         }
     };
+    let multiplexed = !tty && call.version >= Version(1, 42);
     stream::take_over(call.into_line(), if multiplexed { MULTIPLEXED } else { RAW }, session)
+}
+
+fn terminal_size([rows, columns]: [u64; 2]) -> TerminalSize {
+    let limited = |n| u16::try_from(n).unwrap_or(u16::MAX);
+    TerminalSize { rows: limited(rows), columns: limited(columns) }
 }
 
 /// `POST /exec/{id}/resize`

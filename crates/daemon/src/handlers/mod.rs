@@ -3,8 +3,8 @@
 
 pub(crate) mod build;
 pub(crate) mod containers;
-pub(crate) mod copy;
 mod create_compat;
+pub(crate) mod disk_usage;
 pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod images;

@@ -125,7 +125,6 @@ const ERRORS: &[(&str, &str, &str, u16, &str)] = &[
     ("GET", "/containers/nosuch/logs", NO_BODY, 400, "must specify at least one of 'stdout' or 'stderr'"),
     ("GET", "/containers/nosuch/logs?stdout=1&since=zz", NO_BODY, 400,
      "invalid value for \\\"since\\\": invalid timestamp \\\"zz\\\": invalid seconds \\\"zz\\\": invalid syntax"),
-    ("GET", "/containers/nosuch/archive", NO_BODY, 400, "bad parameter: path cannot be empty"),
     ("POST", "/exec/nosuch/start", "Content-Type: application/json\r\nContent-Length: 15\r\n\r\n{\"Detach\":true}", 404,
      "No such exec instance: nosuch"),
     ("POST", "/containers/x/exec", "Content-Type: application/json\r\nContent-Length: 10\r\n\r\n{\"Cmd\":[]}", 400,

@@ -1,7 +1,7 @@
 //! `GET /containers/{id}/changes` and `GET /containers/{id}/export`
 
 use super::{Container, Containers};
-use crate::{Error, Result, blocking::blocking, images::ByteStream, state::Verb, stream::channel};
+use crate::{Error, Result, blocking::blocking, images::{ByteStream, StreamWriter}, state::Verb};
 use std::{fs::File, io::Write, os::fd::AsFd, sync::Arc};
 use wharf_api::container::FilesystemChange;
 use wharf_archive::{PackOptions, pack};
@@ -28,7 +28,7 @@ impl Containers {
             let _one_verb = container.lifecycle.lock().await;
             self.open_rootfs(&container).await?
         };
-        let (writer, stream) = channel();
+        let (writer, stream) = StreamWriter::new();
         let (engine, owner) = (self.clone(), Arc::clone(&container));
         tokio::spawn(async move {
             let packed = tokio::task::spawn_blocking(move || {

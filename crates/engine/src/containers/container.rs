@@ -54,6 +54,8 @@ pub(crate) struct State {
     pub(crate) restart_delay: Duration,
     /// Woken when a pending restart is not to happen.
     pub(crate) restart_cancel: Arc<tokio::sync::Notify>,
+    /// Its health check at work.
+    pub(crate) health_task: Option<tokio::task::AbortHandle>,
     /// Clients that attached before the start.
     pub(crate) early: Vec<AttachStream>,
 }
@@ -85,6 +87,7 @@ impl Container {
             exit_on_next: false,
             restart_delay: Duration::ZERO,
             restart_cancel: Arc::default(),
+            health_task: None,
             early: Vec::new(),
         };
         let (progress, _) = watch::channel(state.progress());

@@ -41,6 +41,11 @@ impl Containers {
         let mut warnings = validate::settings(&against, &mut host, Some(&mut config))?;
         let image = self.image_of(&config, platform.as_ref(), &mut warnings).await?;
         validate::networking(networking_config.as_ref())?;
+        let endpoints = networking_config.iter().flat_map(|n| n.endpoints_config.iter().flatten());
+        for (name, settings) in endpoints {
+            let checked = self.parts().networks.validate_endpoint(name, settings);
+            checked.map_err(|e| Error::Invalid(e.to_string()))?;
+        }
         adapt::adapt(self.config(), self.kernel(), &self.parts().index, &mut host);
         if host.network_mode.is_bridge() && host.links.as_ref().is_some_and(|links| !links.is_empty()) {
             warnings.push(

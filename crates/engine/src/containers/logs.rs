@@ -5,12 +5,12 @@ use super::{
     container::{Container, Progress},
     plan,
 };
-use crate::{Error, Result, blocking::blocking, clock, error::invalid};
+use crate::{Error, Result, blocking::blocking, clock, error::invalid, polled};
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 use std::{
-    os::fd::{AsFd, OwnedFd},
+    os::fd::OwnedFd,
     sync::Arc,
     time::Duration,
 };
@@ -127,7 +127,7 @@ fn to_shim(time: Timestamp) -> shim::Timestamp {
 /// The kernel's limit of watches may be reached: then there is none.
 fn watch_reader(reader: &Reader) -> Option<AsyncFd<OwnedFd>> {
     let fd = reader.wakeup()?.try_clone_to_owned().ok()?;
-    AsyncFd::with_interest(fd, Interest::READABLE).ok()
+    polled::watch(fd, Interest::READABLE).ok()
 }
 
 async fn next_chunk(mut reading: Reading) -> Result<Option<(Bytes, Reading)>> {

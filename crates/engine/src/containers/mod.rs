@@ -18,6 +18,7 @@ mod changes;
 mod container;
 mod create;
 mod files;
+mod health;
 mod index;
 mod inspect;
 mod kill;
@@ -47,6 +48,7 @@ mod update;
 mod validate;
 mod wait;
 
+pub(crate) use attach::{detach_keys as attach_keys, stream_pair};
 pub use container::Container;
 pub use inspect::Sizes;
 pub(crate) use container::State;
@@ -58,11 +60,15 @@ pub use options::{
 pub use record::{Endpoint, NetworkSettings as NetworkRecord};
 pub use wait::Wait;
 
+pub(crate) use rootfs::resolve_user;
+pub(crate) use start::failure_text;
+pub use stats::StatsMode;
 pub(crate) use validate::clean_path as validate_path;
 
 use crate::{
     Config, Events, Images, Networks, Result, Volumes,
     events::EventKind,
+    exec,
     system::Kernel,
     task::Tasks,
 };
@@ -90,6 +96,7 @@ struct Inner {
     parts: Parts,
     tasks: Tasks,
     kernel: Kernel,
+    execs: exec::Table,
     shutting_down: AtomicBool,
 }
 
@@ -97,7 +104,8 @@ impl Containers {
     pub(crate) async fn open(parts: Parts) -> Result<Self> {
         let tasks = Tasks::new(&parts.config);
         let kernel = Kernel::detect().await?;
-        Ok(Self(Arc::new(Inner { parts, tasks, kernel, shutting_down: AtomicBool::new(false) })))
+        let execs = exec::Table::default();
+        Ok(Self(Arc::new(Inner { parts, tasks, kernel, execs, shutting_down: AtomicBool::new(false) })))
     }
 
     /// The container with this id, name or unambiguous id prefix.
@@ -128,6 +136,10 @@ impl Containers {
     /// What the kernel can do.
     pub(crate) fn kernel(&self) -> &Kernel {
         &self.0.kernel
+    }
+
+    pub(crate) fn execs(&self) -> &exec::Table {
+        &self.0.execs
     }
 
     fn is_shutting_down(&self) -> bool {

@@ -21,7 +21,7 @@ use wharf_spec::{Descriptor, Platform};
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(crate) struct Record {
-    stream_config: Empty,
+    pub(super) stream_config: Empty,
     pub(crate) state: StateRecord,
     #[serde(rename = "ID")]
     pub(crate) id: String,
@@ -50,8 +50,8 @@ pub(crate) struct Record {
     pub(crate) has_been_manually_stopped: bool,
     /// By destination.
     pub(crate) mount_points: BTreeMap<String, MountPoint>,
-    secret_references: Option<Vec<serde_json::Value>>,
-    config_references: Option<Vec<serde_json::Value>>,
+    pub(super) secret_references: Option<Vec<serde_json::Value>>,
+    pub(super) config_references: Option<Vec<serde_json::Value>>,
     pub(crate) mount_label: String,
     pub(crate) process_label: String,
     pub(crate) app_armor_profile: String,
@@ -62,7 +62,7 @@ pub(crate) struct Record {
     pub(crate) hosts_path: String,
     pub(crate) shm_path: String,
     pub(crate) resolv_conf_path: String,
-    local_log_cache_meta: LocalLogCacheMeta,
+    pub(super) local_log_cache_meta: LocalLogCacheMeta,
 }
 
 /// `State` of a record: the booleans of Docker.
@@ -85,7 +85,7 @@ pub(crate) struct StateRecord {
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-struct LocalLogCacheMeta {
+pub(super) struct LocalLogCacheMeta {
     have_notify_enabled: bool,
 }
 

@@ -18,7 +18,7 @@ use wharf_sys::path::Root;
 ///
 /// # Errors
 /// `unable to find user ...`, which Docker answers with status 500 when a container starts.
-pub(super) fn resolve_user(root: &Path, spec: &str, group_add: &[String]) -> Result<User> {
+pub(crate) fn resolve_user(root: &Path, spec: &str, group_add: &[String]) -> Result<User> {
     let root = Root::open(root).map_err(|e| store_error("open root file system", root, e))?;
     let (mut passwd, mut group) = (open(&root, "/etc/passwd"), open(&root, "/etc/group"));
     let refused = |e: user::UserError| Error::Refused(e.to_string());

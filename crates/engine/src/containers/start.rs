@@ -141,8 +141,6 @@ impl Containers {
             let other = self.networked(container, other)?;
             let netns = plan::open_namespace(other.pid(), "net")?;
             (shared.netns, shared.names_of) = (Some(Netns::Open(netns)), Some(other));
-        } else if host.network_mode.is_host() {
-            shared.netns = Some(Netns::Host);
         } else if disabled {
             shared.netns = Some(Netns::New);
         }
@@ -235,7 +233,7 @@ impl Containers {
         Ok(())
     }
 
-    /// Networks of the container's own; `None` where it uses the host's or another container's.
+    /// Networks of the container's own; `None` where it uses another container's or has none.
     async fn attach_networks(
         &self,
         container: &Arc<Container>,
@@ -296,10 +294,12 @@ impl Containers {
         attachment: Option<Attachment>,
         undo: &mut Undo,
     ) -> Result<(wharf_spec::plan::Plan, Vec<OwnedFd>)> {
-        let names = names(self.config(), container, host, attachment.as_ref());
+        let gateway = self.parts().networks.host_gateway();
+        let names = names(self.config(), container, host, attachment.as_ref(), gateway);
         let netns = match (shared.netns, attachment) {
             (Some(netns), _) => netns,
             (None, Some(Attachment { netns: Some(fd), .. })) => Netns::Open(fd),
+            (None, _) if host.network_mode.is_host() => Netns::Host,
             (None, _) => Netns::New,
         };
         if host.ipc_mode.as_str() == "shareable" {
@@ -468,15 +468,17 @@ fn names(
     container: &Container,
     host: &api::HostConfig,
     attachment: Option<&Attachment>,
+    gateway: Option<IpAddr>,
 ) -> Names {
     let mut extra: Vec<(String, IpAddr)> =
         attachment.map(|a| a.extra_hosts.clone()).unwrap_or_default();
     for entry in host.extra_hosts.iter().flatten() {
-        if let Some((name, address)) = entry.split_once(':')
-            && let Ok(address) = address.trim_matches(['[', ']']).parse()
-        {
-            extra.push((name.to_owned(), address));
-        }
+        let Some((name, address)) = entry.split_once(':') else { continue };
+        let address = match address {
+            "host-gateway" => gateway,
+            text => text.trim_matches(['[', ']']).parse().ok(),
+        };
+        extra.extend(address.map(|address| (name.to_owned(), address)));
     }
     let resolver = match attachment {
         Some(attachment) if attachment.embedded_dns => Resolver::Embedded,

@@ -1,9 +1,8 @@
 //! `GET /containers/{id}/stats` (source: moby `daemon/stats.go`, `daemon/stats_unix.go`).
 
 use super::{Container, Containers};
-use crate::{Error, Result, blocking::blocking, clock};
+use crate::{Error, Result, blocking::blocking};
 use futures_util::{StreamExt, stream::{self, BoxStream}};
-use jiff::Timestamp;
 use std::{sync::Arc, time::Duration};
 use wharf_api::{container as api, time::Time};
 use wharf_sys::cgroup::{BlkioEntry, Hierarchies, Stats};
@@ -93,7 +92,7 @@ impl Containers {
             shown.read = Time::now();
             fill(&mut shown, &stats);
             if has_own_network {
-                shown.networks = Some(networks.stats(pid).unwrap_or_default());
+                shown.networks = networks.stats(pid).unwrap_or_default();
             }
             Ok(shown)
         })
@@ -149,7 +148,6 @@ fn memory(stats: &Stats) -> api::MemoryStats {
         failcnt: memory.failures,
         // No limit is shown as all the memory there is.
         limit: memory.limit.min(crate::system::memory_total()),
-        ..api::MemoryStats::default()
     }
 }
 
@@ -170,10 +168,4 @@ fn system_cpu_nanos() -> u64 {
     // user nice system idle iowait irq softirq; what follows is counted in these already.
     let ticks = line.split_ascii_whitespace().skip(1).take(7).filter_map(|n| n.parse::<u64>().ok());
     ticks.sum::<u64>().saturating_mul(TICK_NANOS)
-}
-
-/// When a sample was taken, for comparing.
-#[allow(dead_code, reason = "used by tests")]
-fn taken_at(sample: &api::StatsResponse) -> Option<Timestamp> {
-    clock::not_zero(sample.read)
 }

@@ -72,7 +72,8 @@ impl Inner {
     pub(super) fn names(&self, image: ImageId) -> (Vec<String>, Vec<String>) {
         let names = self.store.references.of(image);
         let (digests, tags): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| name.digest().is_some());
-        let texts = |names: Vec<wharf_spec::ImageRef>| names.iter().map(|name| name.familiar_string()).collect();
+        let texts =
+            |names: Vec<wharf_spec::ImageRef>| names.iter().map(|name| name.familiar_string()).collect();
         (texts(tags), texts(digests))
     }
 

@@ -66,6 +66,15 @@ impl Layers {
         ignore_missing(self.0.layers.unmount_rw(id))
     }
 
+    /// Unmounts what a crash left mounted: every container's layer but those of these, which run.
+    ///
+    /// # Errors
+    /// When a mount cannot be detached; the others are still tried.
+    pub fn unmount_all_but(&self, running: &[ContainerId]) -> Result<()> {
+        let ended = self.containers().into_iter().filter(|id| !running.contains(id));
+        ended.map(|id| self.unmount(&id)).fold(Ok(()), Result::and)
+    }
+
     /// Removes it. One that is not there is no error.
     ///
     /// # Errors

@@ -179,16 +179,11 @@ impl Images {
         self.0.layers_size()
     }
 
-    /// The store itself, for the builder and the registry's verbs.
-    pub(crate) fn store(&self) -> &Arc<Store> {
-        &self.0.store
-    }
-
-    /// Waits until images are on the disk for sure.
+    /// Waits until images are on the disk for sure: before the machine is left to itself.
     ///
     /// # Errors
     /// When the runtime ends.
-    pub(crate) async fn flush(&self) -> Result<()> {
+    pub async fn flush(&self) -> Result<()> {
         self.run(|inner| {
             inner.store.layers.flush();
             Ok(())
@@ -196,7 +191,10 @@ impl Images {
         .await
     }
 
-    async fn run<T: Send + 'static>(&self, work: impl FnOnce(&Inner) -> Result<T> + Send + 'static) -> Result<T> {
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Inner) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         let inner = Arc::clone(&self.0);
         blocking(move || work(&inner)).await
     }

@@ -35,7 +35,8 @@ impl Inner {
                 self.prune_one(&image, dangling_only, &mut deleted);
             }
         }
-        let space_reclaimed = deleted.iter().filter_map(|item: &api::DeleteItem| sizes.get(&item.deleted)).sum();
+        let space_reclaimed =
+            deleted.iter().filter_map(|item: &api::DeleteItem| sizes.get(&item.deleted)).sum();
         let attributes = StringMap::from([("reclaimed".to_owned(), format!("{space_reclaimed}"))]);
         self.events.emit(EventKind::Image, "prune", "", attributes);
         Ok(api::PruneReport { images_deleted: (!deleted.is_empty()).then_some(deleted), space_reclaimed })
@@ -49,7 +50,8 @@ impl Inner {
         dangling_only: bool,
     ) -> bool {
         let has_children = !self.store.images.children(image.id).is_empty();
-        let is_intermediate = has_children && (dangling_only || self.store.references.of(image.id).is_empty());
+        let is_intermediate =
+            has_children && (dangling_only || self.store.references.of(image.id).is_empty());
         let is_old = until.is_none_or(|until| image.config.created_at().is_some_and(|made| made <= until.0));
         let labels = image.config.config.as_ref().map(|run| run.labels.clone().unwrap_or_default());
         !is_intermediate && is_old && labels.is_none_or(|labels| filters.match_label_pair(&labels))

@@ -60,7 +60,13 @@ impl Inner {
     }
 
     /// Removes the name that was given. Whether others are left.
-    fn untag(&self, image: ImageId, name: &str, force: bool, items: &mut Vec<api::DeleteItem>) -> Result<bool> {
+    fn untag(
+        &self,
+        image: ImageId,
+        name: &str,
+        force: bool,
+        items: &mut Vec<api::DeleteItem>,
+    ) -> Result<bool> {
         if !force
             && is_single(&self.store.references.of(image))
             && let Some(user) = self.first_user(|container| uses(container, image))
@@ -71,7 +77,8 @@ impl Inner {
                 short(image)
             )));
         }
-        let given: ImageRef = name.parse().map_err(|e: wharf_spec::ParseReferenceError| Error::Invalid(e.to_string()))?;
+        let given: ImageRef =
+            name.parse().map_err(|e: wharf_spec::ParseReferenceError| Error::Invalid(e.to_string()))?;
         let given = given.or_latest();
         self.remove_name(&given)?;
         self.emit("untag", image, &image.to_string());
@@ -154,7 +161,11 @@ impl Inner {
         }
         let is_of = |container: &Container| container.with(|state| state.record.image == image.to_string());
         if let Some(user) = self.first_user(|container| is_of(container) && container.is_running()) {
-            return conflict(never, true, format!("image is being used by running container {}", user.id.short()));
+            return conflict(
+                never,
+                true,
+                format!("image is being used by running container {}", user.id.short()),
+            );
         }
         if counted == Conflicts::All && !self.store.references.of(image).is_empty() {
             return conflict(force, false, "image is referenced in multiple repositories".into());
@@ -162,7 +173,11 @@ impl Inner {
         if counted != Conflicts::Hard
             && let Some(user) = self.first_user(|container| is_of(container) && !container.is_running())
         {
-            return conflict(force, true, format!("image is being used by stopped container {}", user.id.short()));
+            return conflict(
+                force,
+                true,
+                format!("image is being used by stopped container {}", user.id.short()),
+            );
         }
         None
     }
@@ -181,13 +196,18 @@ fn uses(container: &Container, image: ImageId) -> bool {
     let id = image.to_string();
     container.with(|state| {
         state.record.image == id
-            || state.record.mount_points.values().any(|mount| mount.kind == "image" && mount.spec.source == id)
+            || state
+                .record
+                .mount_points
+                .values()
+                .any(|mount| mount.kind == "image" && mount.spec.source == id)
     })
 }
 
 /// Whether all names are of one repository, with one tag at most.
 fn is_single(names: &[ImageRef]) -> bool {
-    let (digests, tags): (Vec<&ImageRef>, Vec<&ImageRef>) = names.iter().partition(|name| name.digest().is_some());
+    let (digests, tags): (Vec<&ImageRef>, Vec<&ImageRef>) =
+        names.iter().partition(|name| name.digest().is_some());
     match (tags.as_slice(), digests.first()) {
         ([], None) => false,
         ([_], None) => true,

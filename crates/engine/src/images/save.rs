@@ -11,13 +11,13 @@ use serde::Serialize;
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::Write,
+    sync::Arc,
 };
 use wharf_archive::{Header, Kind, Time, Writer};
 use wharf_spec::{
     AnyRef, Descriptor, DiffId, Digest, ImageId, ImageIndex, ImageManifest, ImageRef, media_type, to_go_json,
 };
 use wharf_store::{Image, LayerRef};
-use std::sync::Arc;
 
 const BLOBS: &str = "blobs/sha256/";
 /// As Docker's writes it, space included.
@@ -43,7 +43,16 @@ struct Item {
     layers: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     parent: Option<ImageId>,
-    layer_sources: BTreeMap<DiffId, Descriptor>,
+    layer_sources: BTreeMap<DiffId, Source>,
+}
+
+/// A layer's descriptor with its keys in Docker's order, which is another one here.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Source {
+    media_type: String,
+    size: u64,
+    digest: Digest,
 }
 
 /// What stands in the archive, by path.
@@ -82,7 +91,8 @@ impl Inner {
         }
         if !named.is_name_only() {
             let id = self.store.references.get(&named);
-            let id = id.ok_or_else(|| store_error(wharf_store::Error::NoReference(named.familiar_string())))?;
+            let id =
+                id.ok_or_else(|| store_error(wharf_store::Error::NoReference(named.familiar_string())))?;
             return Ok(vec![(id, Some(named))]);
         }
         let all = self.store.references.in_repository(&named);
@@ -138,7 +148,11 @@ impl Inner {
             self.write_blob(&mut writer, &format!("{BLOBS}{}", digest.hex()), blob)?;
         }
         for (name, bytes) in contents.files() {
-            self.write_blob(&mut writer, name, &Blob { entry: Entry::Bytes(bytes), mode: 0o644, created: 0 })?;
+            self.write_blob(
+                &mut writer,
+                name,
+                &Blob { entry: Entry::Bytes(bytes), mode: 0o644, created: 0 },
+            )?;
         }
         writer.finish().map_err(failed)?;
         Ok(())
@@ -186,11 +200,20 @@ impl Contents {
         {
             let size = inner.store.layers.tar_size(chain).map_err(store_error)?;
             let layer = inner.store.layers.get(chain).map_err(store_error)?;
-            self.blobs.entry(diff.0).or_insert(Blob { entry: Entry::Layer { layer, size }, mode: 0o666, created });
+            self.blobs.entry(diff.0).or_insert(Blob {
+                entry: Entry::Layer { layer, size },
+                mode: 0o666,
+                created,
+            });
             layers.push(Descriptor::new(media_type::OCI_LAYER, diff.0, size));
         }
         self.add_names(selected);
-        let sources = image.config.diff_ids().iter().copied().zip(layers.iter().cloned()).collect();
+        let source = |layer: &Descriptor| Source {
+            media_type: layer.media_type.clone(),
+            size: layer.size,
+            digest: layer.digest,
+        };
+        let sources = image.config.diff_ids().iter().copied().zip(layers.iter().map(source)).collect();
         let path = |digest: &Digest| format!("{BLOBS}{}", digest.hex());
         let tags: Vec<String> = selected.names.iter().map(ImageRef::familiar_string).collect();
         self.items.push(Item {
@@ -246,7 +269,8 @@ impl Contents {
     fn add_parents(&mut self, inner: &Inner, selected: &[Selected]) {
         let saved: BTreeSet<ImageId> = selected.iter().map(|selected| selected.image.id).collect();
         for (item, selected) in self.items.iter_mut().zip(selected) {
-            item.parent = inner.store.images.parent(selected.image.id).filter(|parent| saved.contains(parent));
+            item.parent =
+                inner.store.images.parent(selected.image.id).filter(|parent| saved.contains(parent));
         }
     }
 

@@ -85,7 +85,10 @@ fn untar(tar: &[u8]) -> BTreeMap<String, Vec<u8>> {
 }
 
 fn layers() -> [Vec<u8>; 2] {
-    [tar(&[("etc/", b""), ("etc/one", b"1"), ("bin", &[7; 5000])]), tar(&[("etc/.wh.one", b""), ("two", b"22")])]
+    [
+        tar(&[("etc/", b""), ("etc/one", b"1"), ("bin", &[7; 5000])]),
+        tar(&[("etc/.wh.one", b""), ("two", b"22")]),
+    ]
 }
 
 /// An image of some layers, made at some second.
@@ -124,9 +127,9 @@ fn classic(name: &str, config: &[u8], layers: &[&[u8]]) -> Vec<u8> {
     let paths: Vec<String> = (0..layers.len()).map(|n| format!("{n}{}/layer.tar", "a".repeat(63))).collect();
     let listed: Vec<String> = paths.iter().map(|path| format!("{path:?}")).collect();
     let tags = if name.is_empty() { "null".into() } else { format!("[{name:?}]") };
-    let manifest =
-        format!(r#"[{{"Config":"{json}","RepoTags":{tags},"Layers":[{}]}}]"#, listed.join(","));
-    let mut files: Vec<(&str, &[u8])> = paths.iter().map(String::as_str).zip(layers.iter().copied()).collect();
+    let manifest = format!(r#"[{{"Config":"{json}","RepoTags":{tags},"Layers":[{}]}}]"#, listed.join(","));
+    let mut files: Vec<(&str, &[u8])> =
+        paths.iter().map(String::as_str).zip(layers.iter().copied()).collect();
     files.extend([(json.as_str(), config), ("manifest.json", manifest.as_bytes())]);
     tar(&files)
 }
@@ -148,7 +151,8 @@ fn layout(name: &str, config: &[u8], blobs: &[(&str, Vec<u8>)]) -> Vec<u8> {
         r#"{{"schemaVersion":2,"manifests":[{entry},"annotations":{{"io.containerd.image.name":"{name}"}}}}]}}"#
     );
     let path = |bytes: &[u8]| format!("./blobs/sha256/{}", sha256(bytes).hex());
-    let mut files: Vec<(String, &[u8])> = blobs.iter().map(|(_, blob)| (path(blob), blob.as_slice())).collect();
+    let mut files: Vec<(String, &[u8])> =
+        blobs.iter().map(|(_, blob)| (path(blob), blob.as_slice())).collect();
     files.push((path(config), config));
     files.push((path(manifest.as_bytes()), manifest.as_bytes()));
     files.push(("./index.json".into(), index.as_bytes()));
@@ -222,9 +226,11 @@ async fn what_is_saved_is_an_image_layout_and_can_be_loaded() {
         sha256(&one).hex()
     )));
     let index: wharf_spec::ImageIndex = serde_json::from_slice(&files["index.json"]).unwrap();
-    let names: Vec<&String> = index.manifests.iter().map(|m| &m.annotations["io.containerd.image.name"]).collect();
+    let names: Vec<&String> =
+        index.manifests.iter().map(|m| &m.annotations["io.containerd.image.name"]).collect();
     assert_eq!(names, ["docker.io/library/a:1", "docker.io/library/a:2", "docker.io/library/b:1"]);
-    for (name, data) in files.iter().filter(|(name, _)| name.starts_with("blobs/sha256/") && name.len() > 13) {
+    for (name, data) in files.iter().filter(|(name, _)| name.starts_with("blobs/sha256/") && name.len() > 13)
+    {
         assert_eq!(name["blobs/sha256/".len()..], sha256(data).hex());
     }
     assert_eq!(files.keys().filter(|name| name.len() > 70).count(), 2 + 2 + 2);
@@ -233,7 +239,10 @@ async fn what_is_saved_is_an_image_layout_and_can_be_loaded() {
     assert_eq!(lines, ["Loaded image: a:1\n", "Loaded image: a:2\n", "Loaded image: b:1\n"]);
     assert!(fresh.save(&["a", "b:1"]).await == archive);
     let missing = fresh.images.save(vec!["nosuch".into()]).await.err().unwrap();
-    assert_eq!((missing.to_string().as_str(), missing.kind()), ("No such image: nosuch", ErrorKind::NotFound));
+    assert_eq!(
+        (missing.to_string().as_str(), missing.kind()),
+        ("No such image: nosuch", ErrorKind::NotFound)
+    );
 }
 
 #[tokio::test]
@@ -289,7 +298,8 @@ async fn lists_are_filtered_and_sorted() {
     let all = fixture.images.list(ListImages { shared_size: true, ..ListImages::default() }).await.unwrap();
     assert_eq!((all[0].shared_size, all[0].size), (5003, 5003));
     assert_eq!(all[1].repo_tags.as_deref(), Some(&[][..]));
-    let bad = ListImages { filters: Filters::from_json(r#"{"nosuch":["1"]}"#).unwrap(), ..Default::default() };
+    let bad =
+        ListImages { filters: Filters::from_json(r#"{"nosuch":["1"]}"#).unwrap(), ..Default::default() };
     assert_eq!(fixture.images.list(bad).await.unwrap_err().to_string(), "invalid filter 'nosuch'");
     assert_eq!(fixture.images.layers_size(), 5003);
 }
@@ -301,7 +311,8 @@ async fn names_mean_what_docker_says() {
     let raw = config(&[&one], 1);
     fixture.load(classic("busybox:latest", &raw, &[&one])).await.unwrap();
     let hex = sha256(&raw).hex();
-    for name in ["busybox", "docker.io/library/busybox:latest", &hex, &hex[..12], &id(&raw), &id(&raw)[..20]] {
+    for name in ["busybox", "docker.io/library/busybox:latest", &hex, &hex[..12], &id(&raw), &id(&raw)[..20]]
+    {
         assert_eq!(fixture.images.resolve(name, None).await.unwrap().id.to_string(), id(&raw), "{name}");
     }
     let error = |name: &'static str| {
@@ -316,11 +327,17 @@ async fn names_mean_what_docker_says() {
     assert_eq!(error("UPPER").await, (bad.into(), ErrorKind::InvalidArgument));
     let other = Platform { os: "linux".into(), architecture: "s390x".into(), ..Platform::default() };
     let error = fixture.images.resolve("busybox", Some(&other)).await.unwrap_err();
-    assert!(error.to_string().starts_with("image with reference busybox was found but its platform"), "{error}");
-    let tag_error = fixture.images.tag("busybox", "Name", "").await.unwrap_err();
+    assert!(
+        error.to_string().starts_with("image with reference busybox was found but its platform"),
+        "{error}"
+    );
+    let tag_error = fixture.images.tag("busybox", "Bad/Name", "").await.unwrap_err();
     assert_eq!(tag_error.to_string(), "invalid reference format: repository name (Name) must be lowercase");
     assert_eq!(fixture.images.tag("busybox", "a", "!").await.unwrap_err().to_string(), "invalid tag format");
-    assert_eq!(fixture.images.tag("nosuch", "a", "b").await.unwrap_err().to_string(), "No such image: nosuch:latest");
+    assert_eq!(
+        fixture.images.tag("nosuch", "a", "b").await.unwrap_err().to_string(),
+        "No such image: nosuch:latest"
+    );
 }
 
 #[tokio::test]
@@ -330,7 +347,8 @@ async fn history_is_newest_first() {
     let raw = config(&[&one, &two], 100);
     fixture.load(classic("a:1", &raw, &[&one, &two])).await.unwrap();
     let history = fixture.images.history("a:1").await.unwrap();
-    let shown: Vec<_> = history.iter().map(|item| (item.created_by.as_str(), item.size, item.id.as_str())).collect();
+    let shown: Vec<_> =
+        history.iter().map(|item| (item.created_by.as_str(), item.size, item.id.as_str())).collect();
     let image = id(&raw);
     assert_eq!(shown, [("CMD", 0, image.as_str()), ("ADD", 2, "<missing>"), ("ADD", 5001, "<missing>")]);
     assert_eq!(history[0].tags.as_deref(), Some(&["a:1".to_owned()][..]));
@@ -345,7 +363,7 @@ async fn images_are_removed_by_dockers_rules() {
     fixture.load(classic("a:1", &parent, &[&one])).await.unwrap();
     fixture.load(classic("b:1", &child, &[&one, &two])).await.unwrap();
     let ids = [&parent, &child].map(|raw| ImageId(sha256(raw)));
-    fixture.images.store().images.set_parent(ids[1], ids[0]).unwrap();
+    fixture.images.0.store.images.set_parent(ids[1], ids[0]).unwrap();
     let conflict = fixture.remove(&id(&parent)).await.unwrap_err();
     assert_eq!(
         (conflict.to_string(), conflict.kind()),
@@ -361,16 +379,21 @@ async fn images_are_removed_by_dockers_rules() {
     assert_eq!(fixture.remove("a:1").await.unwrap(), ["a:1"]);
     fixture.images.tag("b:1", "c", "1").await.unwrap();
     let conflict = fixture.remove(&ids[1].hex()).await.unwrap_err();
-    assert!(conflict.to_string().ends_with("(must be forced) - image is referenced in multiple repositories"));
+    assert!(
+        conflict.to_string().ends_with("(must be forced) - image is referenced in multiple repositories")
+    );
     assert_eq!(fixture.remove("c:1").await.unwrap(), ["c:1"]);
     // The last name takes the image, its layers and the parent without a name.
-    let chains = wharf_store::chain_ids(&[wharf_spec::DiffId(sha256(&one)), wharf_spec::DiffId(sha256(&two))]);
-    let expected =
-        ["b:1".into(), id(&child), chains[1].to_string(), id(&parent), chains[0].to_string()];
+    let chains =
+        wharf_store::chain_ids(&[wharf_spec::DiffId(sha256(&one)), wharf_spec::DiffId(sha256(&two))]);
+    let expected = ["b:1".into(), id(&child), chains[1].to_string(), id(&parent), chains[0].to_string()];
     assert_eq!(fixture.remove("b:1").await.unwrap(), expected);
     assert_eq!(fixture.images.count(), 0);
     assert_eq!(fixture.remove("b:1").await.unwrap_err().to_string(), "No such image: b:1");
-    assert_eq!(fixture.actions().await, ["load", "load", "untag", "tag", "untag", "untag", "delete", "delete"]);
+    assert_eq!(
+        fixture.actions().await,
+        ["load", "load", "untag", "tag", "untag", "untag", "delete", "delete"]
+    );
 }
 
 #[tokio::test]
@@ -395,7 +418,8 @@ async fn an_archive_of_files_becomes_an_image() {
     let fixture = Fixture::new().await;
     let [one, _] = layers();
     let (sender, mut receiver) = mpsc::channel(10);
-    let options = ImportImage { repository: "imported".into(), message: "hello".into(), ..ImportImage::default() };
+    let options =
+        ImportImage { repository: "imported".into(), message: "hello".into(), ..ImportImage::default() };
     fixture.images.import(bytes(one.clone()), options, sender).await.unwrap();
     let inspect = fixture.images.inspect("imported:latest").await.unwrap();
     assert_eq!(receiver.recv().await.unwrap().status, inspect.id);
@@ -404,7 +428,10 @@ async fn an_archive_of_files_becomes_an_image() {
     assert!(!inspect.metadata.last_tag_time.is_zero());
     let raw = fixture.images.0.raw(inspect.id.parse().unwrap()).unwrap();
     let raw = String::from_utf8(raw).unwrap();
-    assert!(raw.contains(r#""config":{"Hostname":"","Domainname":"","User":"","AttachStdin":false"#), "{raw}");
+    assert!(
+        raw.contains(r#""config":{"Hostname":"","Domainname":"","User":"","AttachStdin":false"#),
+        "{raw}"
+    );
     assert!(raw.starts_with(r#"{"architecture":""#), "{raw}");
     assert_eq!(fixture.actions().await, ["tag", "import"]);
 }

@@ -15,6 +15,8 @@ mod ports;
 mod spec;
 mod stats;
 mod table;
+#[cfg(test)]
+mod tests;
 mod validate;
 
 use crate::{

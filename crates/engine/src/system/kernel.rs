@@ -65,7 +65,7 @@ impl Roots {
     fn find() -> Self {
         let mut roots = Self { unified: None, v1: Vec::new() };
         for mount in wharf_sys::mount::mountinfo().unwrap_or_default() {
-            let target = PathBuf::from(&mount.mount_point);
+            let target = mount.target;
             match mount.fs_type.as_str() {
                 "cgroup2" => {
                     let controllers = fs::read_to_string(target.join("cgroup.controllers"));

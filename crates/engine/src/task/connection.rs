@@ -1,7 +1,7 @@
 //! One connection to one shim: requests matched with replies, events handed on.
 
 use super::message::{decode, encode};
-use crate::{Error, Result};
+use crate::{Error, Result, polled};
 use rustix::io::Errno;
 use std::{
     collections::HashMap,
@@ -52,7 +52,7 @@ impl Shim {
         seqpacket::set_nonblocking(&socket, true)
             .map_err(|e| Error::Protocol(format!("shim of {id}: {e}")))?;
         let both = Interest::READABLE | Interest::WRITABLE;
-        let socket = Arc::new(AsyncFd::with_interest(socket, both).map_err(os("watch shim"))?);
+        let socket = Arc::new(polled::watch(socket, both).map_err(os("watch shim"))?);
         let waiting = Arc::new(Waiting(Mutex::new(Some(HashMap::new()))));
         let (sender, receiver) = mpsc::unbounded_channel();
         tokio::spawn(read_messages(id.clone(), Arc::clone(&socket), Arc::clone(&waiting), sender));

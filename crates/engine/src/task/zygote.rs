@@ -2,7 +2,7 @@
 //! copy of the shim's executable, so that no container can overwrite the file that others run (CVE-2019-5736).
 
 use super::connection::io_error;
-use crate::{Config, Error, Result, blocking::blocking};
+use crate::{Config, Error, Result, blocking::blocking, polled};
 use std::{
     fs::File,
     os::fd::{AsRawFd, BorrowedFd, OwnedFd},
@@ -90,7 +90,7 @@ impl Started {
     fn watch(self) -> Result<Running> {
         let watch = |source| Error::Zygote { step: "watch the zygote", source };
         seqpacket::set_nonblocking(&self.socket, true).map_err(|e| watch(std::io::Error::other(e)))?;
-        let socket = AsyncFd::with_interest(self.socket, Interest::WRITABLE).map_err(watch)?;
+        let socket = polled::watch(self.socket, Interest::WRITABLE).map_err(watch)?;
         Ok(Running { socket, child: self.child })
     }
 }

@@ -45,6 +45,8 @@ struct State {
     ready: VecDeque<Ready>,
     /// Into which bridge new cables go; `None` makes none.
     wiring: Option<Wiring>,
+    /// The filler is at work on one more.
+    making: bool,
     stopping: bool,
 }
 
@@ -60,16 +62,18 @@ impl Pool {
         Ok(Self { shared, filler })
     }
 
-    /// Changes the bridge; what waits in another one is thrown away.
+    /// Changes the bridge; what waits in another one is thrown away, and gone when this returns.
     pub(crate) fn rewire(&self, wiring: Option<Wiring>) {
         let mut state = self.shared.lock();
-        if state.wiring != wiring {
-            state.wiring = wiring;
-            let old = std::mem::take(&mut state.ready);
-            drop(state);
-            self.shared.changed.notify_all();
-            old.into_iter().for_each(|ready| self.shared.discard(ready));
+        if state.wiring == wiring {
+            return;
         }
+        state.wiring = wiring;
+        let old = std::mem::take(&mut state.ready);
+        self.shared.changed.notify_all();
+        let idle = self.shared.changed.wait_while(state, |state| state.making);
+        drop(idle.unwrap_or_else(PoisonError::into_inner));
+        old.into_iter().for_each(|ready| self.shared.discard(ready));
     }
 
     /// A waiting namespace, or a new one if none waits.
@@ -143,24 +147,34 @@ impl Shared {
                 return;
             }
             let Some(wiring) = state.wiring.clone() else { continue };
+            state.making = true;
             drop(state);
-            match self.make(&wiring) {
-                Ok(ready) => self.store(ready),
-                Err(error) => {
-                    tracing::warn!(%error, "cannot make a network namespace ahead");
-                    drop(self.pause(self.lock(), RETRY));
-                }
+            let made = self.make(&wiring);
+            let failed = made.as_ref().err().map(ToString::to_string);
+            self.finish(made.ok());
+            if let Some(error) = failed {
+                tracing::warn!(error, "cannot make a network namespace ahead");
+                drop(self.pause(self.lock(), RETRY));
             }
         }
     }
 
-    fn store(&self, ready: Ready) {
+    /// Stores what was made, or removes it if nobody wants it any more.
+    fn finish(&self, made: Option<Ready>) {
         let mut state = self.lock();
-        if state.stopping || state.wiring.as_ref() != Some(&ready.cable.wiring) {
-            drop(state);
-            return self.discard(ready);
+        let is_wanted = |ready: &Ready| !state.stopping && state.wiring.as_ref() == Some(&ready.cable.wiring);
+        match made {
+            Some(ready) if is_wanted(&ready) => state.ready.push_back(ready),
+            Some(ready) => {
+                drop(state);
+                self.discard(ready);
+                state = self.lock();
+            }
+            None => {}
         }
-        state.ready.push_back(ready);
+        state.making = false;
+        drop(state);
+        self.changed.notify_all();
     }
 
     /// Waits, but not for a stop.

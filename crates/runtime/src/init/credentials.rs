@@ -1,5 +1,5 @@
-//! Who the process is: working directory, user, groups, capabilities, in the only order that works (source: runc
-//! `finalizeNamespace`, `setupUser`, `fixStdioPermissions`).
+//! Who the process is: working directory, user, groups, capabilities, in the only order that works (source:
+//! runc `finalizeNamespace`, `setupUser`, `fixStdioPermissions`).
 
 use super::masks::is_null;
 use super::pivot::{check_directory, enter_directory};
@@ -53,7 +53,8 @@ fn set_groups(identity: &Identity<'_>) -> Result<()> {
     }
 }
 
-/// Gives pipes and terminal to the user, who could not open `/dev/stdout` otherwise. What cannot be given stays.
+/// Gives pipes and terminal to the user, who could not open `/dev/stdout` otherwise. What cannot be given
+/// stays.
 fn give_stdio(uid: u32) -> Result<()> {
     let all: [BorrowedFd<'_>; 3] = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
     for fd in all {

@@ -1,5 +1,5 @@
-//! Device nodes and the customary links of `/dev` (source: OCI runtime-spec, config-linux.md "Default Devices",
-//! runtime-linux.md "Dev symbolic links"; runc `createDevices`, `setupPtmx`, `setupDevSymlinks`).
+//! Device nodes and the customary links of `/dev` (source: OCI runtime-spec, config-linux.md "Default
+//! Devices", runtime-linux.md "Dev symbolic links"; runc `createDevices`, `setupPtmx`, `setupDevSymlinks`).
 
 use crate::error::{Error, Result, Step};
 use rustix::fd::OwnedFd;

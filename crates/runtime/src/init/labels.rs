@@ -1,4 +1,5 @@
-//! AppArmor profile and SELinux label that execve takes on (source: runc `libcontainer/apparmor`, proc_pid_attr(5)).
+//! AppArmor profile and SELinux label that execve takes on (source: runc `libcontainer/apparmor`,
+//! proc_pid_attr(5)).
 
 use super::ProcHandle;
 use crate::error::{Result, Step};

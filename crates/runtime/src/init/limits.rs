@@ -1,4 +1,5 @@
-//! Resource limits and the OOM score: given by whoever has the rights of the host, the process itself or its parent.
+//! Resource limits and the OOM score: given by whoever has the rights of the host, the process itself or its
+//! parent.
 
 use super::ProcHandle;
 use crate::error::{Result, Step};

@@ -1,4 +1,5 @@
-//! Paths that the container cannot see, and paths it can only read (source: runc `maskPaths`, `readonlyPath`).
+//! Paths that the container cannot see, and paths it can only read (source: runc `maskPaths`,
+//! `readonlyPath`).
 
 use super::pivot::add_attrs;
 use crate::error::{Error, Result, Step};
@@ -78,8 +79,8 @@ impl Covers {
     }
 }
 
-/// Opens the host's `/dev/null`, before the host's root is gone, and makes sure that it is the null device: what covers
-/// a path must not lead anywhere (CVE-2025-31133).
+/// Opens the host's `/dev/null`, before the host's root is gone, and makes sure that it is the null device:
+/// what covers a path must not lead anywhere (CVE-2025-31133).
 fn host_null() -> Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let fd = rustix::fs::open("/dev/null", flags, Mode::empty())

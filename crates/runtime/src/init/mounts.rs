@@ -1,5 +1,5 @@
-//! The mounts of a plan, in its order: each target is resolved inside the root to a descriptor, checked, and the
-//! detached mount is moved onto that.
+//! The mounts of a plan, in its order: each target is resolved inside the root to a descriptor, checked, and
+//! the detached mount is moved onto that.
 
 mod cgroups;
 mod copy_up;
@@ -113,8 +113,8 @@ fn new_filesystem(mount: &Mount, maps: Option<&IdMaps>) -> wharf_sys::Result<Own
     }
 }
 
-/// A tmpfs, writable for now, with the mode of the directory it covers unless the plan has another (source: runc
-/// `createOpenMountpoint`).
+/// A tmpfs, writable for now, with the mode of the directory it covers unless the plan has another (source:
+/// runc `createOpenMountpoint`).
 fn temporary(root: &Root, mount: &Mount, options: &[(String, String)]) -> Result<OwnedFd> {
     let mut all: Vec<(&str, String)> = Vec::new();
     if !options.iter().any(|(key, _)| key == "mode")
@@ -162,8 +162,8 @@ pub(super) fn bind_init(root: &Root, program: &Handle<'_>) -> Result<()> {
     attach_bind(root, &mount, program, Recursion::Single)
 }
 
-/// Attributes and propagation of a bind that is attached. Unless asked for otherwise, mounts of the host come in, none
-/// go out.
+/// Attributes and propagation of a bind that is attached. Unless asked for otherwise, mounts of the host come
+/// in, none go out.
 fn finish_bind(mount: &Mount, source: impl AsFd, recursion: Recursion) -> Result<()> {
     let default = match recursion {
         Recursion::Tree => Propagation::RSlave,

@@ -1,4 +1,5 @@
-//! The namespaces that clone3 has not made: joined ones, the cgroup namespace, and settling into a user namespace.
+//! The namespaces that clone3 has not made: joined ones, the cgroup namespace, and settling into a user
+//! namespace.
 
 use super::Setup;
 use crate::error::{Result, Step};

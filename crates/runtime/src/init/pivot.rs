@@ -100,8 +100,8 @@ pub(super) fn set_propagation(target: impl AsFd, kind: Propagation) -> wharf_sys
     }
 }
 
-/// Enters the working directory: looked up inside the root without magic links, so that no descriptor the process may
-/// still hold is a way in or out (CVE-2024-21626).
+/// Enters the working directory: looked up inside the root without magic links, so that no descriptor the
+/// process may still hold is a way in or out (CVE-2024-21626).
 pub(super) fn enter_directory(path: &str) -> Result<(), Errno> {
     let root = Root::open(Path::new("/")).map_err(|error| error.errno().unwrap_or(Errno::IO))?;
     let flags = OFlags::PATH | OFlags::DIRECTORY;

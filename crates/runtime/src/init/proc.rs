@@ -1,5 +1,6 @@
-//! The procfs that everything about the new process itself is written to: the host's, opened before the container's
-//! root is entered, so that no mount of the container can stand in its place (CVE-2019-16884, CVE-2025-52881).
+//! The procfs that everything about the new process itself is written to: the host's, opened before the
+//! container's root is entered, so that no mount of the container can stand in its place (CVE-2019-16884,
+//! CVE-2025-52881).
 
 use crate::error::{Result, Step};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};

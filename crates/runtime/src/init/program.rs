@@ -37,7 +37,8 @@ pub(super) fn find(args: &[String], env: Environment, under_init: bool) -> Resul
     Ok(Prepared { path, args, env: env.all })
 }
 
-/// Finds a program in the words of Go's `exec.LookPath`: a name with a slash is a path, any other is looked for in PATH.
+/// Finds a program in the words of Go's `exec.LookPath`: a name with a slash is a path, any other is looked
+/// for in PATH.
 fn look_up(name: &str, search: &str) -> Result<PathBuf> {
     let problem = |problem: String, errno: Errno| Error::Program {
         name: name.to_owned(),
@@ -106,8 +107,8 @@ pub(super) fn wait_at_gate(proc: &ProcHandle, gate: BorrowedFd<'_>) -> Result<()
     rustix::io::write(&fifo, b"0").map(drop).on("write", || "exec fifo").step(|| "write exec fifo")
 }
 
-/// Becomes the program. When the kernel refuses it now, the container has started and its output says why, as runc has
-/// it: a wrong format or a missing interpreter.
+/// Becomes the program. When the kernel refuses it now, the container has started and its output says why, as
+/// runc has it: a wrong format or a missing interpreter.
 pub(super) fn execute(prepared: &Prepared) -> Result<Infallible> {
     let errno = process::execve(&prepared.path, &prepared.args, &prepared.env);
     let text = format!("exec {}: {}\n", prepared.path.to_string_lossy(), errno_text(errno));

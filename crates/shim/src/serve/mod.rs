@@ -101,6 +101,8 @@ pub(crate) fn run(birth: Birth<'_>) {
             return;
         }
     };
+    // For whoever looks later; the container runs without its files too.
+    let _ = records.write_pid("init.pid", started.pid);
     let shim_pid = std::process::id() as i32;
     control.send(&Message::Event(Event::Started { pid: started.pid, shim_pid, warnings }));
     control.flush();
@@ -150,8 +152,6 @@ fn at_input_end(stdio: &Stdio) -> AtInputEnd {
 
 impl Shim {
     fn begin(&mut self, plan: &Plan, started: Started, control: Control) {
-        // For whoever looks later; the container runs without these files too.
-        let _ = self.records.write_pid("init.pid", started.pid);
         if let Ok(bytes) = postcard::to_allocvec(plan) {
             let _ = self.records.replace("plan", &bytes);
         }

@@ -16,15 +16,15 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const CAPABILITIES: u64 = 0xa804_25fb;
 
 /// A zygote and the place for its containers.
-pub struct Host {
-    pub dir: tempfile::TempDir,
+pub(crate) struct Host {
+    pub(crate) dir: tempfile::TempDir,
     zygote: Child,
     socket: Option<OwnedFd>,
     cgroup_parent: String,
 }
 
 impl Host {
-    pub fn new(test: &str) -> Host {
+    pub(crate) fn new(test: &str) -> Host {
         let dir = tempfile::tempdir().unwrap();
         let bin = dir.path().join("rootfs/bin");
         std::fs::create_dir_all(&bin).unwrap();
@@ -46,26 +46,26 @@ impl Host {
         Host { dir, zygote, socket: Some(ours), cgroup_parent }
     }
 
-    pub fn zygote_pid(&self) -> i32 {
+    pub(crate) fn zygote_pid(&self) -> i32 {
         self.zygote.id() as i32
     }
 
     /// The daemon is gone; its zygote follows.
-    pub fn end_zygote(&mut self) {
+    pub(crate) fn end_zygote(&mut self) {
         self.socket = None;
         self.zygote.wait().unwrap();
     }
 
-    pub fn log_path(&self, id: &str) -> PathBuf {
+    pub(crate) fn log_path(&self, id: &str) -> PathBuf {
         self.dir.path().join(format!("{id}.log"))
     }
 
-    pub fn run_dir(&self, id: &str) -> PathBuf {
+    pub(crate) fn run_dir(&self, id: &str) -> PathBuf {
         self.dir.path().join("run").join(id)
     }
 
     /// A plan for a shell command with a json log.
-    pub fn plan(&self, id: &str, command: &str) -> Plan {
+    pub(crate) fn plan(&self, id: &str, command: &str) -> Plan {
         Plan {
             id: id.into(),
             bundle: self.run_dir(id).display().to_string(),
@@ -100,19 +100,26 @@ impl Host {
     }
 
     /// Has the zygote make a container; the connection's first event is still to be read.
-    pub fn spawn(&self, plan: Plan) -> Shim {
+    pub(crate) fn spawn(&self, plan: Plan) -> Shim {
+        self.spawn_with(plan, |_| {})
+    }
+
+    /// The same; `before` may send requests that the shim then finds in its socket.
+    pub(crate) fn spawn_with(&self, plan: Plan, before: impl FnOnce(&mut Shim)) -> Shim {
         let run_dir = self.run_dir(&plan.id);
         std::fs::create_dir_all(&run_dir).unwrap();
         let dir = std::fs::File::open(&run_dir).unwrap();
         let (ours, theirs) = seqpacket::pair().unwrap();
         let request = ZygoteRequest::Spawn { control: Fd(0), run_dir: Fd(1), plan: Box::new(plan) };
         let bytes = encode(&request);
+        let mut shim = Shim::new(ours, run_dir);
+        before(&mut shim);
         seqpacket::send(self.socket.as_ref().unwrap(), &bytes, &[theirs.as_fd(), dir.as_fd()]).unwrap();
-        Shim { socket: ours, run_dir, pid: 0, shim_pid: 0, seq: 0, events: Vec::new() }
+        shim
     }
 
     /// Makes a container that must start.
-    pub fn start(&self, plan: Plan) -> Shim {
+    pub(crate) fn start(&self, plan: Plan) -> Shim {
         let mut shim = self.spawn(plan);
         match shim.event() {
             Event::Started { pid, shim_pid, warnings } => {
@@ -125,7 +132,7 @@ impl Host {
     }
 
     /// The container's directory in each hierarchy that still has it.
-    pub fn cgroup_dirs(&self, id: &str) -> Vec<PathBuf> {
+    pub(crate) fn cgroup_dirs(&self, id: &str) -> Vec<PathBuf> {
         let path = format!("{}/{id}", self.cgroup_parent);
         let group = wharf_sys::cgroup::Hierarchies::detect().unwrap().group(&path).unwrap();
         group.all_dirs().into_iter().map(|(_, dir)| dir).filter(|dir| dir.exists()).collect()
@@ -180,7 +187,7 @@ fn namespaces() -> Namespaces {
     }
 }
 
-pub fn process(args: &[&str]) -> Process {
+pub(crate) fn process(args: &[&str]) -> Process {
     Process {
         args: args.iter().map(|a| a.to_string()).collect(),
         env: vec!["PATH=/bin".into(), "TERM=xterm".into()],
@@ -207,7 +214,7 @@ pub fn process(args: &[&str]) -> Process {
     }
 }
 
-pub fn exec_plan(id: &str, command: &str) -> ExecPlan {
+pub(crate) fn exec_plan(id: &str, command: &str) -> ExecPlan {
     ExecPlan {
         id: id.into(),
         process: process(&["/bin/sh", "-c", command]),
@@ -221,21 +228,36 @@ fn encode<T: serde::Serialize>(message: &T) -> Vec<u8> {
 }
 
 /// A connection to a shim.
-pub struct Shim {
-    pub socket: OwnedFd,
-    pub run_dir: PathBuf,
-    pub pid: i32,
-    pub shim_pid: i32,
+pub(crate) struct Shim {
+    pub(crate) socket: OwnedFd,
+    pub(crate) run_dir: PathBuf,
+    pub(crate) pid: i32,
+    pub(crate) shim_pid: i32,
+    pub(crate) early_client: Option<UnixStream>,
     seq: u32,
     events: Vec<Event>,
 }
 
 impl Shim {
+    fn new(socket: OwnedFd, run_dir: PathBuf) -> Shim {
+        Shim { socket, run_dir, pid: 0, shim_pid: 0, early_client: None, seq: 0, events: Vec::new() }
+    }
+
+    /// Asks for an attachment without waiting for the answer.
+    pub(crate) fn send_attach(&mut self) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (stdin, stdout, stderr) = (true, true, true);
+        let stream = Fd(0);
+        let call = Call::Attach { exec: None, stream, stdin, stdout, stderr, detach_keys: Vec::new() };
+        seqpacket::send(&self.socket, &encode(&Request { seq: 0, call }), &[theirs.as_fd()]).unwrap();
+        self.early_client = Some(ours);
+    }
+
     /// A second connection, as a later daemon makes it.
-    pub fn connect(run_dir: &Path) -> Shim {
+    pub(crate) fn connect(run_dir: &Path) -> Shim {
         let dir = std::fs::File::open(run_dir).unwrap();
         let socket = seqpacket::connect(&dir, "shim.sock").unwrap();
-        Shim { socket, run_dir: run_dir.into(), pid: 0, shim_pid: 0, seq: 100, events: Vec::new() }
+        Shim::new(socket, run_dir.into())
     }
 
     fn receive(&self) -> Option<Message> {
@@ -246,23 +268,26 @@ impl Shim {
     }
 
     /// The next event.
-    pub fn event(&mut self) -> Event {
+    pub(crate) fn event(&mut self) -> Event {
         if !self.events.is_empty() {
             return self.events.remove(0);
         }
         match self.receive() {
             Some(Message::Event(event)) => event,
+            // Of the early attachment.
+            Some(Message::Reply(Reply { seq: 0, result: Ok(_) })) => self.event(),
             other => panic!("an event is expected, not {other:?}"),
         }
     }
 
     /// Asks and waits for the answer; events that come first are kept.
-    pub fn ask(&mut self, call: Call, fds: &[BorrowedFd<'_>]) -> Result<Answer, Failure> {
+    pub(crate) fn ask(&mut self, call: Call, fds: &[BorrowedFd<'_>]) -> Result<Answer, Failure> {
         self.seq += 1;
         seqpacket::send(&self.socket, &encode(&Request { seq: self.seq, call }), fds).unwrap();
         loop {
             match self.receive() {
                 Some(Message::Event(event)) => self.events.push(event),
+                Some(Message::Reply(Reply { seq: 0, .. })) => {}
                 Some(Message::Reply(reply)) => {
                     assert_eq!(reply.seq, self.seq);
                     return reply.result;
@@ -272,19 +297,19 @@ impl Shim {
         }
     }
 
-    pub fn state(&mut self) -> State {
+    pub(crate) fn state(&mut self) -> State {
         match self.ask(Call::State, &[]) {
             Ok(Answer::State(state)) => state,
             other => panic!("{other:?}"),
         }
     }
 
-    pub fn signal(&mut self, signal: i32) {
+    pub(crate) fn signal(&mut self, signal: i32) {
         assert_eq!(self.ask(Call::Signal { exec: None, signal, all: false }, &[]), Ok(Answer::Done));
     }
 
     /// Attaches to everything.
-    pub fn attach(&mut self, exec: Option<&str>, keys: &[u8]) -> UnixStream {
+    pub(crate) fn attach(&mut self, exec: Option<&str>, keys: &[u8]) -> UnixStream {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let call = Call::Attach {
             exec: exec.map(str::to_string),
@@ -300,7 +325,7 @@ impl Shim {
     }
 
     /// Starts an exec with a client attached to everything.
-    pub fn exec_attached(&mut self, mut plan: ExecPlan) -> (Result<Answer, Failure>, UnixStream) {
+    pub(crate) fn exec_attached(&mut self, mut plan: ExecPlan) -> (Result<Answer, Failure>, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         plan.attach = Some(ExecAttach {
             stream: Fd(0),
@@ -315,7 +340,7 @@ impl Shim {
     }
 
     /// Waits for the exit, lets the shim go, and sees it gone.
-    pub fn end(mut self) -> ExitRecord {
+    pub(crate) fn end(mut self) -> ExitRecord {
         let record = loop {
             if let Event::Exited(record) = self.event() {
                 break record;
@@ -326,14 +351,10 @@ impl Shim {
         record
     }
 
-    pub fn await_shim_end(&self) {
+    pub(crate) fn await_shim_end(&self) {
         let pid = self.shim_pid;
         await_that("the shim's end", || !Path::new(&format!("/proc/{pid}")).exists());
         assert!(!self.run_dir.join("shim.sock").exists());
-    }
-
-    pub fn exit_file(&self) -> ExitRecord {
-        serde_json::from_slice(&std::fs::read(self.run_dir.join("exit")).unwrap()).unwrap()
     }
 }
 
@@ -347,7 +368,7 @@ impl Drop for Shim {
 }
 
 /// Looks until something is so.
-pub fn await_that(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(crate) fn await_that(what: &str, mut is_so: impl FnMut() -> bool) {
     let end = Instant::now() + PATIENCE;
     while !is_so() {
         assert!(Instant::now() < end, "{what} does not come");
@@ -356,7 +377,7 @@ pub fn await_that(what: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 /// Reads stdcopy frames to the end: (stdout, stderr).
-pub fn read_frames(mut stream: UnixStream) -> (Vec<u8>, Vec<u8>) {
+pub(crate) fn read_frames(mut stream: UnixStream) -> (Vec<u8>, Vec<u8>) {
     let mut out = (Vec::new(), Vec::new());
     let mut header = [0; 8];
     loop {
@@ -377,7 +398,7 @@ pub fn read_frames(mut stream: UnixStream) -> (Vec<u8>, Vec<u8>) {
 }
 
 /// Reads until `text` has come.
-pub fn read_until(stream: &mut UnixStream, text: &str) -> String {
+pub(crate) fn read_until(stream: &mut UnixStream, text: &str) -> String {
     let mut got = Vec::new();
     let mut part = [0; 4096];
     while !String::from_utf8_lossy(&got).contains(text) {
@@ -389,7 +410,7 @@ pub fn read_until(stream: &mut UnixStream, text: &str) -> String {
 }
 
 /// The `log` texts of a json log, by stream.
-pub fn log_texts(path: &Path) -> Vec<(String, String)> {
+pub(crate) fn log_texts(path: &Path) -> Vec<(String, String)> {
     let text = std::fs::read_to_string(path).unwrap();
     text.lines()
         .map(|line| {

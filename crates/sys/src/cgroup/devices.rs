@@ -1,7 +1,7 @@
 //! Device rules: as text for v1, as an eBPF program for v2.
 //!
-//! v1 keeps a default (allow or deny everything) and a list of exceptions; the same is computed here for v2 and
-//! compiled into a program of kind BPF_PROG_TYPE_CGROUP_DEVICE (source: cgroup-v1/devices.rst; bpf(2);
+//! v1 keeps a default (allow or deny everything) and a list of exceptions; the same is computed here for v2
+//! and compiled into a program of kind BPF_PROG_TYPE_CGROUP_DEVICE (source: cgroup-v1/devices.rst; bpf(2);
 //! opencontainers/cgroups `devices/`).
 
 use crate::raw::{check, own};
@@ -224,7 +224,8 @@ struct IdAttr {
 
 /// bpf(2) with a live attribute struct.
 fn bpf<A>(command: libc::c_int, attr: &mut A) -> Result<libc::c_long, Errno> {
-    // SAFETY: the kernel reads and writes within the struct's size; the pointers in it are live at all callers.
+    // SAFETY: the kernel reads and writes within the struct's size; the pointers in it are live at all
+    // callers.
     let value = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<A>()) };
     check(value)
 }

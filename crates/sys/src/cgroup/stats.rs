@@ -12,7 +12,8 @@ pub struct Stats {
     pub cpu: CpuStats,
     pub memory: MemoryStats,
     pub pids: PidsStats,
-    /// Bytes transferred per device and operation (`read`, `write`, and v1's `sync`, `async`, `discard`, `total`).
+    /// Bytes transferred per device and operation (`read`, `write`, and v1's `sync`, `async`, `discard`,
+    /// `total`).
     pub blkio_bytes: Vec<BlkioEntry>,
     /// Operations likewise.
     pub blkio_operations: Vec<BlkioEntry>,

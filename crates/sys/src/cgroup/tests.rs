@@ -38,8 +38,8 @@ impl Drop for Fixture {
     }
 }
 
-/// The v2 tree of this machine; in the hybrid layout it has no controllers, but groups, kill, freeze and device
-/// programs work there.
+/// The v2 tree of this machine; in the hybrid layout it has no controllers, but groups, kill, freeze and
+/// device programs work there.
 fn unified() -> Hierarchies {
     let mounts = crate::mount::mountinfo().unwrap();
     let mount =

@@ -41,8 +41,8 @@ pub(super) fn create(dirs: &[Dir]) -> Result<()> {
     Ok(())
 }
 
-/// mkdir with parents below the hierarchy's root; whether it was there already. A new cpuset group has no CPUs and
-/// takes no processes until it gets its parent's.
+/// mkdir with parents below the hierarchy's root; whether it was there already. A new cpuset group has no
+/// CPUs and takes no processes until it gets its parent's.
 fn make_with_parents(root: &Path, dir: &Path, cpuset: bool) -> Result<bool> {
     let made = match make_dir(dir) {
         Err(error) if error.is(Errno::NOENT) && dir != root => {
@@ -268,8 +268,8 @@ fn set_devices(dir: &Path, resources: &Resources, _warnings: &mut Vec<Warning>) 
     Ok(())
 }
 
-/// Asks for FROZEN until the kernel has stopped everything; new processes may hold it up, so it is thawed now and
-/// then and asked again, as runc does.
+/// Asks for FROZEN until the kernel has stopped everything; new processes may hold it up, so it is thawed now
+/// and then and asked again, as runc does.
 pub(super) fn freeze(dir: &Path) -> Result<()> {
     for round in 0..1000 {
         if round % 50 == 49 {

@@ -130,8 +130,8 @@ fn or_max(value: i64) -> String {
     if value < 0 { "max".to_owned() } else { value.to_string() }
 }
 
-/// Shares (2 to 262144, default 1024) as a weight (1 to 10000, default 100): a quadratic function of the logarithm
-/// that meets all three points (source: opencontainers/cgroups `ConvertCPUSharesToCgroupV2Value`).
+/// Shares (2 to 262144, default 1024) as a weight (1 to 10000, default 100): a quadratic function of the
+/// logarithm that meets all three points (source: opencontainers/cgroups `ConvertCPUSharesToCgroupV2Value`).
 fn weight_of_shares(shares: u64) -> Option<u64> {
     match shares {
         0 => None,

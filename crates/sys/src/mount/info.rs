@@ -88,7 +88,9 @@ mod tests {
 
     #[test]
     fn parses_tags_and_escapes() {
-        let text = "36 35 98:0 /mnt1 /mnt\\0402 rw,noatime master:1 shared:2 - ext3 /dev/root rw,errors=continue\nnonsense\n";
+        let line =
+            "36 35 98:0 /mnt1 /mnt\\0402 rw,noatime master:1 shared:2 - ext3 /dev/root rw,errors=continue";
+        let text = &format!("{line}\nnonsense\n");
         let all = parse_mountinfo(text);
         assert_eq!(all.len(), 1);
         assert_eq!(all[0].target, PathBuf::from("/mnt 2"));

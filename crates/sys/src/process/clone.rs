@@ -73,8 +73,8 @@ struct CloneArgs {
 
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
-/// Forks. Where clone3(2) is missing or filtered out (ENOSYS: inside a container with Docker's seccomp profile)
-/// and no cgroup is asked for, clone(2) does it.
+/// Forks. Where clone3(2) is missing or filtered out (ENOSYS: inside a container with Docker's seccomp
+/// profile) and no cgroup is asked for, clone(2) does it.
 pub fn clone(_proof: SingleThreaded, options: &CloneOptions<'_>) -> Result<Fork> {
     let mut pidfd: i32 = -1;
     let mut flags = libc::CLONE_PIDFD as u64 | u64::from(options.namespaces.bits());
@@ -93,7 +93,7 @@ pub fn clone(_proof: SingleThreaded, options: &CloneOptions<'_>) -> Result<Fork>
         Err(Errno::NOSYS) if options.into_cgroup.is_none() => legacy_clone(&args),
         other => other,
     };
-    let pid = pid.on("clone3", || format!("{:?}", options.namespaces))?;
+    let pid = pid.on("clone3", || options.namespaces.to_string())?;
     if pid == 0 {
         return Ok(Fork::Child);
     }
@@ -102,9 +102,9 @@ pub fn clone(_proof: SingleThreaded, options: &CloneOptions<'_>) -> Result<Fork>
 }
 
 fn clone3(args: &CloneArgs) -> Result<libc::c_long, Errno> {
-    // SAFETY: no CLONE_VM: the child has a copy of this memory and the same stack address in it. The caller has
-    // one thread (see `SingleThreaded`), so no lock of the copy is held by a thread that does not exist there.
-    // `args` and the pidfd it points to are live.
+    // SAFETY: no CLONE_VM: the child has a copy of this memory and the same stack address in it. The caller
+    // has one thread (see `SingleThreaded`), so no lock of the copy is held by a thread that does not exist
+    // there. `args` and the pidfd it points to are live.
     let value = unsafe { libc::syscall(libc::SYS_clone3, args as *const CloneArgs, size_of::<CloneArgs>()) };
     check(value)
 }

@@ -28,14 +28,15 @@ pub fn execveat(fd: BorrowedFd<'_>, args: &[CString], env: &[CString]) -> Errno 
     last_errno()
 }
 
-/// Ends the process at once: no destructors, no atexit handlers, which belong to the process it was forked from.
+/// Ends the process at once: no destructors, no atexit handlers, which belong to the process it was forked
+/// from.
 pub fn exit(code: i32) -> ! {
     // SAFETY: _exit touches no memory and does not return.
     unsafe { libc::_exit(code) }
 }
 
-/// Marks every descriptor from `first` on close-on-exec (close_range(2) CLOSE_RANGE_CLOEXEC, kernel 5.11; one by
-/// one through `/proc/self/fd` before).
+/// Marks every descriptor from `first` on close-on-exec (close_range(2) CLOSE_RANGE_CLOEXEC, kernel 5.11; one
+/// by one through `/proc/self/fd` before).
 pub fn close_on_exec_from(first: i32) -> Result<()> {
     /// CLOSE_RANGE_CLOEXEC
     const CLOEXEC: u32 = 4;
@@ -53,7 +54,8 @@ fn close_on_exec_one_by_one(first: i32) -> Result<()> {
         let name = entry.on("readdir", || path)?.file_name();
         let Some(fd) = name.to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
         if fd >= first {
-            // SAFETY: F_SETFD on a number; the directory's own descriptor may be gone already, which is EBADF.
+            // SAFETY: F_SETFD on a number; the directory's own descriptor may be gone already, which is
+            // EBADF.
             unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
         }
     }

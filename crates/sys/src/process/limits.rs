@@ -28,8 +28,8 @@ pub fn reset_nice() {
     let _ = rustix::process::setpriority_process(None, 0);
 }
 
-/// Writes `oom_score_adj` (-1000 to 1000) into a process's directory of a procfs, such as `/proc/self`. Lowering it
-/// below its inherited minimum needs CAP_SYS_RESOURCE (EACCES).
+/// Writes `oom_score_adj` (-1000 to 1000) into a process's directory of a procfs, such as `/proc/self`.
+/// Lowering it below its inherited minimum needs CAP_SYS_RESOURCE (EACCES).
 pub fn set_oom_score_adj(process_dir: &Path, value: i32) -> Result<()> {
     let path = process_dir.join("oom_score_adj");
     std::fs::write(&path, value.to_string()).on("write", || path.display().to_string())

@@ -28,7 +28,7 @@ fn change_mask(how: i32, mask: u64) -> Result<u64> {
 /// Puts everything about signals into the state a new program expects: nothing blocked, nothing ignored.
 pub fn reset_signals() -> Result<()> {
     for signal in 1..=LAST_SIGNAL {
-        // SIGKILL and SIGSTOP, and those libc keeps for itself, cannot be set: nothing to reset there.
+        // SIGKILL and SIGSTOP cannot be set: nothing to reset there.
         let _ = set_disposition(signal, libc::SIG_DFL);
     }
     set_signal_mask(0).map(drop)
@@ -39,11 +39,13 @@ pub fn ignore_signal(signal: i32) -> Result<()> {
     set_disposition(signal, libc::SIG_IGN)
 }
 
+/// The call itself, since libc keeps two signals for itself and would leave them as they were inherited.
 fn set_disposition(signal: i32, disposition: libc::sighandler_t) -> Result<()> {
-    // SAFETY: sigaction is plain data, for which zeros are valid.
-    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
-    action.sa_sigaction = disposition;
-    // SAFETY: `action` is live; SIG_DFL and SIG_IGN run no code of ours.
-    let value = unsafe { libc::sigaction(signal, &action, std::ptr::null_mut()) };
-    check(value.into()).map(drop).on("sigaction", || signal.to_string())
+    // The kernel's struct sigaction differs between architectures in what follows the handler; it is zero
+    // here.
+    let action = [disposition, 0, 0, 0];
+    let old = std::ptr::null_mut::<usize>();
+    // SAFETY: `action` is at least as long as the kernel's struct; SIG_DFL and SIG_IGN run no code of ours.
+    let value = unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, action.as_ptr(), old, SET_BYTES) };
+    check(value).map(drop).on("rt_sigaction", || signal.to_string())
 }

@@ -28,9 +28,10 @@ pub(crate) const COMMAND: Command = Command {
     ..Command::LEAF
 };
 
-const FLAGS: &[Flag] = &[
-    Flag::text("pull", "Pull image before creating (\"always\", \"|missing\", \"never\") (default \"missing\")"),
-];
+const FLAGS: &[Flag] = &[Flag::text(
+    "pull",
+    "Pull image before creating (\"always\", \"|missing\", \"never\") (default \"missing\")",
+)];
 
 async fn run(cli: Cli, m: Matches) -> Result<()> {
     let request = parse(&cli, &m, "create").await?;
@@ -42,7 +43,10 @@ async fn run(cli: Cli, m: Matches) -> Result<()> {
 /// An error of ours with a hint at the help (docker/cli: `withHelp`).
 pub(crate) fn with_help(cli: &Cli, error: &str, command: &str, code: i32) -> Error {
     let program = cli.program();
-    Error::Status { code, text: format!("docker: {error}\n\nRun '{program} {command} --help' for more information") }
+    Error::Status {
+        code,
+        text: format!("docker: {error}\n\nRun '{program} {command} --help' for more information"),
+    }
 }
 
 /// The request that the flags ask for. The daemon is asked for first, as Docker does.

@@ -5,16 +5,15 @@ use super::create_network;
 use crate::{
     flags::Matches,
     opts::{
-        cpus, device, env, gpus, hosts, keyvalue, mount, port, restart, security,
-        throttle, ulimit,
+        cpus, device, env, gpus, hosts, keyvalue, mount, port, restart, security, throttle, ulimit,
         volume::{self, Volume},
     },
 };
 use wharf_api::{
     Empty,
     container::{
-        CgroupnsMode, Config, CreateRequest, DeviceRequest, HealthConfig, HostConfig, LogConfig, PidMode, UsernsMode,
-        UtsMode,
+        CgroupnsMode, Config, CreateRequest, DeviceRequest, HealthConfig, HostConfig, LogConfig, PidMode,
+        UsernsMode, UtsMode,
     },
 };
 
@@ -62,15 +61,18 @@ fn attach(m: &Matches) -> Attach {
     let asked: Vec<String> = m.all("attach").iter().map(|s| s.to_lowercase()).collect();
     let has = |name: &str| asked.iter().any(|a| a == name);
     let none = asked.is_empty();
-    Attach { stdin: has("stdin") || m.is("interactive"), stdout: none || has("stdout"), stderr: none || has("stderr") }
+    Attach {
+        stdin: has("stdin") || m.is("interactive"),
+        stdout: none || has("stdout"),
+        stderr: none || has("stderr"),
+    }
 }
 
 fn config(m: &Matches, proxies: Vec<String>, volumes: Option<wharf_api::Set<String>>) -> Parsed<Config> {
     let attach = attach(m);
     let mut variables = proxies;
-    variables.extend(
-        env::variables(m.all("env-file"), m.all("env")).map_err(|why| format!("--env-file: {why}"))?,
-    );
+    variables
+        .extend(env::variables(m.all("env-file"), m.all("env")).map_err(|why| format!("--env-file: {why}"))?);
     let labels = keyvalue::with_files(m.all("label-file"), m.all("label"))
         .map_err(|why| format!("--label-file: {why}"))?;
     let mut exposed = wharf_api::Set::new();
@@ -152,7 +154,11 @@ fn host(m: &Matches, binds: Option<Vec<String>>) -> Parsed<HostConfig> {
         annotations: keyvalue::map(m.all("annotation")),
         cap_add: m.some("cap-add"),
         cap_drop: m.some("cap-drop"),
-        cgroupns_mode: valid(CgroupnsMode(m.string("cgroupns")), CgroupnsMode::is_valid, "cgroupns: invalid CGROUP")?,
+        cgroupns_mode: valid(
+            CgroupnsMode(m.string("cgroupns")),
+            CgroupnsMode::is_valid,
+            "cgroupns: invalid CGROUP",
+        )?,
         dns: Some(m.all("dns").to_vec()),
         dns_options: Some(m.all("dns-option").to_vec()),
         dns_search: Some(m.all("dns-search").to_vec()),
@@ -197,11 +203,16 @@ fn resources(m: &Matches, host: &mut HostConfig) -> Parsed<()> {
     host.nano_cpus = cpus::parse(m.text("cpus")).unwrap_or(0);
     host.cgroup_parent = m.string("cgroup-parent");
     host.blkio_weight = u16::try_from(m.uint("blkio-weight")).unwrap_or(0);
-    host.blkio_weight_device = Some(list("blkio-weight-device").map(|t| throttle::weight(t)).collect::<Parsed<_>>()?);
-    host.blkio_device_read_bps = Some(list("device-read-bps").map(|t| throttle::bps(t)).collect::<Parsed<_>>()?);
-    host.blkio_device_write_bps = Some(list("device-write-bps").map(|t| throttle::bps(t)).collect::<Parsed<_>>()?);
-    host.blkio_device_read_iops = Some(list("device-read-iops").map(|t| throttle::iops(t)).collect::<Parsed<_>>()?);
-    host.blkio_device_write_iops = Some(list("device-write-iops").map(|t| throttle::iops(t)).collect::<Parsed<_>>()?);
+    host.blkio_weight_device =
+        Some(list("blkio-weight-device").map(|t| throttle::weight(t)).collect::<Parsed<_>>()?);
+    host.blkio_device_read_bps =
+        Some(list("device-read-bps").map(|t| throttle::bps(t)).collect::<Parsed<_>>()?);
+    host.blkio_device_write_bps =
+        Some(list("device-write-bps").map(|t| throttle::bps(t)).collect::<Parsed<_>>()?);
+    host.blkio_device_read_iops =
+        Some(list("device-read-iops").map(|t| throttle::iops(t)).collect::<Parsed<_>>()?);
+    host.blkio_device_write_iops =
+        Some(list("device-write-iops").map(|t| throttle::iops(t)).collect::<Parsed<_>>()?);
     host.cpu_period = m.int("cpu-period");
     host.cpu_quota = m.int("cpu-quota");
     host.cpu_realtime_period = m.int("cpu-rt-period");
@@ -228,7 +239,11 @@ fn devices(m: &Matches, host: &mut HostConfig) -> Parsed<()> {
     let mut requests = m.all("gpus").iter().map(|g| gpus::parse(g)).collect::<Parsed<Vec<_>>>()?;
     if !cdi.is_empty() {
         let ids = cdi.into_iter().cloned().collect();
-        requests.push(DeviceRequest { driver: "cdi".to_owned(), device_ids: Some(ids), ..DeviceRequest::default() });
+        requests.push(DeviceRequest {
+            driver: "cdi".to_owned(),
+            device_ids: Some(ids),
+            ..DeviceRequest::default()
+        });
     }
     host.device_requests = (!requests.is_empty()).then_some(requests);
     Ok(())
@@ -249,7 +264,13 @@ mod tests {
     fn flags_become_a_request() {
         let r = parse("-it --rm --name web -p 8080:80 -v /a:/b -v /data -e A=1 --net host -m 64m --cpus 1.5 busybox sh -c true").unwrap();
         let (config, host) = (r.config, r.host_config.unwrap());
-        assert!(config.tty && config.attach_stdin && config.open_stdin && config.stdin_once && config.attach_stdout);
+        assert!(
+            config.tty
+                && config.attach_stdin
+                && config.open_stdin
+                && config.stdin_once
+                && config.attach_stdout
+        );
         assert_eq!((config.image.as_str(), config.cmd.unwrap().len()), ("busybox", 3));
         assert_eq!(config.env.unwrap(), ["A=1"]);
         assert_eq!(config.volumes.unwrap().into_keys().collect::<Vec<_>>(), ["/data"]);
@@ -282,7 +303,10 @@ mod tests {
             ("--uts foo x", "--uts: invalid UTS mode"),
             ("--env-file /nope x", "--env-file: open /nope: no such file or directory"),
             ("-p x:y:z x", "invalid IP address: x"),
-            ("-a foo x", "invalid argument \"foo\" for \"-a, --attach\" flag: valid streams are STDIN, STDOUT and STDERR"),
+            (
+                "-a foo x",
+                "invalid argument \"foo\" for \"-a, --attach\" flag: valid streams are STDIN, STDOUT and STDERR",
+            ),
             ("--mac-address foo x", "foo is not a valid mac address"),
         ] {
             assert_eq!(parse(line).unwrap_err(), error, "{line}");

@@ -137,4 +137,5 @@ pub(crate) const MAKING: &[Flag] = &[
     Flag::bool("quiet", "Suppress the pull output").short('q'),
     Flag::bool("use-api-socket", "Bind mount Docker API socket and required auth"),
     Flag::bool("disable-content-trust", "Skip image verification (default true)"),
+    Flag::bool("help", "Print usage"),
 ];

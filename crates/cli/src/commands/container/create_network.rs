@@ -21,7 +21,8 @@ pub(crate) fn endpoints(m: &Matches) -> Parsed<(String, NetworkingConfig)> {
     if !m.text("mac-address").is_empty() && !network::is_mac(m.text("mac-address").trim()) {
         return Err(format!("{} is not a valid mac address", m.text("mac-address")));
     }
-    let mut attachments = m.all("network").iter().map(|text| network::parse(text)).collect::<Parsed<Vec<_>>>()?;
+    let mut attachments =
+        m.all("network").iter().map(|text| network::parse(text)).collect::<Parsed<Vec<_>>>()?;
     let none_given = attachments.is_empty();
     if none_given {
         attachments.push(Attachment { target: "default".to_owned(), ..Attachment::default() });
@@ -31,7 +32,11 @@ pub(crate) fn endpoints(m: &Matches) -> Parsed<(String, NetworkingConfig)> {
     let mut endpoints = BTreeMap::new();
     let (mut user_defined, mut predefined) = (false, false);
     for (at, mut attachment) in attachments.into_iter().enumerate() {
-        if is_user_defined(&attachment.target) { user_defined = true } else { predefined = true }
+        if is_user_defined(&attachment.target) {
+            user_defined = true
+        } else {
+            predefined = true
+        }
         if at == 0 {
             apply_flags(&mut attachment, m)?;
         }
@@ -46,7 +51,8 @@ pub(crate) fn endpoints(m: &Matches) -> Parsed<(String, NetworkingConfig)> {
     }
     if user_defined && predefined && !none_given {
         return Err(
-            "conflicting options: cannot attach both user-defined and non-user-defined network-modes".to_owned()
+            "conflicting options: cannot attach both user-defined and non-user-defined network-modes"
+                .to_owned(),
         );
     }
     Ok((mode, NetworkingConfig { endpoints_config: Some(endpoints) }))
@@ -110,7 +116,8 @@ pub(crate) fn settings(attachment: &Attachment) -> Parsed<EndpointSettings> {
         }
     }
     let some = |list: &Vec<String>| (!list.is_empty()).then(|| list.clone());
-    let has_address = !attachment.ipv4.is_empty() || !attachment.ipv6.is_empty() || !attachment.link_local.is_empty();
+    let has_address =
+        !attachment.ipv4.is_empty() || !attachment.ipv6.is_empty() || !attachment.link_local.is_empty();
     if !attachment.mac.is_empty() && !network::is_mac(&attachment.mac) {
         return Err(format!("{} is not a valid mac address", attachment.mac));
     }
@@ -143,7 +150,8 @@ mod tests {
 
     #[test]
     fn the_first_network_gets_the_flags() {
-        let (mode, all) = parse("--network a --network name=b,alias=y --network-alias x --ip 10.0.0.2 img").unwrap();
+        let (mode, all) =
+            parse("--network a --network name=b,alias=y --network-alias x --ip 10.0.0.2 img").unwrap();
         assert_eq!((mode.as_str(), all.len()), ("a", 2));
         assert_eq!(all["a"].aliases.as_deref(), Some(&["x".to_owned()][..]));
         assert_eq!(all["a"].ipam_config.as_ref().unwrap().ipv4_address, "10.0.0.2");
@@ -156,10 +164,19 @@ mod tests {
     fn contradictions_are_refused() {
         for (line, error) in [
             ("--network a --network a i", "network \"a\" is specified multiple times"),
-            ("--network a --network host i", "conflicting options: cannot attach both user-defined and non-user-defined network-modes"),
+            (
+                "--network a --network host i",
+                "conflicting options: cannot attach both user-defined and non-user-defined network-modes",
+            ),
             ("--network-alias x i", "network-scoped aliases are only supported for user-defined networks"),
-            ("--network name=a,alias=y --network-alias x i", "conflicting options: cannot specify both --network-alias and per-network alias"),
-            ("--network name=a,ip=10.0.0.1 --ip 10.0.0.2 i", "conflicting options: cannot specify both --ip and per-network IPv4 address"),
+            (
+                "--network name=a,alias=y --network-alias x i",
+                "conflicting options: cannot specify both --network-alias and per-network alias",
+            ),
+            (
+                "--network name=a,ip=10.0.0.1 --ip 10.0.0.2 i",
+                "conflicting options: cannot specify both --ip and per-network IPv4 address",
+            ),
         ] {
             assert_eq!(parse(line).unwrap_err(), error, "{line}");
         }

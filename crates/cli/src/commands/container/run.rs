@@ -37,7 +37,10 @@ pub(crate) const COMMAND: Command = Command {
 const FLAGS: &[Flag] = &[
     Flag::bool("detach", "Run container in background and print container ID").short('d'),
     Flag::text("detach-keys", "Override the key sequence for detaching a container"),
-    Flag::text("pull", "Pull image before running (\"always\", \"missing\", \"never\") (default \"missing\")"),
+    Flag::text(
+        "pull",
+        "Pull image before running (\"always\", \"missing\", \"never\") (default \"missing\")",
+    ),
     Flag::bool("sig-proxy", "Proxy received signals to the process (default true)"),
 ];
 
@@ -177,7 +180,11 @@ pub(crate) async fn meanwhile(client: &Client, id: &str, wiring: &Wiring, signal
 fn to_status(cli: &Cli, error: &Error) -> Error {
     let text = error.to_string();
     let has = |words: &[&str]| words.iter().any(|w| text.contains(w));
-    let code = if has(&["executable file not found", "no such file or directory", "system cannot find the file specified"]) {
+    let code = if has(&[
+        "executable file not found",
+        "no such file or directory",
+        "system cannot find the file specified",
+    ]) {
         127
     } else if has(&["permission denied", "is a directory"]) {
         126

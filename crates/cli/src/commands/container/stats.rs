@@ -91,8 +91,7 @@ async fn sample(client: &Client, name: &str) -> std::result::Result<StatsRespons
 }
 
 fn fill(row: &mut Row<'_>, asked: &str, stats: &StatsResponse, truncate: bool) {
-    let id = stats.id.clone().unwrap_or_default();
-    let name = stats.name.clone().unwrap_or_default();
+    let (id, name) = (&stats.id, &stats.name);
     row.cell("Container", || if truncate { short_id(asked).to_owned() } else { asked.to_owned() });
     row.cell("Name", || match name.trim_start_matches('/') {
         "" => "--".to_owned(),
@@ -101,10 +100,10 @@ fn fill(row: &mut Row<'_>, asked: &str, stats: &StatsResponse, truncate: bool) {
     row.cell("ID", || if truncate { short_id(&id).to_owned() } else { id.clone() });
     row.cell("CPUPerc", || format!("{:.2}%", cpu_percent(stats)));
     let memory = memory_used(stats);
-    let limit = stats.memory_stats.limit.unwrap_or(0) as f64;
+    let limit = stats.memory_stats.limit as f64;
     row.cell("MemUsage", || format!("{} / {}", size::binary(memory), size::binary(limit)));
     row.cell("MemPerc", || format!("{:.2}%", if limit > 0.0 { memory / limit * 100.0 } else { 0.0 }));
-    let networks = || stats.networks.iter().flat_map(|all| all.values());
+    let networks = || stats.networks.values();
     let pair = |a: u64, b: u64| {
         format!("{} / {}", size::human_with_precision(a as f64, 3), size::human_with_precision(b as f64, 3))
     };
@@ -114,21 +113,21 @@ fn fill(row: &mut Row<'_>, asked: &str, stats: &StatsResponse, truncate: bool) {
         entries.filter(|e| e.op.to_lowercase().starts_with(letter)).map(|e| e.value).sum::<u64>()
     };
     row.cell("BlockIO", || pair(blocks('r'), blocks('w')));
-    row.cell("PIDs", || stats.pids_stats.current.unwrap_or(0).to_string());
+    row.cell("PIDs", || stats.pids_stats.current.to_string());
 }
 
 fn cpu_percent(stats: &StatsResponse) -> f64 {
     let (now, before) = (&stats.cpu_stats, &stats.precpu_stats);
     let used = now.cpu_usage.total_usage as f64 - before.cpu_usage.total_usage as f64;
-    let system = now.system_cpu_usage.unwrap_or(0) as f64 - before.system_cpu_usage.unwrap_or(0) as f64;
-    let cpus = f64::from(now.online_cpus.unwrap_or(0).max(1));
+    let system = now.system_cpu_usage as f64 - before.system_cpu_usage as f64;
+    let cpus = f64::from(now.online_cpus.max(1));
     if system > 0.0 && used > 0.0 { used / system * cpus * 100.0 } else { 0.0 }
 }
 
 /// Without the page cache that could be given up at once.
 fn memory_used(stats: &StatsResponse) -> f64 {
-    let usage = stats.memory_stats.usage.unwrap_or(0);
-    let field = |name: &str| stats.memory_stats.stats.as_ref().and_then(|s| s.get(name)).copied();
+    let usage = stats.memory_stats.usage;
+    let field = |name: &str| stats.memory_stats.stats.get(name).copied();
     let cache =
         field("total_inactive_file").or_else(|| field("inactive_file")).filter(|c| *c < usage).unwrap_or(0);
     (usage - cache) as f64

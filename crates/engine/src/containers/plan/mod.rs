@@ -11,9 +11,9 @@ mod process;
 mod resources;
 mod security;
 
-pub(crate) use environment::{daemon_environment, with_home};
+pub(crate) use environment::{daemon_environment, replace_or_append, with_home};
 pub(crate) use log::{check_log_options, log_path, plan_log};
-pub(crate) use namespaces::{Joined, Netns};
+pub(crate) use namespaces::{Joined, Netns, open_namespace};
 pub(crate) use process::{ExecInput, exec_process};
 pub(crate) use resources::resources;
 pub(crate) use security::{SecurityOptions, parse_options as parse_security_options};
@@ -87,7 +87,6 @@ pub(crate) fn build(input: Input<'_>) -> Result<Built> {
     let root = fds.add(input.root);
     let propagation = mounts::root_propagation(input.mounts);
     let set = mounts::MountInput {
-        config: input.config,
         host: input.host,
         files: &input.files,
         shm: input.shm.as_deref(),
@@ -152,6 +151,12 @@ pub(crate) fn cgroup_path(engine: &Config, host: &api::HostConfig, id: &Containe
         path.push_str(part);
     }
     path
+}
+
+/// The cgroup of a container that has no record; `None` when the name is no container's id.
+pub(crate) fn orphan_cgroup(engine: &Config, name: &str) -> Option<String> {
+    let id: ContainerId = name.parse().ok()?;
+    Some(cgroup_path(engine, &api::HostConfig::default(), &id))
 }
 
 fn names(config: &api::Config, host: &api::HostConfig) -> (Option<String>, Option<String>) {

@@ -9,7 +9,6 @@ use wharf_spec::plan::{Mount, MountAttrs, MountKind, Propagation, Source};
 
 /// What the mounts are made of.
 pub(super) struct MountInput<'a> {
-    pub(super) config: &'a api::Config,
     pub(super) host: &'a api::HostConfig,
     pub(super) files: &'a [(&'static str, String)],
     pub(super) shm: Option<&'a str>,
@@ -233,7 +232,6 @@ mod tests {
     fn build(host: &api::HostConfig, points: &[MountPoint]) -> Result<Vec<Mount>> {
         let points = points.iter().map(|p| (p.destination.clone(), p.clone())).collect();
         mounts(&MountInput {
-            config: &api::Config::default(),
             host,
             files: &[("/etc/hosts", "/c/hosts".into())],
             shm: None,

@@ -64,7 +64,7 @@ fn check_ports(ports: &PortMap) -> Result<()> {
 }
 
 /// Source: moby `api/types/container/hostconfig.go`, ValidateRestartPolicy.
-pub(in crate::containers) fn check_restart_policy(policy: &RestartPolicy) -> Result<()> {
+fn check_restart_policy(policy: &RestartPolicy) -> Result<()> {
     let retries = policy.maximum_retry_count;
     match policy.name.as_str() {
         "" => Ok(()),

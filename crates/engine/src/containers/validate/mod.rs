@@ -9,7 +9,6 @@ mod modes;
 mod resources;
 
 pub(crate) use config::clean_path;
-pub(super) use host::check_restart_policy;
 pub(super) use log::merge_log_config;
 
 

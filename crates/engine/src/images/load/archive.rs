@@ -91,7 +91,8 @@ impl Archive {
         match digest {
             Some(digest) if !is_json => {
                 let hex = digest.hex();
-                let watched = Watched { source: whole, read: 0, told: 0, size: header.size, id: &hex[..12], report };
+                let watched =
+                    Watched { source: whole, read: 0, told: 0, size: header.size, id: &hex[..12], report };
                 Ok(Part::Layer(checked_layer(inner, watched, digest)))
             }
             _ if header.size <= IN_MEMORY.min(self.memory) && (is_json || !name.ends_with(b"layer.tar")) => {
@@ -179,7 +180,8 @@ impl Archive {
 
 /// A layer's first file may have a name that begins like JSON.
 fn looks_like_json(first: &[u8]) -> bool {
-    let begins = first.iter().find(|byte| !byte.is_ascii_whitespace()).is_some_and(|b| matches!(b, b'{' | b'['));
+    let begins =
+        first.iter().find(|byte| !byte.is_ascii_whitespace()).is_some_and(|b| matches!(b, b'{' | b'['));
     begins && first.get(257..262) != Some(b"ustar")
 }
 
@@ -204,6 +206,10 @@ fn checked_layer(inner: &Inner, blob: impl Read, expected: Digest) -> Result<Unp
     io::copy(&mut hashing, &mut io::sink()).map_err(|source| Error::Os { step: "read archive", source })?;
     let (actual, _) = hashing.finish();
     if actual == expected {
+        if unpacked.diff_id.0 != expected {
+            // Compressed: next time it can be skipped.
+            inner.store.distribution.note_layer(&expected, unpacked.diff_id).map_err(store_error)?;
+        }
         return Ok(unpacked);
     }
     let what = format!("blob {expected} of the archive");
@@ -226,8 +232,16 @@ fn again(inner: &Inner, contents: DiffId) -> Result<Unpacked> {
 fn put_aside(inner: &Inner, mut data: impl Read) -> Result<Part> {
     use rustix::fs::{Mode, OFlags};
     let directory = inner.config.data_root.join("tmp");
-    let file = rustix::fs::open(&directory, OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR)
-        .map_err(|error| Error::Io { step: "make temporary file in", path: directory, source: error.into() })?;
+    let file = rustix::fs::open(
+        &directory,
+        OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC,
+        Mode::RUSR | Mode::WUSR,
+    )
+    .map_err(|error| Error::Io {
+        step: "make temporary file in",
+        path: directory,
+        source: error.into(),
+    })?;
     let mut file = File::from(file);
     let io = |source| Error::Os { step: "put archive aside", source };
     io::copy(&mut BufReader::with_capacity(256 << 10, data.by_ref()), &mut file).map_err(io)?;

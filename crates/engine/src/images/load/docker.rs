@@ -27,7 +27,8 @@ pub(super) fn entries(archive: &mut Archive, manifest: &[u8]) -> Result<Vec<Entr
 fn entry(archive: &mut Archive, item: Item) -> Result<Entry> {
     let mut names = Vec::new();
     for tag in item.repo_tags.unwrap_or_default() {
-        let name: ImageRef = tag.parse().map_err(|e: wharf_spec::ParseReferenceError| invalid(e.to_string()))?;
+        let name: ImageRef =
+            tag.parse().map_err(|e: wharf_spec::ParseReferenceError| invalid(e.to_string()))?;
         if name.tag().is_none() || name.digest().is_some() {
             return Err(invalid(format!("invalid tag {tag:?}")));
         }

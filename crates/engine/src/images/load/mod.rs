@@ -125,7 +125,8 @@ impl Inner {
     /// Parents count if they are in the archive too, and their history is the beginning of the child's.
     fn set_parents(&self, loaded: &[(ImageId, Option<ImageId>)]) -> Result<()> {
         for (id, parent) in loaded {
-            let Some(parent) = parent.filter(|p| p != id && loaded.iter().any(|(other, _)| other == p)) else {
+            let Some(parent) = parent.filter(|p| p != id && loaded.iter().any(|(other, _)| other == p))
+            else {
                 continue;
             };
             let get = |id| self.store.images.get(id).map_err(store_error);

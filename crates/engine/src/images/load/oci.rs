@@ -39,7 +39,10 @@ fn entry(archive: &mut Archive, descriptor: &Descriptor, depth: usize) -> Result
     match parse(&descriptor.media_type, &raw)? {
         Manifest::Image(manifest) => {
             // Attestations and other artifacts have configs of other types.
-            let is_image = matches!(manifest.config.media_type.as_str(), media_type::OCI_CONFIG | media_type::DOCKER_CONFIG);
+            let is_image = matches!(
+                manifest.config.media_type.as_str(),
+                media_type::OCI_CONFIG | media_type::DOCKER_CONFIG
+            );
             if !is_image {
                 return Ok(None);
             }
@@ -80,7 +83,8 @@ fn path(digest: &Digest) -> Vec<u8> {
 /// The full name, or what other tools write where the tag should be. A tag alone is no name.
 fn name(descriptor: &Descriptor) -> Vec<ImageRef> {
     let annotation = |key: &str| descriptor.annotations.get(key);
-    let full = annotation(NAME_ANNOTATION).or_else(|| annotation(REF_ANNOTATION).filter(|n| n.contains([':', '/'])));
+    let full =
+        annotation(NAME_ANNOTATION).or_else(|| annotation(REF_ANNOTATION).filter(|n| n.contains([':', '/'])));
     let name = full.and_then(|name| name.parse::<ImageRef>().ok()).map(ImageRef::or_latest);
     name.filter(|name| name.digest().is_none()).into_iter().collect()
 }

@@ -1,5 +1,5 @@
-//! `/sys/fs/cgroup` of a container: the v2 tree, or a tmpfs with one directory for each v1 hierarchy (source: runc
-//! `mountCgroupV1`, `mountCgroupV2`).
+//! `/sys/fs/cgroup` of a container: the v2 tree, or a tmpfs with one directory for each v1 hierarchy (source:
+//! runc `mountCgroupV1`, `mountCgroupV2`).
 
 use super::super::Setup;
 use super::super::pivot::{add_attrs, set_readonly};

@@ -12,7 +12,8 @@ use wharf_sys::{Context, Errno, Error, Result};
 /// Directories deeper than this are not a tree anybody made for use.
 const MAX_DEPTH: usize = 256;
 
-/// Copies what is at `path` in the root into the top of `filesystem`. A place that is not there has nothing to copy.
+/// Copies what is at `path` in the root into the top of `filesystem`. A place that is not there has nothing
+/// to copy.
 pub(super) fn fill(root: &Root, path: &Path, filesystem: &OwnedFd) -> Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     match root.open_file(path, flags, Mode::empty()) {

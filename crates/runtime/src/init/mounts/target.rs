@@ -1,4 +1,5 @@
-//! Where mounts may go (source: runc `libcontainer/rootfs_linux.go`, `createOpenMountpoint`, `checkProcMount`).
+//! Where mounts may go (source: runc `libcontainer/rootfs_linux.go`, `createOpenMountpoint`,
+//! `checkProcMount`).
 
 use crate::error::{Error, Result, Step};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -114,7 +115,8 @@ fn check(mount: &Mount, target: &OwnedFd, source: Option<BorrowedFd<'_>>) -> Res
     Err(Error::refused("", format!("{place:?} cannot be mounted because it is inside /proc")))
 }
 
-/// Where the kernel says a descriptor is. The root is attached over `/`, so this is the path inside the container.
+/// Where the kernel says a descriptor is. The root is attached over `/`, so this is the path inside the
+/// container.
 fn place_of(fd: &OwnedFd) -> Result<PathBuf> {
     let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
     std::fs::read_link(&link).on("readlink", || link.clone()).step(String::new)

@@ -1,0 +1,164 @@
+//! The tree of commands, and the first page of the help.
+
+use crate::{
+    cli,
+    command::{Action, Command, Entry, entry, entry_or},
+    commands::{container as c, image as i, network as n, system as s, volume as v},
+    help,
+};
+
+/// The root: `docker`.
+pub(crate) const ROOT: Command = Command {
+    usage: "[OPTIONS] COMMAND",
+    about: "A self-sufficient runtime for containers",
+    action: Action::Group(TOP),
+    ..Command::LEAF
+};
+
+const COMMON: &[Entry] = &[
+    entry("run", &c::run::COMMAND),
+    entry("exec", &c::exec::COMMAND),
+    entry("ps", &c::ls::COMMAND),
+    entry("pull", &i::pull::COMMAND),
+    entry("push", &i::push::COMMAND),
+    entry("images", &i::ls::COMMAND),
+    entry("login", &s::login::COMMAND),
+    entry("logout", &s::logout::COMMAND),
+    entry("version", &s::version::COMMAND),
+    entry("info", &s::info::COMMAND),
+];
+
+const NOUNS: &[Entry] = &[
+    entry("container", &Command::group("Manage containers", CONTAINER)),
+    entry("image", &Command::group("Manage images", IMAGE)),
+    entry("network", &Command::group("Manage networks", NETWORK)),
+    entry("system", &Command::group("Manage Docker", SYSTEM)),
+    entry("volume", &Command::group("Manage volumes", VOLUME)),
+];
+
+const OTHERS: &[Entry] = &[
+    entry("attach", &c::attach::COMMAND),
+    entry("commit", &c::commit::COMMAND),
+    entry("create", &c::create::COMMAND),
+    entry("diff", &c::diff::COMMAND),
+    entry("events", &s::events::COMMAND),
+    entry("export", &c::export::COMMAND),
+    entry("history", &i::history::COMMAND),
+    entry("import", &i::import::COMMAND),
+    entry("inspect", &s::inspect::COMMAND),
+    entry("kill", &c::kill::COMMAND),
+    entry("load", &i::load::COMMAND),
+    entry("logs", &c::logs::COMMAND),
+    entry("pause", &c::pause::COMMAND),
+    entry("port", &c::port::COMMAND),
+    entry("rename", &c::rename::COMMAND),
+    entry("restart", &c::restart::COMMAND),
+    entry("rm", &c::rm::COMMAND),
+    entry("rmi", &i::rm::COMMAND),
+    entry("save", &i::save::COMMAND),
+    entry("start", &c::start::COMMAND),
+    entry("stats", &c::stats::COMMAND),
+    entry("stop", &c::stop::COMMAND),
+    entry("tag", &i::tag::COMMAND),
+    entry("top", &c::top::COMMAND),
+    entry("unpause", &c::unpause::COMMAND),
+    entry("update", &c::update::COMMAND),
+    entry("wait", &c::wait::COMMAND),
+];
+
+const CONTAINER: &[Entry] = &[
+    entry("attach", &c::attach::COMMAND),
+    entry("commit", &c::commit::COMMAND),
+    entry("create", &c::create::COMMAND),
+    entry("diff", &c::diff::COMMAND),
+    entry("exec", &c::exec::COMMAND),
+    entry("export", &c::export::COMMAND),
+    entry("inspect", &c::inspect::COMMAND),
+    entry("kill", &c::kill::COMMAND),
+    entry("logs", &c::logs::COMMAND),
+    entry_or("ls", &["ps", "list"], &c::ls::COMMAND),
+    entry("pause", &c::pause::COMMAND),
+    entry("port", &c::port::COMMAND),
+    entry("prune", &c::prune::COMMAND),
+    entry("rename", &c::rename::COMMAND),
+    entry("restart", &c::restart::COMMAND),
+    entry_or("rm", &["remove"], &c::rm::COMMAND),
+    entry("run", &c::run::COMMAND),
+    entry("start", &c::start::COMMAND),
+    entry("stats", &c::stats::COMMAND),
+    entry("stop", &c::stop::COMMAND),
+    entry("top", &c::top::COMMAND),
+    entry("unpause", &c::unpause::COMMAND),
+    entry("update", &c::update::COMMAND),
+    entry("wait", &c::wait::COMMAND),
+];
+
+const IMAGE: &[Entry] = &[
+    entry("history", &i::history::COMMAND),
+    entry("import", &i::import::COMMAND),
+    entry("inspect", &i::inspect::COMMAND),
+    entry("load", &i::load::COMMAND),
+    entry_or("ls", &["list"], &i::ls::COMMAND),
+    entry("prune", &i::prune::COMMAND),
+    entry("pull", &i::pull::COMMAND),
+    entry("push", &i::push::COMMAND),
+    entry_or("rm", &["remove"], &i::rm::COMMAND),
+    entry("save", &i::save::COMMAND),
+    entry("tag", &i::tag::COMMAND),
+];
+
+const NETWORK: &[Entry] = &[
+    entry("connect", &n::connect::COMMAND),
+    entry("create", &n::create::COMMAND),
+    entry("disconnect", &n::disconnect::COMMAND),
+    entry("inspect", &n::inspect::COMMAND),
+    entry_or("ls", &["list"], &n::ls::COMMAND),
+    entry("prune", &n::prune::COMMAND),
+    entry_or("rm", &["remove"], &n::rm::COMMAND),
+];
+
+const SYSTEM: &[Entry] = &[
+    entry("df", &s::df::COMMAND),
+    entry("events", &s::events::COMMAND),
+    entry("info", &s::info::COMMAND),
+    entry("prune", &s::prune::COMMAND),
+];
+
+const VOLUME: &[Entry] = &[
+    entry("create", &v::create::COMMAND),
+    entry("inspect", &v::inspect::COMMAND),
+    entry_or("ls", &["list"], &v::ls::COMMAND),
+    entry("prune", &v::prune::COMMAND),
+    entry_or("rm", &["remove"], &v::rm::COMMAND),
+];
+
+const TOP_LENGTH: usize = COMMON.len() + NOUNS.len() + OTHERS.len();
+
+/// All words at the top, in one table.
+const TOP: &[Entry] = &{
+    let mut all = [COMMON[0]; TOP_LENGTH];
+    let mut at = 0;
+    while at < TOP_LENGTH {
+        all[at] = if at < COMMON.len() {
+            COMMON[at]
+        } else if at < COMMON.len() + NOUNS.len() {
+            NOUNS[at - COMMON.len()]
+        } else {
+            OTHERS[at - COMMON.len() - NOUNS.len()]
+        };
+        at += 1;
+    }
+    all
+};
+
+/// The first page of the help.
+pub(crate) fn help(program: &str, width: usize) -> String {
+    let mut out = format!("Usage:  {program} [OPTIONS] COMMAND\n\n{}\n", ROOT.about);
+    out.push_str(&help::commands_in_order("Common Commands", COMMON));
+    out.push_str(&help::commands("Management Commands", NOUNS));
+    out.push_str(&help::commands("Commands", OTHERS));
+    out.push_str(&format!("\nGlobal Options:\n{}", help::flag_usages(&[cli::FLAGS], width)));
+    out.push_str(&format!("\nRun '{program} COMMAND --help' for more information on a command.\n"));
+    out.push_str("\nFor more help on how to use Docker, head to https://docs.docker.com/go/guides/\n");
+    out
+}

@@ -1,0 +1,347 @@
+//! After a restart of the daemon: every container is what its record, its shim and its exit file say together.
+
+use super::{Container, Containers, lifetime, record, remove};
+use crate::{
+    Error, Result,
+    blocking::blocking,
+    clock,
+    state::Status,
+    task::{read_exit_file, remove_run_dir, run_dir},
+};
+use jiff::Timestamp;
+use std::{
+    collections::BTreeSet,
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+use wharf_api::container as api;
+use wharf_spec::{
+    ContainerId, ContainerName,
+    shim::{Call, State},
+};
+
+/// What a container's directory turned out to be.
+enum Found {
+    Container(Box<record::Record>, Box<api::HostConfig>),
+    /// A create that was torn, or a removal: to be removed.
+    Leftover { id: Option<ContainerId>, path: PathBuf },
+    /// Not ours to judge.
+    Unreadable(Error),
+}
+
+impl Containers {
+    /// Loads all records, reconnects to the shims of running containers, accounts for those that ended
+    /// meanwhile, removes what crashes left, and starts what restart policies ask for.
+    ///
+    /// # Errors
+    /// When the directory of containers cannot be read.
+    pub(crate) async fn restore(&self) -> Result<()> {
+        let dir = self.config().containers_dir();
+        let found = blocking(move || read_all(&dir)).await?;
+        for found in found {
+            match found {
+                Found::Container(record, host) => self.load(*record, *host),
+                Found::Leftover { id, path } => self.remove_leftover(id, path).await,
+                Found::Unreadable(error) => tracing::error!(%error, "container not loaded"),
+            }
+        }
+        let run_dirs = self.run_dirs().await?;
+        for container in self.all() {
+            let has_run_dir = run_dirs.contains(container.id.as_str());
+            self.restore_one(&container, has_run_dir).await;
+        }
+        self.clean_up(&run_dirs).await;
+        self.start_by_policy();
+        if let Err(error) = self.tasks().prepare().await {
+            tracing::warn!(%error, "no zygote yet: the first start tries again");
+        }
+        Ok(())
+    }
+
+    fn load(&self, mut record: record::Record, host: api::HostConfig) {
+        record.set_paths(self.config(), &host);
+        let (Ok(id), Ok(name)) = (record.id.parse::<ContainerId>(), record.name.parse::<ContainerName>()) else {
+            tracing::error!(id = record.id, name = record.name, "container not loaded: bad id or name");
+            return;
+        };
+        let index = &self.parts().index;
+        let name = match index.reserve(&name, &id) {
+            Ok(()) => name,
+            Err(error) => {
+                tracing::error!(%id, %error, "container gets its id as name");
+                let own: ContainerName = id.short().parse().expect("hex is a valid name");
+                if index.reserve(&own, &id).is_err() {
+                    return;
+                }
+                own
+            }
+        };
+        let dir = self.config().containers_dir().join(id.as_str());
+        index.add(Arc::new(Container::new(dir, id, name, record, host)));
+    }
+
+    async fn remove_leftover(&self, id: Option<ContainerId>, path: PathBuf) {
+        let layers = self.parts().images.layers().clone();
+        let shown = path.display().to_string();
+        let removed = blocking(move || {
+            let layer = id.map_or(Ok(()), |id| layers.remove(&id));
+            remove::remove_dir(&path).and(layer)
+        });
+        match removed.await {
+            Ok(()) => tracing::info!(path = shown, "leftover of a crash removed"),
+            Err(error) => tracing::warn!(path = shown, %error, "leftover of a crash stays"),
+        }
+    }
+
+    async fn run_dirs(&self) -> Result<BTreeSet<String>> {
+        let dir = self.config().run_dir();
+        blocking(move || {
+            let io = |source| Error::Io { step: "read", path: dir.clone(), source };
+            let entries = fs::read_dir(&dir).map_err(io)?;
+            Ok(entries.flatten().filter_map(|e| e.file_name().into_string().ok()).collect())
+        })
+        .await
+    }
+
+    async fn restore_one(&self, container: &Arc<Container>, has_run_dir: bool) {
+        let _one_verb = container.lifecycle.lock().await;
+        if has_run_dir {
+            let run_dir = run_dir(self.config(), &container.id);
+            match self.tasks().reconnect(&container.id, &run_dir).await {
+                Ok(Some((shim, state, events))) if state.exit.is_none() => {
+                    self.readopt(container, &shim, &state).await;
+                    self.watch(Arc::clone(container), shim, events);
+                    return;
+                }
+                Ok(Some((shim, _, _))) => {
+                    shim.call(Call::Release, &[]).await.ok();
+                }
+                Ok(None) => {}
+                Err(error) => tracing::warn!(container = %container.id, %error, "shim not understood"),
+            }
+        }
+        let (ran, dead) = container.with(|state| {
+            (state.status.has_process(), matches!(state.status, Status::Dead(_) | Status::Removing(_)))
+        });
+        if dead {
+            if let Err(error) = self.delete_locked(container, remove::AnonymousVolumes::Keep).await {
+                tracing::warn!(container = %container.id, %error, "dead container stays");
+            }
+        } else if ran || has_run_dir {
+            self.account_for(container).await;
+        } else {
+            container.update(|state| state.status.restart_cancelled());
+        }
+    }
+
+    /// It runs: it is as if we had started it.
+    async fn readopt(&self, container: &Arc<Container>, shim: &Arc<crate::task::Shim>, state: &State) {
+        container.update(|own| {
+            if own.status.run().is_none_or(|run| run.pid != state.pid) {
+                own.status.started(state.pid, Timestamp::now());
+            }
+            match state.paused {
+                true => own.status.paused(),
+                false => own.status.unpaused(),
+            }
+            own.shim = Some(Arc::clone(shim));
+        });
+        let (layers, id) = (self.parts().images.layers().clone(), container.id.clone());
+        if let Err(error) = blocking(move || layers.mount(&id)).await {
+            tracing::warn!(container = %container.id, %error, "root file system not found mounted");
+        }
+        for name in container.volume_names() {
+            if let Err(error) = self.parts().volumes.mount(&name, &container.id).await {
+                tracing::warn!(container = %container.id, volume = name, %error, "volume not found");
+            }
+        }
+        let networks = container.networks();
+        if let Err(error) = self.parts().networks.restore(&container.id, &networks).await {
+            tracing::warn!(container = %container.id, %error, "networks not restored");
+        }
+        self.begin_health(container);
+        container.save_or_warn().await;
+    }
+
+    /// It ran when an earlier daemon looked last, and does not any more.
+    async fn account_for(&self, container: &Arc<Container>) {
+        let run_dir = run_dir(self.config(), &container.id);
+        let exit_file = blocking(move || Ok(read_exit_file(&run_dir))).await.ok().flatten();
+        if !container.with(|state| state.status.has_process()) {
+            let Some(exit) = exit_file else {
+                // A start that was torn: nothing ran.
+                self.remove_torn_start(container).await;
+                return;
+            };
+            container.update(|state| state.status.started(0, clock::from_shim(exit.at)));
+        }
+        let exit = self.after_vanished_shim(container).await;
+        self.put_away(container, exit).await;
+    }
+
+    async fn remove_torn_start(&self, container: &Arc<Container>) {
+        let host = container.host_config();
+        let cgroup = super::plan::cgroup_path(self.config(), &host, &container.id);
+        let (layers, id) = (self.parts().images.layers().clone(), container.id.clone());
+        let run_dir = run_dir(self.config(), &container.id);
+        let removed = blocking(move || {
+            if let Err(error) = super::monitor::kill_cgroup(&cgroup) {
+                tracing::warn!(cgroup, %error, "cgroup of a torn start stays");
+            }
+            remove_run_dir(&run_dir).and(layers.unmount(&id))
+        });
+        if let Err(error) = removed.await {
+            tracing::warn!(container = %container.id, %error, "torn start not put away");
+        }
+        container.update(|state| state.status.restart_cancelled());
+    }
+
+    /// Run directories, mounts and namespaces that belong to no running container.
+    async fn clean_up(&self, run_dirs: &BTreeSet<String>) {
+        let running: Vec<ContainerId> =
+            self.all().iter().filter(|c| c.with(|s| s.status.has_process())).map(|c| c.id.clone()).collect();
+        for name in run_dirs {
+            if self.parts().index.get(name).is_ok() {
+                continue;
+            }
+            let path = self.config().run_dir().join(name);
+            let cgroup = super::plan::orphan_cgroup(self.config(), name);
+            let removed = blocking(move || {
+                if let Some(cgroup) = cgroup
+                    && let Err(error) = super::monitor::kill_cgroup(&cgroup)
+                {
+                    tracing::warn!(cgroup, %error, "processes of an unknown container may be left");
+                }
+                remove_run_dir(&path)
+            });
+            match removed.await {
+                Ok(()) => tracing::info!(name, "run directory of an unknown container removed"),
+                Err(error) => tracing::warn!(name, %error, "run directory of an unknown container stays"),
+            }
+        }
+        let (layers, mounted) = (self.parts().images.layers().clone(), running.clone());
+        let dir = self.config().containers_dir();
+        let cleaned = blocking(move || {
+            remove_orphaned_layers(&layers, &dir);
+            layers.unmount_all_but(&mounted)
+        });
+        if let Err(error) = cleaned.await {
+            tracing::warn!(%error, "root file systems of ended containers stay mounted");
+        }
+        self.parts().networks.collect_leftovers(&running).await;
+    }
+
+    /// Containers that their policies want to run (source: moby `daemon/daemon.go`, restore). Those that use
+    /// another one's network come last.
+    fn start_by_policy(&self) {
+        let mut wanted: Vec<_> = self.all().into_iter().filter(|c| c.with(wants_start)).collect();
+        wanted.sort_by_key(|c| c.host_config().network_mode.container().is_some());
+        let engine = self.clone();
+        tokio::spawn(async move {
+            for container in wanted {
+                let _one_verb = container.lifecycle.lock().await;
+                if container.is_running() {
+                    continue;
+                }
+                if let Err(error) = engine.start_locked(&container, super::start::Cause::Policy).await {
+                    tracing::warn!(container = %container.id, %error, "not started by its policy");
+                }
+            }
+        });
+    }
+}
+
+/// Layers without any directory of a container are of torn creates. One whose record cannot be read keeps its
+/// layer.
+fn remove_orphaned_layers(layers: &crate::images::Layers, dir: &Path) {
+    for id in layers.containers() {
+        if dir.join(id.as_str()).exists() {
+            continue;
+        }
+        match layers.remove(&id) {
+            Ok(()) => tracing::info!(container = %id, "layer of a torn create removed"),
+            Err(error) => tracing::warn!(container = %id, %error, "layer of a torn create stays"),
+        }
+    }
+}
+
+fn wants_start(state: &super::State) -> bool {
+    let facts = state.status.facts();
+    let ended = lifetime::Ended {
+        policy: &state.host.restart_policy,
+        code: facts.exit_code,
+        stopped: false,
+        manually_stopped: state.record.has_been_manually_stopped,
+        restarts: state.record.restart_count,
+        ran_for: jiff::SignedDuration::ZERO,
+        last_delay: Duration::ZERO,
+    };
+    !facts.running && state.record.has_been_started_before && lifetime::decide(&ended).is_some()
+}
+
+fn read_all(dir: &Path) -> Result<Vec<Found>> {
+    let io = |source| Error::Io { step: "read", path: dir.into(), source };
+    let mut all = Vec::new();
+    for entry in fs::read_dir(dir).map_err(io)? {
+        let entry = entry.map_err(io)?;
+        if entry.path().is_dir() {
+            all.push(read_one(entry.path(), &entry.file_name()));
+        }
+    }
+    Ok(all)
+}
+
+fn read_one(path: PathBuf, name: &OsString) -> Found {
+    let text = name.to_string_lossy();
+    if let Some(id) = text.strip_suffix(remove::REMOVING) {
+        return Found::Leftover { id: id.parse().ok(), path };
+    }
+    match record::read(&path) {
+        Ok((record, host)) => Found::Container(Box::new(record), Box::new(host)),
+        // The records are written last but one: a directory of ours without them is a torn create.
+        Err(Error::Io { source, .. })
+            if source.kind() == std::io::ErrorKind::NotFound && text.parse::<ContainerId>().is_ok() =>
+        {
+            Found::Leftover { id: text.parse().ok(), path }
+        }
+        Err(error) => Found::Unreadable(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directories_are_told_apart() {
+        let dir = std::env::temp_dir().join(format!("wharf-restore-{}", std::process::id()));
+        let id = "ab".repeat(32);
+        let make = |name: &str| fs::create_dir_all(dir.join(name)).unwrap();
+        make(&format!("{}-removing", "cd".repeat(32)));
+        make(&"ef".repeat(32));
+        make("stranger");
+        make(&id);
+        let record = record::Record { id: id.clone(), ..Default::default() };
+        record::write(&dir.join(&id).join("config.v2.json"), &record).unwrap();
+        record::write(&dir.join(&id).join("hostconfig.json"), &api::HostConfig::default()).unwrap();
+        let mut seen = [0; 3];
+        for found in read_all(&dir).unwrap() {
+            match found {
+                Found::Container(record, _) => {
+                    assert_eq!(record.id, id);
+                    seen[0] += 1;
+                }
+                Found::Leftover { id, .. } => {
+                    assert!(id.is_some());
+                    seen[1] += 1;
+                }
+                Found::Unreadable(_) => seen[2] += 1,
+            }
+        }
+        assert_eq!(seen, [1, 2, 1]);
+        fs::remove_dir_all(&dir).unwrap();
+    }
+}
