@@ -48,7 +48,7 @@ pub(crate) fn commands_in_order(heading: &str, entries: &[Entry]) -> String {
 /// The first sentence of what a command does.
 fn first_line(text: &str) -> &str {
     let line = text.lines().next().unwrap_or_default();
-    line.split(". ").next().unwrap_or(line)
+    line.split(". ").next().unwrap_or(line).trim_end_matches('.')
 }
 
 /// The flags, sorted by name, in two columns. The last column of the terminal stays free.

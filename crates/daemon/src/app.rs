@@ -25,6 +25,8 @@ pub(crate) struct App {
     reloaded: Mutex<Reloaded>,
     /// Cancelled when the daemon ends.
     pub(crate) stopping: CancellationToken,
+    /// Cancelled when the engine has stopped too: who waits for a container waits in vain from then on.
+    pub(crate) stopped: CancellationToken,
     /// Connections being served.
     pub(crate) connections: TaskTracker,
     /// Connections taken over.
@@ -70,6 +72,7 @@ impl App {
             version_header: header(Version::MAX.to_string()),
             reloaded: Mutex::new(Reloaded::of(settings)),
             stopping: CancellationToken::new(),
+            stopped: CancellationToken::new(),
             connections: TaskTracker::new(),
             sessions: TaskTracker::new(),
         }

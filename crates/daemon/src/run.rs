@@ -100,6 +100,7 @@ fn directory(path: &Path, mode: u32) -> Result<PathBuf, Error> {
 async fn stop(app: &App) {
     app.stopping.cancel();
     app.engine.shutdown().await;
+    app.stopped.cancel();
     app.connections.close();
     app.sessions.close();
     let all = async { tokio::join!(app.connections.wait(), app.sessions.wait()) };

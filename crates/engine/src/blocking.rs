@@ -6,7 +6,9 @@ use crate::{Error, Result};
 ///
 /// # Errors
 /// The work's own; [`Error::Panicked`] when it panicked, [`Error::ShuttingDown`] when the runtime ends.
-pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(error) if error.is_panic() => Err(Error::Panicked),

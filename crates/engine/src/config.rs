@@ -211,9 +211,9 @@ impl Config {
 
 /// Makes a directory and what is above it; one that exists is left as it is.
 pub(crate) fn make_dir(dir: &Path, mode: u32) -> Result<()> {
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(mode)
-        .create(dir)
-        .map_err(|source| Error::Io { step: "make directory", path: dir.into(), source })
+    std::fs::DirBuilder::new().recursive(true).mode(mode).create(dir).map_err(|source| Error::Io {
+        step: "make directory",
+        path: dir.into(),
+        source,
+    })
 }

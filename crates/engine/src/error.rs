@@ -78,7 +78,7 @@ pub enum Error {
         source: Box<Error>,
     },
     /// A file of the engine could not be worked with.
-    #[error("{step} {}: {source}", path.display())]
+    #[error("{step} {}: {}", path.display(), words(source))]
     Io {
         /// What was being done, as a verb.
         step: &'static str,
@@ -88,7 +88,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A system call without a path failed.
-    #[error("{step}: {source}")]
+    #[error("{step}: {}", words(source))]
     Os {
         /// What was being done.
         step: &'static str,
@@ -134,7 +134,7 @@ pub enum Error {
     #[error("the shim of container {0} is gone")]
     ShimGone(ContainerId),
     /// The zygote cannot be started or does not answer.
-    #[error("{step}: {source}")]
+    #[error("{step}: {}", words(source))]
     Zygote {
         /// What was being done.
         step: &'static str,
@@ -217,7 +217,28 @@ impl Error {
     }
 }
 
+/// The kernel's words as Go prints them: `no such file or directory`, which clients look for.
+pub(crate) fn words(error: &std::io::Error) -> String {
+    match error.raw_os_error() {
+        Some(n) if n > 0 => wharf_sys::errno_text(rustix::io::Errno::from_raw_os_error(n)),
+        _ => error.to_string(),
+    }
+}
+
 /// Shorthand for the most frequent error of validation.
 pub(crate) fn invalid<T>(message: impl Into<String>) -> Result<T> {
     Err(Error::Invalid(message.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_the_kernel_read_as_in_go() {
+        let source = std::io::Error::from_raw_os_error(2);
+        let error = Error::Io { step: "open", path: "/x".into(), source };
+        assert_eq!(error.to_string(), "open /x: no such file or directory");
+        assert_eq!(words(&std::io::Error::other("own words")), "own words");
+    }
 }

@@ -93,7 +93,8 @@ impl Engine {
         })
         .await?;
         let exec = Execs::new(containers.clone(), events.clone());
-        let system = System::open(Arc::clone(&config), containers.clone(), images.clone(), events.clone()).await?;
+        let system =
+            System::open(Arc::clone(&config), containers.clone(), images.clone(), events.clone()).await?;
         containers.restore().await?;
         Ok(Self { containers, images, networks, volumes, exec, events, system })
     }

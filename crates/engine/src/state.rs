@@ -144,9 +144,7 @@ impl Status {
         };
         match self {
             Self::Created(None) => still,
-            Self::Created(Some(failure)) => {
-                Facts { exit_code: failure.code, error: &failure.error, ..still }
-            }
+            Self::Created(Some(failure)) => Facts { exit_code: failure.code, error: &failure.error, ..still },
             Self::Running(run) => running(run, still),
             Self::Paused(run) => Facts { paused: true, ..running(run, still) },
             Self::Restarting(exit) => Facts { running: true, restarting: true, ..ended(Some(exit), still) },

@@ -87,7 +87,12 @@ impl AuthConfig {
             && self.registrytoken.is_empty()
     }
 
-    /// Fills name and password from the `auth` field where they are missing.
+    /// With name and password from the `auth` field where they are missing.
+    pub fn completed(mut self) -> Self {
+        self.fill_from_auth();
+        self
+    }
+
     pub(crate) fn fill_from_auth(&mut self) {
         if !self.username.is_empty() || self.auth.is_empty() {
             return;

@@ -38,6 +38,7 @@ pub struct Blob {
     failures: u32,
     max_attempts: u32,
     received_at_failure: u64,
+    resumed: bool,
 }
 
 impl Blob {
@@ -53,12 +54,18 @@ impl Blob {
             failures: 0,
             max_attempts,
             received_at_failure: 0,
+            resumed: false,
         }
     }
 
     /// How many bytes have been handed out.
     pub const fn received(&self) -> u64 {
         self.received
+    }
+
+    /// Whether its bytes came over more than one connection.
+    pub const fn was_resumed(&self) -> bool {
+        self.resumed
     }
 
     /// The next bytes; `None` after the last, when all of them have the digest they should.
@@ -122,6 +129,7 @@ impl Blob {
             outgoing.headers.insert(header::RANGE, range);
         }
         let answer = exchange.send(outgoing, &[]).await?;
+        self.resumed |= self.received > 0;
         self.to_skip = match answer.status() {
             StatusCode::PARTIAL_CONTENT if self.received > 0 => {
                 check_range(&answer, self.received)?;

@@ -156,9 +156,17 @@ impl Endpoints {
     /// # Errors
     /// The error itself, in Docker's words, when no other endpoint can do better.
     pub fn failed(&mut self, error: Error) -> Result<(), Error> {
+        self.failed_plainly(error).map_err(|error| error.about(&self.image))
+    }
+
+    /// As [`Self::failed`], with the error as the registry gave it.
+    ///
+    /// # Errors
+    /// As [`Self::failed`].
+    pub fn failed_plainly(&mut self, error: Error) -> Result<(), Error> {
         let Some(endpoint) = self.current.take() else { return Err(error) };
         if !error.lets_next_endpoint_try(endpoint.is_mirror()) {
-            return Err(error.about(&self.image));
+            return Err(error);
         }
         tracing::info!(%error, ?endpoint, "trying the next registry endpoint");
         self.note(error, &endpoint);

@@ -112,7 +112,7 @@ impl Credentials {
         let key = auth_key(domain);
         let mut auth = match self.helper(domain) {
             Some(helper) => helper_get(&helper, &key)?,
-            None => self.from_file(&key),
+            None => self.in_file(&key),
         };
         auth.fill_from_auth();
         if !auth.is_empty() {
@@ -180,7 +180,7 @@ impl Credentials {
     }
 
     /// The entry of the file: by key, else by the host that a key such as `https://host/v1/` names.
-    fn from_file(&self, key: &str) -> AuthConfig {
+    fn in_file(&self, key: &str) -> AuthConfig {
         let Some(auths) = self.config.get("auths").and_then(Value::as_object) else {
             return AuthConfig::default();
         };

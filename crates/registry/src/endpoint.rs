@@ -260,7 +260,7 @@ fn base_url(scheme: Scheme, authority: &str) -> Url {
 
 fn check_mirror(text: &str) -> Result<Url, ConfigError> {
     let named = || text.to_owned();
-    if !text.split_once("://").is_some_and(|(scheme, _)| !scheme.is_empty()) {
+    if text.split_once("://").is_none_or(|(scheme, _)| scheme.is_empty()) {
         return Err(ConfigError::MirrorScheme(named()));
     }
     if text.contains(['?', '#']) {

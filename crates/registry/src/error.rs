@@ -97,6 +97,20 @@ pub enum Error {
     /// A config is not the one that was asked for.
     #[error("image config verification failed for digest {0}")]
     ConfigDigest(Digest),
+    /// The config of an image could not be fetched.
+    #[error("error pulling image configuration: {source}")]
+    Config {
+        /// Why.
+        source: Box<Error>,
+    },
+    /// Trying again did not help, or would not.
+    #[error("download failed after attempts={attempts}: {source}")]
+    Attempts {
+        /// How often it was tried, counted as moby does.
+        attempts: u32,
+        /// Why the last one failed.
+        source: Box<Error>,
+    },
     /// More bytes than the descriptor promised, or fewer.
     #[error("blob {digest} has {found} bytes, its descriptor says {expected}")]
     BlobSize {
@@ -172,6 +186,8 @@ impl Error {
             | Self::ManifestDigest(_)
             | Self::BlobDigest(_)
             | Self::ConfigDigest(_)
+            | Self::Config { .. }
+            | Self::Attempts { .. }
             | Self::BlobSize { .. }
             | Self::TooLarge { .. }
             | Self::Protocol { .. }
@@ -201,7 +217,7 @@ impl Error {
     pub(crate) fn lets_next_endpoint_try(&self, mirror: bool) -> bool {
         match self {
             Self::Api(errors) => mirror || errors.is_empty(),
-            Self::Manifest(_) | Self::Source(_) => mirror,
+            Self::Manifest(_) | Self::Source(_) | Self::Config { .. } => mirror,
             _ => true,
         }
     }

@@ -62,7 +62,7 @@ impl Exchange {
         let scopes = self.scopes(more_scopes);
         let wish = Wish { endpoint: &self.endpoint, auth: &self.auth, scopes: &scopes, offline: false };
         let first_url = outgoing.url.clone();
-        let credential = self.credential(&outgoing, &wish).await?;
+        let credential = self.credential(&wish, Place::of(&outgoing)).await?;
         let answer = self.transport.fetch(&mut outgoing, credential.as_ref()).await?;
         let rejected =
             answer.status() == StatusCode::UNAUTHORIZED && answer.url.same_origin(&self.endpoint.base);
@@ -76,7 +76,7 @@ impl Exchange {
         let _ = answer.bytes(ERROR_BODY_MAX).await;
         *self.challenges.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(now_wanted);
         outgoing.url = first_url;
-        let credential = self.credential(&outgoing, &wish).await?;
+        let credential = self.credential(&wish, Place::of(&outgoing)).await?;
         self.transport.fetch(&mut outgoing, credential.as_ref()).await
     }
 
@@ -96,11 +96,11 @@ impl Exchange {
         own.into_iter().chain(more.iter().cloned()).collect()
     }
 
-    async fn credential(&self, outgoing: &Outgoing, wish: &Wish<'_>) -> Result<Option<Credential>, Error> {
+    async fn credential(&self, wish: &Wish<'_>, place: Place) -> Result<Option<Credential>, Error> {
         let challenges = self.wanted();
         self.tokens.credential(&self.transport, &challenges, wish).await.map_err(|error| Error::Auth {
-            method: crate::error::go_method(&outgoing.method),
-            url: outgoing.url.to_string(),
+            method: place.method,
+            url: place.url,
             source: Box::new(error),
         })
     }
@@ -114,6 +114,19 @@ impl Exchange {
         }
         self.tokens.forget(&self.wanted(), wish).await;
         true
+    }
+}
+
+/// What a request asks, for errors. A request itself cannot be looked at by two threads: its body may be a
+/// stream.
+struct Place {
+    method: String,
+    url: String,
+}
+
+impl Place {
+    fn of(outgoing: &Outgoing) -> Self {
+        Self { method: crate::error::go_method(&outgoing.method), url: outgoing.url.to_string() }
     }
 }
 

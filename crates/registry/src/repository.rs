@@ -123,27 +123,39 @@ impl Repository {
             let url = self.blob_url(&descriptor.digest).to_string();
             return Err(Error::TooLarge { url, limit: CONFIG_MAX as usize });
         }
+        let fetched = self.config_bytes(descriptor).await.and_then(|bytes| {
+            let is_right = digest_of(&bytes) == descriptor.digest;
+            if is_right { Ok(bytes) } else { Err(Error::ConfigDigest(descriptor.digest)) }
+        });
+        fetched.map_err(|error| Error::Config { source: Box::new(error) })
+    }
+
+    /// Tries several times (moby: `retry` in `pull_v2.go`, which counts one too many at the end).
+    async fn config_bytes(&self, descriptor: &Descriptor) -> Result<Bytes, Error> {
         let mut wait = Duration::from_millis(250);
-        for _ in 1..CONFIG_ATTEMPTS {
-            match self.config_once(descriptor).await {
-                Err(error) if error.is_passing() => {
-                    tracing::debug!(%error, "fetching the image config again")
-                }
-                result => return result,
+        let mut attempts = 1;
+        loop {
+            let error = match self.config_once(descriptor).await {
+                Ok(bytes) => return Ok(bytes),
+                Err(error) => error,
+            };
+            let is_last = attempts == CONFIG_ATTEMPTS;
+            if is_last || !error.is_passing() {
+                return Err(Error::Attempts {
+                    attempts: attempts + u32::from(is_last),
+                    source: Box::new(error),
+                });
             }
+            tracing::debug!(%error, "fetching the image config again");
             tokio::time::sleep(wait).await;
             wait *= 2;
+            attempts += 1;
         }
-        self.config_once(descriptor).await
     }
 
     async fn config_once(&self, descriptor: &Descriptor) -> Result<Bytes, Error> {
         let outgoing = self.exchange.outgoing(Method::GET, self.blob_url(&descriptor.digest));
-        let bytes = self.exchange.send_ok(outgoing).await?.bytes(CONFIG_MAX as usize).await?;
-        if digest_of(&bytes) != descriptor.digest {
-            return Err(Error::ConfigDigest(descriptor.digest));
-        }
-        Ok(bytes)
+        self.exchange.send_ok(outgoing).await?.bytes(CONFIG_MAX as usize).await
     }
 
     /// A blob as a stream, which is resumed when the connection breaks and verified at its end.

@@ -57,19 +57,13 @@ pub(crate) struct Tokens {
     slots: Mutex<HashMap<[u8; 32], Slot>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(default)]
 struct TokenResponse {
     token: Option<String>,
     access_token: Option<String>,
     refresh_token: Option<String>,
     expires_in: Option<i64>,
-}
-
-impl Default for TokenResponse {
-    fn default() -> Self {
-        Self { token: None, access_token: None, refresh_token: None, expires_in: None }
-    }
 }
 
 impl Tokens {

@@ -116,7 +116,7 @@ fn spawn_and_follow(
                 joined.enter()
             };
             let how = Intermediate { before: &before, namespaces, into_cgroup };
-            spawn::through(proof, &how, &child, &parent)?
+            spawn::through(proof, &how)?
         }
         false => spawn::direct(proof, &CloneOptions { namespaces, into_cgroup, as_sibling: false })?,
     };

@@ -54,6 +54,9 @@ pub struct Process {
 
 /// Runs a process in a container.
 ///
+/// The caller has to reap it soon after its end: the kernel lets the first process of a pid namespace end only
+/// when all others are reaped.
+///
 /// # Errors
 /// With the process reaped. [`Error::NotRunning`] when the container's first process has ended.
 pub fn exec(wanted: &plan::Process, options: &ExecOptions<'_>) -> Result<Process> {
@@ -103,7 +106,7 @@ fn attempt(
     // The caller's procfs, for what is about the new process itself: the container's own is not to be
     // trusted.
     let proc = ProcHandle::open()?;
-    let Some(spawned) = spawn::through(proof, &how, &child, &parent)? else {
+    let Some(spawned) = spawn::through(proof, &how)? else {
         drop(parent);
         let in_user_namespace = namespaces.contains(Namespaces::USER);
         init::run_entered(&Entered { process: wanted, options, proc: &proc, in_user_namespace, sync: &child })

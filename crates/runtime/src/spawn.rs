@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result, Step};
 use crate::rootfs::given;
-use crate::sync::{ChildEnd, ParentEnd, Report};
+use crate::sync::{self, Report};
 use rustix::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use wharf_spec::plan::{IdMap, IdMaps, Namespace, Plan, Source};
@@ -117,13 +117,10 @@ pub(crate) fn direct(proof: SingleThreaded, options: &CloneOptions<'_>) -> Resul
 }
 
 /// Forks a process that joins namespaces, which makes the real one as its sibling and ends. Returns twice:
-/// `None` in the real child. `parent` is closed in the children.
-pub(crate) fn through(
-    proof: SingleThreaded,
-    how: &Intermediate<'_>,
-    child: &ChildEnd,
-    parent: &ParentEnd,
-) -> Result<Option<Spawned>> {
+/// `None` in the real child.
+pub(crate) fn through(proof: SingleThreaded, how: &Intermediate<'_>) -> Result<Option<Spawned>> {
+    // Not the pipe of the real child, which may speak before the intermediate process has told its pid.
+    let (parent, child) = sync::pair()?;
     match process::clone(proof, &CloneOptions::default()).step(|| "clone")? {
         Fork::Child => match between(proof, how) {
             Ok(Fork::Child) => Ok(None),
@@ -134,6 +131,7 @@ pub(crate) fn through(
             }
         },
         Fork::Parent { pidfd, .. } => {
+            drop(child);
             let report = parent.next();
             let exit = process::wait(&pidfd).step(|| "wait for the intermediate process")?;
             match report? {
@@ -152,7 +150,21 @@ fn between(proof: SingleThreaded, how: &Intermediate<'_>) -> Result<Fork> {
     process::set_dumpable(false).step(|| "set dumpable")?;
     (how.before)()?;
     let options = CloneOptions { namespaces: how.namespaces, into_cgroup: how.into_cgroup, as_sibling: true };
-    process::clone(proof, &options).step(|| "clone")
+    let (held, holds) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+        .map_err(|errno| wharf_sys::Error::call("pipe", "sibling", errno))
+        .step(|| "clone")?;
+    let fork = process::clone(proof, &options).step(|| "clone")?;
+    match fork {
+        Fork::Child => {
+            // Not a word to the parent before the process in between has told it whom to listen to: it holds the
+            // other end until it ends.
+            drop(holds);
+            let _ = rustix::io::retry_on_intr(|| rustix::io::read(&held, &mut [0u8; 1]));
+        }
+        // Left open: the exit closes it.
+        Fork::Parent { .. } => drop(std::os::fd::IntoRawFd::into_raw_fd(holds)),
+    }
+    Ok(fork)
 }
 
 /// Writes the id maps of a process that has just got a new user namespace.
@@ -169,7 +181,7 @@ pub(crate) fn write_maps(pid: i32, maps: &IdMaps) -> Result<()> {
 
 /// A user namespace with these maps and nobody in it.
 pub(crate) fn user_namespace(maps: &IdMaps, proof: SingleThreaded) -> Result<OwnedFd> {
-    let (parent, child) = crate::sync::pair()?;
+    let (parent, child) = sync::pair()?;
     let options = CloneOptions { namespaces: Namespaces::USER, ..CloneOptions::default() };
     let Some(holder) = direct(proof, &options)? else {
         drop(parent);

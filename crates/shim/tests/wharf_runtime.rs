@@ -76,8 +76,10 @@ impl Host {
         let pid_file = bundle.join("pid");
         let mut command =
             self.command(&["create", "--bundle", text(bundle), "--pid-file", text(&pid_file), id]);
-        let status = command.stdin(Stdio::null()).stdout(out).status().unwrap();
-        assert!(status.success(), "create {id}: {status}");
+        // Not this test's own standard error: whoever waits for the end of that would wait for the container.
+        let problem = std::fs::File::create(bundle.join("err")).unwrap();
+        let status = command.stdin(Stdio::null()).stdout(out).stderr(problem).status().unwrap();
+        assert!(status.success(), "create {id}: {}", std::fs::read_to_string(bundle.join("err")).unwrap());
         std::fs::read_to_string(pid_file).unwrap().parse().unwrap()
     }
 }
@@ -294,6 +296,32 @@ fn a_terminal_goes_over_the_console_socket() {
     host.ok(&["delete", "--force", "c1"]);
 }
 
+/// In the foreground the caller's own terminal is connected, in its size.
+#[test]
+fn a_terminal_in_the_foreground_is_the_callers() {
+    let host = Host::new("rt-fg");
+    let bundle = host.bundle("b", "read line; stty size; echo got $line; exit 5", |config| {
+        config["process"]["terminal"] = true.into();
+    });
+    let pair = wharf_sys::pty::open().unwrap();
+    let size = wharf_spec::plan::TerminalSize { rows: 20, columns: 50 };
+    wharf_sys::pty::set_size(&pair.master, size).unwrap();
+    let end = || Stdio::from(pair.terminal.try_clone().unwrap());
+    let mut command = host.command(&["run", "-b", text(&bundle), "c1"]);
+    let mut child = command.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
+    drop(command);
+    let mut master = std::fs::File::from(pair.master);
+    master.write_all(b"hey\n").unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(5));
+    drop(pair.terminal);
+    let mut seen = Vec::new();
+    // The end of the other side is an error for a terminal.
+    let _ = master.read_to_end(&mut seen);
+    let seen = String::from_utf8_lossy(&seen).replace('\r', "");
+    assert!(seen.contains("20 50\n") && seen.contains("got hey\n"), "{seen:?}");
+    assert_eq!(host.ok(&["list", "-q"]), "");
+}
+
 fn receive(socket: impl AsFd) -> std::os::fd::OwnedFd {
     use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
     let mut bytes = [0u8; 4096];
@@ -358,8 +386,8 @@ fn exec_takes_a_process_file_and_detaches() {
     let (out, pid_file) = (bundle.join("exec-out"), bundle.join("exec-pid"));
     let mut command =
         host.command(&["exec", "-d", "--process", text(&file), "--pid-file", text(&pid_file), "c1"]);
-    let status = command.stdin(Stdio::null()).stdout(std::fs::File::create(&out).unwrap()).status().unwrap();
-    assert!(status.success());
+    command.stdin(Stdio::null()).stdout(std::fs::File::create(&out).unwrap()).stderr(Stdio::null());
+    assert!(command.status().unwrap().success());
     let pid: i32 = std::fs::read_to_string(&pid_file).unwrap().parse().unwrap();
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     assert!(status.contains("\nUid:\t9\t9\t9\t9\n"), "{status}");

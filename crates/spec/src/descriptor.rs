@@ -183,6 +183,7 @@ impl ParseManifestError {
 
 /// A manifest of either kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, and it is taken apart at once")]
 pub enum Manifest {
     /// Of one image.
     Image(ImageManifest),

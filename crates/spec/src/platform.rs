@@ -141,6 +141,16 @@ impl Platform {
         }
     }
 
+    /// [`Self::host`] with the highest variant that this processor runs: `amd64/v3` (source: moby
+    /// `maximumSpec`; the levels are those of the x86-64 psABI).
+    pub fn host_maximum() -> Self {
+        let mut host = Self::host();
+        if host.architecture == "amd64" {
+            host.variant = amd64_level().to_owned();
+        }
+        host
+    }
+
     /// The normal form: lower case, GOOS and GOARCH names, default variants left out (`arm64/v8` is
     /// `arm64`) or filled in (`arm` is `arm/v7`).
     pub fn normalized(&self) -> Self {
@@ -229,6 +239,27 @@ impl Platform {
         all.extend(self.with_arch("arm", "v8").lesser_variants(5));
         all
     }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn amd64_level() -> &'static str {
+    macro_rules! has {
+        ($($feature:tt)*) => { true $(&& std::is_x86_feature_detected!($feature))* };
+    }
+    let v2 = has!("cmpxchg16b" "popcnt" "sse3" "sse4.1" "sse4.2" "ssse3");
+    let v3 = v2 && has!("avx" "avx2" "bmi1" "bmi2" "f16c" "fma" "lzcnt" "movbe");
+    let v4 = v3 && has!("avx512f" "avx512bw" "avx512cd" "avx512dq" "avx512vl");
+    match (v2, v3, v4) {
+        (_, _, true) => "v4",
+        (_, true, _) => "v3",
+        (true, ..) => "v2",
+        _ => "",
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+const fn amd64_level() -> &'static str {
+    ""
 }
 
 fn normal_os(os: &str) -> String {

@@ -196,11 +196,7 @@ fn parse_group(line: &str) -> Option<Group<'_>> {
     Some(Group { name, gid, members: fields.next().unwrap_or("") })
 }
 
-fn find_group(
-    file: Option<&mut dyn BufRead>,
-    arg: &str,
-    id: Option<u32>,
-) -> Result<Option<u32>, UserError> {
+fn find_group(file: Option<&mut dyn BufRead>, arg: &str, id: Option<u32>) -> Result<Option<u32>, UserError> {
     // A number needs no look into the file.
     let (None, Some(file)) = (id, file) else { return Ok(id) };
     let mut found = None;
@@ -339,7 +335,8 @@ mod tests {
 
     #[test]
     fn nobody_becomes_root_by_accident() {
-        for spec in ["4294967296", "2147483648", "-1", "4294967295", "0:4294967296", "99999999999999999999", "+-0"]
+        for spec in
+            ["4294967296", "2147483648", "-1", "4294967295", "0:4294967296", "99999999999999999999", "+-0"]
         {
             assert!(user(spec).is_err(), "{spec}");
         }

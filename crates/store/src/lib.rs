@@ -46,7 +46,7 @@ pub use digest::{Hashing, chain_id, chain_ids, sha256};
 pub use distribution::{Distribution, V2Metadata};
 pub use error::Error;
 pub use images::{Image, Images};
-pub use layers::{Layer, LayerRef, Layers, RwLayer, Unpacked};
+pub use layers::{Layer, LayerRef, Layers, MAX_DEPTH, RwLayer, Unpacked};
 pub use overlay::GraphData;
 pub use references::{Force, References};
 

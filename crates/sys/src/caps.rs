@@ -3,6 +3,7 @@
 use crate::raw::{check, prctl};
 use crate::{Context, Result};
 use rustix::io::Errno;
+use std::sync::OnceLock;
 
 /// CAP_SYS_ADMIN, for asking [`own`].
 pub const SYS_ADMIN: u32 = 21;
@@ -71,8 +72,9 @@ pub fn set(sets: &Sets) -> Result<()> {
 
 /// The number of the last capability this kernel has.
 pub fn last() -> u32 {
-    (0..64).take_while(|capability| prctl(libc::PR_CAPBSET_READ, *capability, 0).is_ok()).last().unwrap_or(0)
-        as u32
+    static LAST: OnceLock<u32> = OnceLock::new();
+    let known = |capability: &u32| prctl(libc::PR_CAPBSET_READ, (*capability).into(), 0).is_ok();
+    *LAST.get_or_init(|| (0..64).take_while(known).last().unwrap_or(0))
 }
 
 /// Mask of all capabilities this kernel has.

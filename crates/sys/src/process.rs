@@ -8,6 +8,7 @@ mod credentials;
 mod exec;
 mod inherit;
 mod limits;
+mod memory;
 mod signals;
 mod spawn;
 
@@ -16,6 +17,7 @@ pub use credentials::{join_session_keyring, no_new_privileges, set_groups, set_i
 pub use exec::{close_on_exec_from, execve, execveat, exit};
 pub use inherit::take_inherited;
 pub use limits::{LimitValue, reset_nice, set_limit, set_oom_score_adj};
+pub use memory::trim_heap;
 pub use signals::{block_signals, ignore_signal, reset_signals, set_signal_mask};
 pub use spawn::spawn_with_fd;
 

@@ -146,10 +146,17 @@ pub fn recv(socket: impl AsFd) -> Result<Option<Packet>> {
     let mut bytes = vec![0u8; INLINE_MAX + 1];
     let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let received = rustix::io::retry_on_intr(|| {
-        let mut parts = [IoSliceMut::new(&mut bytes)];
-        rustix::net::recvmsg(socket.as_fd(), &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC)
-    });
+    let mut receive = || {
+        rustix::io::retry_on_intr(|| {
+            let mut parts = [IoSliceMut::new(&mut bytes)];
+            rustix::net::recvmsg(socket.as_fd(), &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC)
+        })
+    };
+    // A peer that closed before it read everything of ours leaves this error, once, in front of its last words.
+    let received = match receive() {
+        Err(Errno::CONNRESET) => receive(),
+        received => received,
+    };
     let received = received.on("recvmsg", || "socket")?;
     let mut fds = Vec::new();
     for message in control.drain() {
@@ -201,6 +208,16 @@ fn read_spill(fd: OwnedFd) -> Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn last_words_arrive_from_a_peer_that_did_not_read_ours() {
+        let (one, two) = pair().unwrap();
+        send(&one, b"never read", &[]).unwrap();
+        send(&two, b"last words", &[]).unwrap();
+        drop(two);
+        assert_eq!(recv(&one).unwrap().unwrap().bytes, b"last words");
+        assert!(recv(&one).unwrap().is_none());
+    }
 
     #[test]
     fn bytes_and_descriptors_arrive() {

@@ -40,9 +40,9 @@ impl Entry {
         Self { link: target.into(), ..Self::new(name, b'2', 0o777) }
     }
 
-    /// A hard link to an earlier member.
+    /// A hard link to an earlier program: extractors set the link's mode on what it links to, as Docker does.
     pub fn hardlink(name: &str, target: &str) -> Self {
-        Self { link: target.into(), ..Self::new(name, b'1', 0o644) }
+        Self { link: target.into(), ..Self::new(name, b'1', 0o755) }
     }
 
     /// The same with another owner and group.

@@ -91,7 +91,10 @@ impl Address {
     /// # Errors
     /// When it is malformed or of a kind that is not supported.
     pub(crate) fn parse(text: &str, tls: Option<TlsOptions>) -> Result<Self> {
-        let invalid = || Error::text(format!("unable to parse docker host `{text}`"));
+        let invalid = || {
+            let what = "unable to resolve docker endpoint: invalid bind address format";
+            Error::text(format!("Failed to initialize: {what}: {text}"))
+        };
         let (scheme, rest) = text.split_once("://").unwrap_or(("tcp", text));
         let place = match scheme {
             "unix" if rest.is_empty() => Place::Unix(PathBuf::from("/var/run/docker.sock")),
@@ -193,7 +196,10 @@ mod tests {
         assert_eq!(place("tcp://[::1]:2/x"), "::1 2");
         assert_eq!(place("h"), "h 2375");
         assert_eq!(place("tcp://:7"), "127.0.0.1 7");
-        assert_eq!(place("foo://x"), "unable to parse docker host `foo://x`");
-        assert_eq!(place("tcp://h:x"), "unable to parse docker host `tcp://h:x`");
+        assert_eq!(
+            place("foo://x"),
+            "Failed to initialize: unable to resolve docker endpoint: invalid bind address format: foo://x"
+        );
+        assert!(place("tcp://h:x").ends_with("invalid bind address format: tcp://h:x"));
     }
 }

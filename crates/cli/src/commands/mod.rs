@@ -44,6 +44,8 @@ where
     while let Some((name, result)) = results.next().await {
         match result {
             Ok(()) => say(name),
+            // Told already, and no failure.
+            Err(Error::Status { code: 0, .. }) => {}
             Err(error) => errors.push(error),
         }
     }
@@ -80,7 +82,7 @@ pub(crate) fn prune_filters(cli: &Cli, given: &[String]) -> Filters {
     filters
 }
 
-/// The error of a prune that was not confirmed.
-pub(crate) fn cancelled(what: &str) -> Error {
-    Error::text(format!("{what} has been cancelled"))
+/// How a prune ends that was not confirmed: without a word, and well.
+pub(crate) const fn cancelled() -> Error {
+    Error::exit(0)
 }

@@ -7,6 +7,8 @@ use std::{collections::BTreeMap, sync::Arc};
 /// The key under which a template's object keeps the order of its keys, where that is not the alphabet's. No
 /// template can name it.
 const ORDER: &str = " order";
+/// The key that marks the row of a list, whose JSON Go writes with HTML escaped.
+pub(crate) const ROW: &str = " row";
 /// The key under which a row keeps its labels for `.Label`.
 pub(crate) const LABELS: &str = " labels";
 
@@ -22,13 +24,15 @@ pub(crate) fn to_template(value: &Ordered) -> Template {
             _ => Template::Float(number.as_f64().unwrap_or(0.0)),
         },
         Ordered::Plain(Value::String(text)) => Template::String(Arc::from(text.as_str())),
-        Ordered::Plain(_) => Template::Nil,
+        Ordered::Plain(_) | Ordered::Absent => Template::Nil,
         Ordered::List(items) => Template::List(items.iter().map(to_template).collect()),
         Ordered::Object(entries) => {
             let mut map: BTreeMap<Arc<str>, Template> =
                 entries.iter().map(|(key, value)| (Arc::from(key.as_str()), to_template(value))).collect();
-            if !entries.is_sorted_by(|a, b| a.0 <= b.0) {
-                let order = entries.iter().map(|(key, _)| Template::String(Arc::from(key.as_str())));
+            let has_absent = entries.iter().any(|(_, value)| *value == Ordered::Absent);
+            if has_absent || !entries.is_sorted_by(|a, b| a.0 <= b.0) {
+                let there = entries.iter().filter(|(_, value)| *value != Ordered::Absent);
+                let order = there.map(|(key, _)| Template::String(Arc::from(key.as_str())));
                 map.insert(Arc::from(ORDER), Template::List(order.collect()));
             }
             Template::Map(Arc::new(map))
@@ -43,6 +47,8 @@ pub(crate) enum Ordered {
     Plain(Value),
     List(Vec<Ordered>),
     Object(Vec<(String, Ordered)>),
+    /// A field that JSON left out: null for templates, nothing for `json`.
+    Absent,
 }
 
 impl Ordered {
@@ -62,11 +68,11 @@ impl Ordered {
         }
     }
 
-    /// Adds a null where Go's type has a field that JSON leaves out when it is empty.
+    /// Adds what Go's type has a field for and JSON leaves out when it is empty.
     pub(crate) fn add_missing(&mut self, path: &[&str]) {
         match (self, path) {
             (Self::Object(entries), [last]) if !entries.iter().any(|(name, _)| name == last) => {
-                entries.push(((*last).to_owned(), Self::Plain(Value::Null)));
+                entries.push(((*last).to_owned(), Self::Absent));
             }
             (object, [first, rest @ ..]) if !rest.is_empty() => {
                 if let Some(inner) = object.get_mut(first) {
@@ -168,6 +174,7 @@ fn write_map(map: &BTreeMap<Arc<str>, Template>, out: &mut String) {
         Some(Template::List(keys)) => keys.iter().filter_map(|k| k.as_str().map(Arc::from)).collect(),
         _ => map.keys().filter(|key| !key.starts_with(' ')).cloned().collect(),
     };
+    let start = out.len();
     out.push('{');
     let mut first = true;
     for (key, value) in ordered.iter().filter_map(|key| Some((key, map.get(key)?))) {
@@ -179,6 +186,10 @@ fn write_map(map: &BTreeMap<Arc<str>, Template>, out: &mut String) {
         write_template(value, out);
     }
     out.push('}');
+    if map.contains_key(ROW) {
+        let escaped = out[start..].replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026");
+        out.replace_range(start.., &escaped);
+    }
 }
 
 /// A string as Go writes it when HTML is not escaped.
@@ -265,6 +276,8 @@ mod tests {
         let mut value = Ordered::parse(br#"{"State":{"Status":"x"}}"#).unwrap();
         value.add_missing(&["State", "Health"]);
         value.add_missing(&["Nope", "Health"]);
-        assert_eq!(of_template(&to_template(&value)), r#"{"State":{"Status":"x","Health":null}}"#);
+        assert_eq!(of_template(&to_template(&value)), r#"{"State":{"Status":"x"}}"#);
+        let Template::Map(map) = to_template(&value) else { panic!("no map") };
+        assert_eq!(map["State"].field("Health"), Some(&Template::Nil));
     }
 }

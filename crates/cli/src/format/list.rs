@@ -26,6 +26,11 @@ impl Row<'_> {
         }
     }
 
+    /// Adds a cell that is null.
+    pub(crate) fn null(&mut self, field: &'static str) {
+        self.cells.insert(Arc::from(field), Value::Nil);
+    }
+
     /// Adds the labels: a cell, and what `.Label` looks into.
     pub(crate) fn labels(&mut self, labels: Option<&wharf_api::StringMap>) {
         self.cell("Labels", || labels.map(super::text::labels).unwrap_or_default());
@@ -59,6 +64,10 @@ impl List {
         };
         let source = source.trim_matches(' ').replace("\\t", "\t").replace("\\n", "\n");
         let format = Format::parse(&source)?;
+        // A field that there is not is told before the daemon is asked.
+        if !source.contains(".Label ") {
+            Format::parse_header(&source)?.fill(&heads(columns))?;
+        }
         Ok(Self { source, is_table, columns, format, out: String::new() })
     }
 
@@ -74,6 +83,7 @@ impl List {
     pub(crate) fn add(&mut self, fill: impl FnOnce(&mut Row<'_>)) -> Result<()> {
         let mut row = Row { wanted: &self.source, cells: BTreeMap::new() };
         fill(&mut row);
+        row.cells.insert(Arc::from(json::ROW), Value::Bool(true));
         let value = Value::Map(Arc::new(row.cells));
         self.out.push_str(&self.format.fill(&value)?);
         self.out.push('\n');
@@ -104,6 +114,12 @@ impl List {
         let _ = std::io::stdout().write_all(text.as_bytes());
         Ok(())
     }
+}
+
+/// The names of the columns, as the row of a table.
+fn heads(columns: Columns) -> Value {
+    let heads = columns.iter().map(|(field, head)| (Arc::from(*field), Value::String(Arc::from(*head))));
+    Value::Map(Arc::new(heads.collect()))
 }
 
 #[cfg(test)]

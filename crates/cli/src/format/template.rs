@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 /// A template that has been read.
 pub(crate) struct Format {
+    source: String,
     template: Template,
 }
 
@@ -18,8 +19,12 @@ impl Format {
     /// # Errors
     /// When it is malformed.
     pub(crate) fn parse(source: &str) -> Result<Self> {
-        let template = basic(Template::new("")).missing_key(MissingKey::Error);
-        Ok(Self { template: template.parse(&method_calls(source)).map_err(|e| parse_error(&e))? })
+        Self::read(source, basic(Template::new("")).missing_key(MissingKey::Error))
+    }
+
+    fn read(source: &str, template: Template) -> Result<Self> {
+        let template = template.parse(&method_calls(source)).map_err(|e| parse_error(&e))?;
+        Ok(Self { source: source.to_owned(), template })
     }
 
     /// Reads a template for the head of a table: functions give their argument back, which is a column's name.
@@ -40,7 +45,7 @@ impl Format {
             let last = name.rsplit('.').next().unwrap_or_default();
             Ok(string(&last.replace(['-', '_'], " ")))
         });
-        Ok(Self { template: template.parse(&method_calls(source)).map_err(|e| parse_error(&e))? })
+        Self::read(source, template)
     }
 
     /// Fills the template in.
@@ -48,7 +53,29 @@ impl Format {
     /// # Errors
     /// When it names what is not there.
     pub(crate) fn fill(&self, value: &Value) -> Result<String> {
-        self.template.execute_to_string(value).map_err(|error| execution_error(&error))
+        match self.template.execute_to_string(value) {
+            // Fields of Go's types begin with a capital: this is a key of a map, which need not be there.
+            Err(TemplateError::MissingKey { key }) if !key.starts_with(|c: char| c.is_ascii_uppercase()) => {
+                let lenient = Self::read(&self.source, basic(Template::new("")))?;
+                lenient.template.execute_to_string(value).map_err(|error| lenient.execution_error(&error))
+            }
+            result => result.map_err(|error| self.execution_error(&error)),
+        }
+    }
+
+    fn execution_error(&self, error: &TemplateError) -> Error {
+        match error {
+            TemplateError::MissingKey { key } => {
+                let (line, column, field) = place(&self.source, key);
+                Error::text(format!(
+                    "template parsing error: template: :{line}:{column}: executing \"\" at <{field}>: map has no entry for key {key:?}"
+                ))
+            }
+            other => {
+                let reason = go_words(&other.to_string()).replace("template: :execution error: ", "");
+                Error::text(format!("template parsing error: template: :1: executing \"\": {reason}"))
+            }
+        }
     }
 }
 
@@ -56,18 +83,33 @@ fn parse_error(error: &TemplateError) -> Error {
     Error::text(format!("template parsing error: {}", go_words(&error.to_string())))
 }
 
-fn execution_error(error: &TemplateError) -> Error {
-    let reason = match error {
-        TemplateError::MissingKey { key } => format!("map has no entry for key {key:?}"),
-        other => go_words(&other.to_string()).trim_start_matches("execution error: ").to_owned(),
-    };
-    Error::text(format!("template parsing error: template: :1: executing \"\": {reason}"))
+/// Line, column and chain of fields in which a key is asked for.
+fn place(source: &str, key: &str) -> (usize, usize, String) {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_' || c == '.';
+    let dotted = format!(".{key}");
+    let found =
+        source.match_indices(&dotted).find(|(at, _)| !source[at + dotted.len()..].starts_with(is_word));
+    let at = found.map_or(0, |(at, _)| at);
+    let start = source[..at].rfind(|c| !is_word(c)).map_or(0, |before| before + 1);
+    let line_start = source[..start].rfind('\n').map_or(0, |before| before + 1);
+    let line = source[..start].matches('\n').count() + 1;
+    let field = source.get(start..at + dotted.len()).unwrap_or(&dotted);
+    (line, start - line_start, field.to_owned())
 }
 
-/// The template has no name, and Go shows that.
+/// The template has no name, and Go shows that; where a template is malformed Go shows the line only.
 fn go_words(text: &str) -> String {
     let text = text.strip_prefix("template: ").unwrap_or(text);
-    format!("template: {}{text}", if text.starts_with(':') { "" } else { ":" })
+    let text = text.strip_prefix(':').unwrap_or(text);
+    let mut parts = text.splitn(3, ':');
+    let number =
+        |part: Option<&str>| part.is_some_and(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_digit()));
+    match (parts.next(), parts.next(), parts.next()) {
+        (line, column, Some(rest)) if number(line) && number(column) => {
+            format!("template: :{}:{rest}", line.unwrap_or_default())
+        }
+        _ => format!("template: :{text}"),
+    }
 }
 
 /// `.Label "x"` is a method with an argument: as the function `label` it is `label . "x"`.
@@ -195,7 +237,7 @@ mod tests {
             ("{{.Label \"com.x\"}}{{.Label \"no\"}}", "v"),
             ("{{if .None}}a{{else}}b{{end}}{{len .Ports}}", "b2"),
             ("{{println .N}}{{printf \"%05d\" .N}}", "3\n00003"),
-            ("{{.None}}", "<no value>"),
+            ("{{.None}} {{.Labels.nope}}", "<no value> <no value>"),
             ("{{slice .Name 1}}", "web"),
         ] {
             assert_eq!(fill(source, data), text, "{source}");
@@ -206,7 +248,7 @@ mod tests {
     fn errors_are_told() {
         assert_eq!(
             fill("{{.Nope}}", "{}"),
-            "template parsing error: template: :1: executing \"\": map has no entry for key \"Nope\""
+            "template parsing error: template: :1:2: executing \"\" at <.Nope>: map has no entry for key \"Nope\""
         );
         assert!(fill("{{.Nope", "{}").starts_with("template parsing error: template: :1"));
         assert!(fill("{{nope .}}", "{}").starts_with("template parsing error: template: :1"));

@@ -82,8 +82,7 @@ pub(crate) fn local_time(seconds: i64) -> String {
 
 /// A time as Go's `Time.String` writes it in UTC, with fractions of a second.
 pub(crate) fn utc_time(time: Timestamp) -> String {
-    let text = time.to_zoned(TimeZone::UTC).strftime("%Y-%m-%d %H:%M:%S%.f +0000 UTC").to_string();
-    text
+    time.to_zoned(TimeZone::UTC).strftime("%Y-%m-%d %H:%M:%S%.f +0000 UTC").to_string()
 }
 
 /// Seconds since the epoch as RFC 3339 in local time.

@@ -1,7 +1,7 @@
 //! `--mount type=..,source=..,target=..` (source: docker/cli `opts/mount.go`).
 
 use super::{csv, size, volume};
-use wharf_api::mount::{BindOptions, Driver, ImageOptions, Mount, TmpfsOptions, VolumeOptions};
+use wharf_api::mount::{BindOptions, Driver, Mount, TmpfsOptions, VolumeOptions};
 
 /// Whether the text is a mount.
 ///
@@ -83,7 +83,7 @@ fn set(mount: &mut Mount, key: &str, value: Option<&str>, field: &str) -> Result
 }
 
 fn unknown(key: &str, field: &str) -> String {
-    format!("unknown option '{key}' in '{field}'")
+    format!("unexpected key '{key}' in '{field}'")
 }
 
 fn set_bind(bind: &mut BindOptions, key: &str, value: Option<&str>, field: &str) -> Result<(), String> {
@@ -162,7 +162,7 @@ fn validate(mount: &Mount) -> Result<(), String> {
     if mount.tmpfs_options.is_some() && kind != "tmpfs" {
         return mixed("tmpfs");
     }
-    if mount.image_options != None::<ImageOptions> && kind != "image" {
+    if mount.image_options.is_some() && kind != "image" {
         return mixed("image");
     }
     let Some(bind) = &mount.bind_options else { return Ok(()) };
@@ -218,7 +218,7 @@ mod tests {
             ("", "value is empty"),
             ("type=bind,source=/a", "target is required"),
             ("type=,target=/b", "invalid value for 'type': value is empty"),
-            ("target=/b,nonsense=1", "unknown option 'nonsense' in 'nonsense=1'"),
+            ("target=/b,nonsense=1", "unexpected key 'nonsense' in 'nonsense=1'"),
             ("target", "invalid field 'target' must be a key=value pair"),
             (
                 " type=bind, target=/b",

@@ -262,8 +262,11 @@ pub(crate) async fn wait(call: Call) -> Result<Reply> {
         return reply::ok(&wait_response(wait.done().await?));
     }
     let silent = condition == WaitCondition::Removed && call.version < Version(1, 34);
+    let stopped = call.app.stopped.clone();
     let body = futures_util::stream::once(async move {
-        let waited = wait.done().await.map_err(io::Error::other)?;
+        let gone = || io::Error::from(io::ErrorKind::ConnectionAborted);
+        let waited =
+            stopped.run_until_cancelled(wait.done()).await.ok_or_else(gone)?.map_err(io::Error::other)?;
         if silent && !waited.error.is_empty() {
             // Such clients know no error here: an answer without body is one to them.
             return Ok(Bytes::new());

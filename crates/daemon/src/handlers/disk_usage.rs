@@ -57,7 +57,13 @@ fn count<T>(items: &[T], wanted: impl Fn(&T) -> bool) -> i64 {
     i64::try_from(items.iter().filter(|item| wanted(item)).count()).unwrap_or(i64::MAX)
 }
 
-fn images(items: Vec<image::Summary>, total_size: i64) -> Usage<image::Summary> {
+fn images(mut items: Vec<image::Summary>, total_size: i64) -> Usage<image::Summary> {
+    for list in items.iter_mut().flat_map(|image| [&mut image.repo_tags, &mut image.repo_digests]) {
+        // Unlike the list of images, this one has null for no names.
+        if list.as_ref().is_some_and(Vec::is_empty) {
+            *list = None;
+        }
+    }
     let unused = items.iter().filter(|i| i.containers == 0 && i.size != -1 && i.shared_size != -1);
     Usage {
         active_count: count(&items, |image| image.containers > 0),

@@ -34,6 +34,8 @@ pub(crate) async fn inspect(call: Call) -> Result<Reply> {
     let mut network = call.app.engine.networks.inspect(call.var("id"), call.form.get("scope")).await?;
     if call.version < Version(1, 52) {
         network.status = None;
+    } else {
+        network.status.get_or_insert_default();
     }
     reply::ok(&network)
 }

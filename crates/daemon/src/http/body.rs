@@ -12,8 +12,8 @@ use std::{
 /// The body of an answer: nothing, a text, or a stream whose chunks go out as they come.
 pub(crate) struct Body {
     content: Content,
-    /// Told when the answer is over, be it sent or given up.
-    guard: Option<super::conn::AnswerGuard>,
+    /// Dropped when the answer is over, be it sent or given up.
+    guard: Option<super::conn::Guard>,
 }
 
 enum Content {
@@ -45,7 +45,7 @@ impl Body {
     }
 
     /// Keeps `guard` until the answer is over.
-    pub(crate) fn guarded(mut self, guard: super::conn::AnswerGuard) -> Self {
+    pub(crate) fn guarded(mut self, guard: super::conn::Guard) -> Self {
         self.guard = Some(guard);
         self
     }

@@ -134,8 +134,13 @@ impl Call {
     pub(crate) fn into_line(self) -> Line {
         let values = self.parts.headers.get_all(header::UPGRADE);
         let asked = values.iter().any(|v| v.as_bytes() != super::adapter::MARKER.as_bytes());
-        let sessions = self.app.sessions.clone();
-        Line { upgrade: self.upgrade, asked, connection: self.connection, sessions }
+        Line {
+            upgrade: self.upgrade,
+            asked,
+            connection: self.connection,
+            sessions: self.app.sessions.clone(),
+            stopped: self.app.stopped.clone(),
+        }
     }
 
     /// An error for what is not built, naming the endpoint.

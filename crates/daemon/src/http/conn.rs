@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use std::{
     pin::Pin,
@@ -12,6 +13,9 @@ use std::{
     },
     task::{Context, Poll},
 };
+
+/// What is read of a body that no handler wants (Go: `maxPostHandlerReadBytes`).
+const DRAIN_LIMIT: usize = 256 << 10;
 
 /// The state of one connection.
 ///
@@ -44,36 +48,79 @@ impl Connection {
         self.raw_answer.load(Ordering::Acquire) && self.raw_answer.swap(false, Ordering::AcqRel)
     }
 
-    /// Marks a request as begun. Returns its body and the guard that marks it as over.
-    pub(super) fn begin(self: &Arc<Self>, body: Incoming) -> (RequestBody, AnswerGuard) {
+    /// Marks a request as begun. Returns its body, and the guard to keep until its answer is over.
+    pub(super) fn begin(self: &Arc<Self>, body: Incoming) -> (RequestBody, Guard) {
+        let guard = self.ongoing(body.is_end_stream());
+        (RequestBody { body: Some(body), guard: Arc::clone(&guard) }, guard)
+    }
+
+    fn ongoing(self: &Arc<Self>, body_finished: bool) -> Guard {
         self.busy.store(true, Ordering::Release);
         self.requests.fetch_add(1, Ordering::AcqRel);
-        let finished = Arc::new(AtomicBool::new(body.is_end_stream()));
-        let guard = AnswerGuard { connection: Arc::clone(self), body_finished: Arc::clone(&finished) };
-        (RequestBody { body: Some(body), finished }, guard)
+        Arc::new(Ongoing { connection: Arc::clone(self), body_finished: AtomicBool::new(body_finished) })
+    }
+}
+
+/// Keeps a request marked as begun; shared by its body and its answer.
+pub(crate) type Guard = Arc<Ongoing>;
+
+/// A request whose body or answer is not over yet.
+#[derive(Debug)]
+pub(crate) struct Ongoing {
+    connection: Arc<Connection>,
+    body_finished: AtomicBool,
+}
+
+impl Drop for Ongoing {
+    fn drop(&mut self) {
+        if self.body_finished.load(Ordering::Acquire) {
+            self.connection.busy.store(false, Ordering::Release);
+        }
     }
 }
 
 #[cfg(test)]
 impl Connection {
     /// As [`Self::begin`] for a request without body.
-    pub(super) fn begin_for_test(self: &Arc<Self>) -> AnswerGuard {
-        self.busy.store(true, Ordering::Release);
-        self.requests.fetch_add(1, Ordering::AcqRel);
-        AnswerGuard { connection: Arc::clone(self), body_finished: Arc::new(AtomicBool::new(true)) }
+    pub(super) fn begin_for_test(self: &Arc<Self>) -> Guard {
+        self.ongoing(true)
     }
 }
 
-/// A request's body that remembers whether it was read to its end.
+/// A request's body. What a handler does not read of it is read and thrown away, up to a limit: a client
+/// that is still sending would else see a broken connection instead of the answer (as Go's server does).
 pub(crate) struct RequestBody {
     body: Option<Incoming>,
-    finished: Arc<AtomicBool>,
+    guard: Guard,
 }
 
 impl RequestBody {
     /// Whether there is no body at all.
     pub(super) fn is_empty(&self) -> bool {
-        self.body.as_ref().is_none_or(|body| body.size_hint().exact() == Some(0))
+        self.size_hint().exact() == Some(0)
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        let Some(body) = self.body.take().filter(|body| !body.is_end_stream()) else { return };
+        if self.guard.body_finished.load(Ordering::Acquire) {
+            return;
+        }
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(throw_away(body, Arc::clone(&self.guard)));
+        }
+    }
+}
+
+async fn throw_away(mut body: Incoming, guard: Guard) {
+    let mut read = 0;
+    while read < DRAIN_LIMIT {
+        match body.frame().await {
+            Some(Ok(frame)) => read += frame.data_ref().map_or(0, Bytes::len),
+            Some(Err(_)) => return,
+            None => return guard.body_finished.store(true, Ordering::Release),
+        }
     }
 }
 
@@ -89,7 +136,7 @@ impl http_body::Body for RequestBody {
         let polled = Pin::new(&mut *body).poll_frame(cx);
         let ended = matches!(polled, Poll::Ready(None)) || body.is_end_stream();
         if ended {
-            self.finished.store(true, Ordering::Release);
+            self.guard.body_finished.store(true, Ordering::Release);
         }
         polled
     }
@@ -100,20 +147,5 @@ impl http_body::Body for RequestBody {
 
     fn size_hint(&self) -> SizeHint {
         self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), |body| body.size_hint())
-    }
-}
-
-/// Marks a request as over when it is dropped with its answer.
-#[derive(Debug)]
-pub(crate) struct AnswerGuard {
-    connection: Arc<Connection>,
-    body_finished: Arc<AtomicBool>,
-}
-
-impl Drop for AnswerGuard {
-    fn drop(&mut self) {
-        if self.body_finished.load(Ordering::Acquire) {
-            self.connection.busy.store(false, Ordering::Release);
-        }
     }
 }

@@ -18,7 +18,7 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::UnixStream,
 };
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Frames of both outputs one after the other.
 pub(crate) const MULTIPLEXED: &str = "application/vnd.docker.multiplexed-stream";
@@ -73,6 +73,19 @@ pub(crate) struct Line {
     pub(crate) connection: Arc<Connection>,
     /// Where the session runs.
     pub(crate) sessions: TaskTracker,
+    /// Ends the session.
+    pub(crate) stopped: CancellationToken,
+}
+
+impl Line {
+    /// Runs a session until its end or the daemon's.
+    pub(super) fn run(self, session: impl Future<Output = io::Result<()>> + Send + 'static) {
+        self.sessions.spawn(async move {
+            if let Some(Err(error)) = self.stopped.run_until_cancelled(session).await {
+                tracing::debug!(%error, "a connection that was taken over broke");
+            }
+        });
+    }
 }
 
 /// Takes the connection over for a session: 101 when the client asked for an upgrade, else an unframed 200.
@@ -81,8 +94,8 @@ pub(crate) struct Line {
 ///
 /// # Errors
 /// When the answer cannot be built.
-pub(crate) fn take_over(line: Line, content_type: &'static str, session: Session) -> Result<Reply> {
-    let Some(upgrade) = line.upgrade else { return Ok(without_upgrade(session)) };
+pub(crate) fn take_over(mut line: Line, content_type: &'static str, session: Session) -> Result<Reply> {
+    let Some(upgrade) = line.upgrade.take() else { return Ok(without_upgrade(session)) };
     let mut reply = Response::builder().status(StatusCode::SWITCHING_PROTOCOLS);
     if line.asked {
         reply = reply
@@ -94,11 +107,7 @@ pub(crate) fn take_over(line: Line, content_type: &'static str, session: Session
         line.connection.answer_raw();
         reply = reply.header(header::CONTENT_TYPE, RAW);
     }
-    line.sessions.spawn(async move {
-        if let Err(error) = serve(upgrade, session).await {
-            tracing::debug!(%error, "a connection that was taken over broke");
-        }
-    });
+    line.run(serve(upgrade, session));
     Ok(reply.body(Body::empty())?)
 }
 

@@ -17,7 +17,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::UnixStream,
 };
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// A daemon on an engine of its own, without containers.
 struct Daemon {
@@ -215,6 +215,26 @@ async fn errors_of_attach_are_plain() {
     daemon.stop().await;
 }
 
+#[tokio::test]
+async fn a_client_that_still_sends_gets_its_answer() {
+    let daemon = Daemon::start().await;
+    let mut client = daemon.connect().await;
+    let head = "PUT /nosuch HTTP/1.1\r\nHost: d\r\nContent-Length: 200000\r\n\r\n";
+    for _ in 0..2 {
+        client.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"page not found\"}\n") {
+            assert_ne!(client.read_buf(&mut answer).await.unwrap(), 0);
+        }
+        client.write_all(&[b'x'; 200_000]).await.unwrap();
+    }
+    client.write_all(b"GET /_ping HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut rest = String::new();
+    client.read_to_string(&mut rest).await.unwrap();
+    assert!(rest.ends_with("OK"), "{rest}");
+    daemon.stop().await;
+}
+
 /// Serves one connection whose requests are all taken over by an echo.
 async fn echo_server(client: UnixStream) {
     let connection = Arc::new(Connection::default());
@@ -239,7 +259,8 @@ async fn echo(
         to.write_all(b"<end of input>").await.unwrap();
     });
     let asked = parts.headers.get_all(header::UPGRADE).iter().any(|v| v != adapter::MARKER);
-    let line = Line { upgrade, asked, connection, sessions: TaskTracker::new() };
+    let line =
+        Line { upgrade, asked, connection, sessions: TaskTracker::new(), stopped: CancellationToken::new() };
     Ok(take_over(line, MULTIPLEXED, Session::of_stream(ours)).unwrap().map(|b| b.guarded(guard)))
 }
 

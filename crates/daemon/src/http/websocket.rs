@@ -56,18 +56,13 @@ pub(crate) struct Form {
 ///
 /// # Errors
 /// When the request is no handshake of a WebSocket.
-pub(crate) fn take_over(line: Line, headers: &HeaderMap, form: Form, session: Session) -> Result<Reply> {
+pub(crate) fn take_over(mut line: Line, headers: &HeaderMap, form: Form, session: Session) -> Result<Reply> {
     let key = headers.get("sec-websocket-key").and_then(|v| v.to_str().ok());
     let version = headers.get("sec-websocket-version").and_then(|v| v.to_str().ok());
-    let (Some(key), Some("13"), Some(upgrade)) = (key, version, line.upgrade) else {
+    let (Some(key), Some("13"), Some(upgrade)) = (key, version, line.upgrade.take()) else {
         return Err(Error::invalid("the request is no handshake of a WebSocket of version 13"));
     };
-    line.sessions.spawn(async move {
-        let served = async { relay(taken_socket(upgrade).await?, form, session).await };
-        if let Err(error) = served.await {
-            tracing::debug!(%error, "a WebSocket broke");
-        }
-    });
+    line.run(async move { relay(taken_socket(upgrade).await?, form, session).await });
     let reply = Response::builder()
         .status(StatusCode::SWITCHING_PROTOCOLS)
         .header(header::UPGRADE, "websocket")

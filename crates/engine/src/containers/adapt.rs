@@ -47,6 +47,7 @@ pub(super) fn adapt(engine: &Config, kernel: &Kernel, index: &Index, host: &mut 
         host.security_opt.get_or_insert_default().push("label=disable".into());
     }
     host.oom_kill_disable.get_or_insert(false);
+    host.port_bindings.get_or_insert_default();
     if !host.privileged {
         host.masked_paths.get_or_insert_with(masked_paths);
         host.readonly_paths.get_or_insert_with(|| READONLY.map(str::to_owned).to_vec());

@@ -1,7 +1,12 @@
 //! `GET /containers/{id}/changes` and `GET /containers/{id}/export`
 
 use super::{Container, Containers};
-use crate::{Error, Result, blocking::blocking, images::{ByteStream, StreamWriter}, state::Verb};
+use crate::{
+    Error, Result,
+    blocking::blocking,
+    images::{ByteStream, StreamWriter},
+    state::Verb,
+};
 use std::{fs::File, io::Write, os::fd::AsFd, sync::Arc};
 use wharf_api::container::FilesystemChange;
 use wharf_archive::{PackOptions, pack};

@@ -72,7 +72,13 @@ pub(crate) struct Progress {
 
 impl Container {
     /// A container with what its records say.
-    pub(crate) fn new(dir: PathBuf, id: ContainerId, name: ContainerName, record: Record, host: api::HostConfig) -> Self {
+    pub(crate) fn new(
+        dir: PathBuf,
+        id: ContainerId,
+        name: ContainerName,
+        record: Record,
+        host: api::HostConfig,
+    ) -> Self {
         let state = State {
             name,
             status: record.state.status(),

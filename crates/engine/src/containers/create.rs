@@ -1,7 +1,9 @@
 //! `POST /containers/create`: validate, resolve the image, make layer, volumes and record.
 
 use super::{
-    Container, Containers, CreateOptions, Endpoint, NetworkRecord, adapt, merge, mounts::Registered, name, plan,
+    Container, Containers, CreateOptions, Endpoint, NetworkRecord, adapt, merge,
+    mounts::Registered,
+    name, plan,
     record::Record,
     validate::{self, Against, Purpose},
 };
@@ -36,8 +38,7 @@ impl Containers {
         if host.restart_policy.name.is_empty() {
             host.restart_policy.name = "no".into();
         }
-        let against =
-            Against { engine: self.config(), kernel: self.kernel(), purpose: Purpose::Create };
+        let against = Against { engine: self.config(), kernel: self.kernel(), purpose: Purpose::Create };
         let mut warnings = validate::settings(&against, &mut host, Some(&mut config))?;
         let image = self.image_of(&config, platform.as_ref(), &mut warnings).await?;
         validate::networking(networking_config.as_ref())?;
@@ -249,7 +250,10 @@ impl Containers {
             network_settings: new.networks.clone(),
             driver: "overlay2".into(),
             os: "linux".into(),
-            image_platform: new.image.as_ref().map_or_else(crate::system::host_platform, |i| i.config.platform()),
+            image_platform: new
+                .image
+                .as_ref()
+                .map_or_else(crate::system::host_platform, |i| i.config.platform()),
             mount_points: mounts.points.clone(),
             app_armor_profile: new.security.apparmor_profile.clone(),
             seccomp_profile: new.security.seccomp_profile.clone(),

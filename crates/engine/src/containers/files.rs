@@ -154,7 +154,9 @@ pub(super) fn mount_shm(container: &Container, size: i64) -> Result<PathBuf> {
 /// Takes [`mount_shm`] back. One that is not mounted is no error.
 pub(super) fn unmount_shm(container: &Container) {
     let path = container.dir().join("mounts/shm");
-    if path.exists() && let Err(error) = wharf_sys::mount::detach_if_mounted(&path) {
+    if path.exists()
+        && let Err(error) = wharf_sys::mount::detach_if_mounted(&path)
+    {
         tracing::warn!(container = %container.id, %error, "shm stays mounted");
     }
 }

@@ -2,8 +2,7 @@
 
 use super::{Container, Containers};
 use crate::{
-    Result,
-    clock,
+    Result, clock,
     exec::{ExecStart, Execs},
     state::Status,
 };
@@ -112,7 +111,12 @@ fn pause(container: &Container, config: &HealthConfig) -> Duration {
 }
 
 /// Counts a result; the new status where it changes.
-fn note(health: &mut Health, result: HealthcheckResult, config: &HealthConfig, started: Time) -> Option<String> {
+fn note(
+    health: &mut Health,
+    result: HealthcheckResult,
+    config: &HealthConfig,
+    started: Time,
+) -> Option<String> {
     let before = health.status.clone();
     let retries = if config.retries > 0 { config.retries } else { DEFAULT_RETRIES };
     if result.exit_code == 0 {

@@ -3,11 +3,7 @@
 use super::{Container, Containers, Wait, WaitCondition, monitor::kill_cgroup, stop::stop_signal};
 use crate::{Error, Result, blocking::blocking, state::Verb};
 use std::{sync::Arc, time::Duration};
-use wharf_spec::{
-    ErrorKind,
-    shim::Call,
-    signal,
-};
+use wharf_spec::{ErrorKind, shim::Call, signal};
 
 const SIGKILL: i32 = 9;
 /// How long SIGKILL may take before the cgroup is killed, and then again.
@@ -64,7 +60,9 @@ impl Containers {
         .await?;
         match tokio::time::timeout(LAST_PATIENCE, last.done()).await {
             Ok(_) => Ok(()),
-            Err(_) => Err(Error::Refused("tried to kill container, but did not receive an exit event".into())),
+            Err(_) => {
+                Err(Error::Refused("tried to kill container, but did not receive an exit event".into()))
+            }
         }
     }
 

@@ -7,8 +7,21 @@ use std::{collections::BTreeSet, sync::Arc};
 use wharf_api::{container as api, network::EndpointSettings, port::PortRange};
 
 const KNOWN: [&str; 15] = [
-    "ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "name", "network",
-    "publish", "since", "status", "volume",
+    "ancestor",
+    "before",
+    "exited",
+    "expose",
+    "health",
+    "id",
+    "is-task",
+    "isolation",
+    "label",
+    "name",
+    "network",
+    "publish",
+    "since",
+    "status",
+    "volume",
 ];
 const STATES: [&str; 7] = ["created", "running", "paused", "restarting", "removing", "exited", "dead"];
 const HEALTHS: [&str; 4] = ["none", "starting", "healthy", "unhealthy"];
@@ -48,7 +61,7 @@ impl Containers {
     pub async fn list(&self, options: ListOptions) -> Result<Vec<api::Summary>> {
         let wanted = self.wanted(&options).await?;
         let mut rows: Vec<Row> = self.all().into_iter().map(row).collect();
-        rows.sort_by(|a, b| b.created.cmp(&a.created));
+        rows.sort_by_key(|row| std::cmp::Reverse(row.created));
         let mut listed = Vec::new();
         let mut before_passed = wanted.before.is_none();
         for mut row in rows {
@@ -56,7 +69,8 @@ impl Containers {
                 before_passed = wanted.before.as_ref().is_some_and(|b| b.id == row.container.id);
                 continue;
             }
-            if wanted.since.as_ref().is_some_and(|s| s.id == row.container.id) || listed.len() == wanted.limit {
+            if wanted.since.as_ref().is_some_and(|s| s.id == row.container.id) || listed.len() == wanted.limit
+            {
                 break;
             }
             if !includes(&wanted, &row) {
@@ -251,13 +265,7 @@ fn summary(container: &Container, state: &State, health: &str) -> api::Summary {
 
 /// A list shows what came of an attachment, not what was asked for.
 fn shown_endpoint(settings: &EndpointSettings) -> EndpointSettings {
-    EndpointSettings {
-        links: None,
-        aliases: None,
-        driver_opts: None,
-        dns_names: None,
-        ..settings.clone()
-    }
+    EndpointSettings { links: None, aliases: None, driver_opts: None, dns_names: None, ..settings.clone() }
 }
 
 fn shown_ports(ports: Option<&api::PortMap>) -> Vec<api::PortSummary> {
@@ -299,9 +307,8 @@ fn command(path: &str, args: &[String]) -> String {
 /// `Up 2 hours (healthy)` (source: moby `daemon/container/state.go`, String).
 fn status_for_people(state: &State, now: Timestamp) -> String {
     let facts = state.status.facts();
-    let since = |time: Option<Timestamp>| {
-        clock::human_duration(time.map_or(0, |t| now.duration_since(t).as_secs()))
-    };
+    let since =
+        |time: Option<Timestamp>| clock::human_duration(time.map_or(0, |t| now.duration_since(t).as_secs()));
     match facts.word {
         "running" => {
             let up = format!("Up {}", since(facts.started_at));

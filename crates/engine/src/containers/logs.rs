@@ -9,11 +9,7 @@ use crate::{Error, Result, blocking::blocking, clock, error::invalid, polled};
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
-use std::{
-    os::fd::OwnedFd,
-    sync::Arc,
-    time::Duration,
-};
+use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     sync::watch,
@@ -239,7 +235,9 @@ fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => escaped.push(char::from(byte)),
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                escaped.push(char::from(byte))
+            }
             b' ' => escaped.push('+'),
             other => escaped.push_str(&format!("%{other:02X}")),
         }
@@ -261,8 +259,7 @@ mod tests {
         }
     }
 
-    const PLAIN: Shape =
-        Shape { stdout: true, stderr: true, timestamps: false, details: false, tty: false };
+    const PLAIN: Shape = Shape { stdout: true, stderr: true, timestamps: false, details: false, tty: false };
 
     #[test]
     fn entries_are_framed() {

@@ -13,6 +13,7 @@
 //! ends, [`Containers::remove`]. After a restart of the daemon `restore` puts all of it together again.
 
 mod adapt;
+mod archive;
 mod attach;
 mod changes;
 mod container;
@@ -48,14 +49,15 @@ mod update;
 mod validate;
 mod wait;
 
+pub use archive::PutOptions;
 pub(crate) use attach::{detach_keys as attach_keys, stream_pair};
 pub use container::Container;
-pub use inspect::Sizes;
 pub(crate) use container::State;
 pub use index::Index;
+pub use inspect::Sizes;
 pub use options::{
-    AttachOptions, Attached, CreateOptions, ListOptions, Logs, LogsOptions, RemoveOptions, StopOptions, WaitCondition,
-    Waited,
+    AttachOptions, Attached, CreateOptions, ListOptions, Logs, LogsOptions, RemoveOptions, StopOptions,
+    WaitCondition, Waited,
 };
 pub use record::{Endpoint, NetworkSettings as NetworkRecord};
 pub use wait::Wait;
@@ -66,11 +68,7 @@ pub use stats::StatsMode;
 pub(crate) use validate::clean_path as validate_path;
 
 use crate::{
-    Config, Events, Images, Networks, Result, Volumes,
-    events::EventKind,
-    exec,
-    system::Kernel,
-    task::Tasks,
+    Config, Events, Images, Networks, Result, Volumes, events::EventKind, exec, system::Kernel, task::Tasks,
 };
 use std::sync::{
     Arc,

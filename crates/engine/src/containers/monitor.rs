@@ -83,10 +83,17 @@ impl Containers {
         match found {
             Ok(Some(exit)) => clean_exit(container, exit),
             _ => {
-                let error = "the shim of the container ended unexpectedly; its processes were killed".to_owned();
+                let error =
+                    "the shim of the container ended unexpectedly; its processes were killed".to_owned();
                 tracing::error!(container = %container.id, error);
                 let started_at = container.with(|state| state.status.facts().started_at);
-                Exit { code: KILLED, error, started_at, finished_at: Some(Timestamp::now()), oom_killed: false }
+                Exit {
+                    code: KILLED,
+                    error,
+                    started_at,
+                    finished_at: Some(Timestamp::now()),
+                    oom_killed: false,
+                }
             }
         }
     }

@@ -306,9 +306,16 @@ pub(crate) fn read(dir: &Path) -> Result<(Record, api::HostConfig)> {
     Ok((record, host))
 }
 
+/// Reads only the container's own record.
+///
+/// # Errors
+/// When it is missing or unreadable.
+pub(crate) fn read_record(dir: &Path) -> Result<Record> {
+    read_json(&dir.join("config.v2.json"))
+}
+
 fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T> {
-    let bytes =
-        fs::read(path).map_err(|source| Error::Io { step: "read", path: path.into(), source })?;
+    let bytes = fs::read(path).map_err(|source| Error::Io { step: "read", path: path.into(), source })?;
     serde_json::from_slice(&bytes).map_err(|source| Error::Record { path: path.into(), source })
 }
 
@@ -377,7 +384,9 @@ mod tests {
         endpoint.settings.ip_address = "10.0.0.1".into();
         endpoint.ipam_operational = true;
         record.network_settings.networks.insert("n".into(), endpoint.clone());
-        record.mount_points.insert("/v".into(), MountPoint { mode: "z".into(), rw: true, ..Default::default() });
+        record
+            .mount_points
+            .insert("/v".into(), MountPoint { mode: "z".into(), rw: true, ..Default::default() });
         write(&dir.join("config.v2.json"), &record).unwrap();
         write(&dir.join("hostconfig.json"), &api::HostConfig::default()).unwrap();
         let (read_back, _) = read(&dir).unwrap();
@@ -420,9 +429,14 @@ mod tests {
     #[test]
     fn paths_follow_the_data_root() {
         let config = Config { data_root: "/new".into(), ..Default::default() };
-        let mut record = Record { id: "ab".into(), hostname_path: "/old/hostname".into(), ..Default::default() };
-        let volume =
-            MountPoint { kind: "volume".into(), driver: "local".into(), name: "v".into(), ..Default::default() };
+        let mut record =
+            Record { id: "ab".into(), hostname_path: "/old/hostname".into(), ..Default::default() };
+        let volume = MountPoint {
+            kind: "volume".into(),
+            driver: "local".into(),
+            name: "v".into(),
+            ..Default::default()
+        };
         record.mount_points.insert("/v".into(), volume);
         let mut host = api::HostConfig::default();
         host.log_config.driver = "json-file".into();

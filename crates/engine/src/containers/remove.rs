@@ -1,6 +1,9 @@
 //! `DELETE /containers/{id}`
 
-use super::{Container, Containers, RemoveOptions};
+use super::{
+    Container, Containers, RemoveOptions,
+    record::{self, Record},
+};
 use crate::{Error, Result, blocking::blocking, state::Verb};
 use std::{fs, path::Path, sync::Arc};
 
@@ -19,6 +22,8 @@ impl From<RemoveOptions> for AnonymousVolumes {
 
 /// A directory with this ending is being removed; restoring carries on with it.
 pub(super) const REMOVING: &str = "-removing";
+/// A file in such a directory: the container's anonymous volumes go too.
+const WITH_VOLUMES: &str = "with-volumes";
 
 impl Containers {
     /// Removes a container.
@@ -74,41 +79,75 @@ impl Containers {
             state.removing = true;
             state.status.removing();
         });
-        let (layers, id, dir) =
-            (self.parts().images.layers().clone(), container.id.clone(), container.dir().to_owned());
-        let deleted = blocking(move || {
-            // From the rename on it is no container any more, whatever happens.
-            let doomed = rename_away(&dir)?;
-            layers.remove(&id)?;
-            remove_dir(&doomed)
-        })
-        .await;
-        if let Err(error) = deleted {
+        let doomed_volumes = match volumes {
+            AnonymousVolumes::Keep => Vec::new(),
+            AnonymousVolumes::Remove => container.with(|state| anonymous_volumes(&state.record)),
+        };
+        if let Err(error) = self.delete_files(container, doomed_volumes).await {
             container.update(|state| state.status.removal_failed(error.to_string()));
             return Err(error);
         }
-        self.parts().index.take(&container.id);
         self.execs().container_removed(&container.id);
         container.update(|state| {
             state.removed = true;
             state.early.clear();
         });
         self.emit_plain(container, "destroy");
-        if volumes == AnonymousVolumes::Remove {
-            let names = anonymous_volumes(container);
-            self.parts().volumes.remove_abandoned(&names).await;
+        Ok(())
+    }
+
+    /// Layer, volumes, directory, in this order: what a crash leaves is removed by restoring.
+    async fn delete_files(&self, container: &Arc<Container>, volumes: Vec<String>) -> Result<()> {
+        let (layers, id, dir) =
+            (self.parts().images.layers().clone(), container.id.clone(), container.dir().to_owned());
+        let has_volumes = !volumes.is_empty();
+        let doomed = blocking(move || {
+            if has_volumes {
+                mark_with_volumes(&dir)?;
+            }
+            // From the rename on it is no container any more, whatever happens.
+            let doomed = rename_away(&dir)?;
+            layers.remove(&id)?;
+            if !has_volumes {
+                remove_dir(&doomed)?;
+            }
+            Ok(doomed)
+        })
+        .await?;
+        self.parts().index.take(&container.id);
+        if has_volumes {
+            self.parts().volumes.remove_abandoned(&volumes).await;
+            if let Err(error) = blocking(move || remove_dir(&doomed)).await {
+                tracing::warn!(container = %container.id, %error, "directory of a removed container stays");
+            }
         }
         Ok(())
     }
 }
 
 /// Volumes that nobody gave a name to.
-fn anonymous_volumes(container: &Container) -> Vec<String> {
-    container.with(|state| {
-        let points = state.record.mount_points.values();
-        let anonymous = points.filter(|p| p.kind == "volume" && p.spec.source.is_empty());
-        anonymous.map(|p| p.name.clone()).collect()
-    })
+fn anonymous_volumes(record: &Record) -> Vec<String> {
+    let anonymous = record.mount_points.values().filter(|p| p.kind == "volume" && p.spec.source.is_empty());
+    anonymous.map(|p| p.name.clone()).collect()
+}
+
+/// Volumes that are to go with the directory of a torn removal. Blocks.
+pub(super) fn volumes_of_leftover(dir: &Path) -> Vec<String> {
+    if !dir.join(WITH_VOLUMES).exists() {
+        return Vec::new();
+    }
+    record::read_record(dir).map(|record| anonymous_volumes(&record)).unwrap_or_default()
+}
+
+fn mark_with_volumes(dir: &Path) -> Result<()> {
+    let path = dir.join(WITH_VOLUMES);
+    match fs::write(&path, b"") {
+        // A second try: it is renamed already.
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::Io { step: "unable to remove filesystem", path, source })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Renames a container's directory to where it is none; returns the new path. Blocks.
@@ -128,7 +167,9 @@ fn rename_away(dir: &Path) -> Result<std::path::PathBuf> {
 /// error. Blocks.
 pub(super) fn remove_dir(dir: &Path) -> Result<()> {
     let shm = dir.join("mounts/shm");
-    if shm.exists() && let Err(error) = wharf_sys::mount::detach_if_mounted(&shm) {
+    if shm.exists()
+        && let Err(error) = wharf_sys::mount::detach_if_mounted(&shm)
+    {
         tracing::warn!(path = %shm.display(), %error, "shm stays mounted");
     }
     match fs::remove_dir_all(dir) {

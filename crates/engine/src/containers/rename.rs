@@ -1,8 +1,8 @@
 //! `POST /containers/{id}/rename`
 
-use super::Containers;
-use crate::{Error, Result, error::invalid};
-use wharf_spec::{ContainerName, ParseIdError};
+use super::{Containers, State};
+use crate::{Error, Result, error::invalid, networks::dns_names};
+use wharf_spec::{ContainerId, ContainerName, ParseIdError};
 
 impl Containers {
     /// Gives a container another name.
@@ -27,7 +27,12 @@ impl Containers {
         let name = parsed.map_err(|e| allocating(Error::Invalid(e.to_string())))?;
         let index = &self.parts().index;
         index.reserve(&name, &container.id).map_err(allocating)?;
-        container.update(|state| state.name = name.clone());
+        container.update(|state| {
+            state.name = name.clone();
+            if state.status.has_process() {
+                name_endpoints(&container.id, state);
+            }
+        });
         if let Err(error) = container.save().await {
             container.update(|state| state.name = old);
             index.release(&name, &container.id);
@@ -36,5 +41,15 @@ impl Containers {
         index.release(&old, &container.id);
         self.emit(&container, "rename", [("oldName".to_owned(), format!("/{old}"))].into());
         Ok(())
+    }
+}
+
+/// The names by which others find the container (source: moby `daemon/rename.go`).
+fn name_endpoints(id: &ContainerId, state: &mut State) {
+    let hostname = state.record.config.hostname.clone();
+    for endpoint in state.record.network_settings.networks.values_mut() {
+        let settings = &mut endpoint.settings;
+        let names = dns_names(state.name.as_str(), id, &hostname, settings.aliases.as_deref());
+        settings.dns_names = Some(names);
     }
 }

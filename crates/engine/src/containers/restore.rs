@@ -27,7 +27,10 @@ use wharf_spec::{
 enum Found {
     Container(Box<record::Record>, Box<api::HostConfig>),
     /// A create that was torn, or a removal: to be removed.
-    Leftover { id: Option<ContainerId>, path: PathBuf },
+    Leftover {
+        id: Option<ContainerId>,
+        path: PathBuf,
+    },
     /// Not ours to judge.
     Unreadable(Error),
 }
@@ -63,7 +66,8 @@ impl Containers {
 
     fn load(&self, mut record: record::Record, host: api::HostConfig) {
         record.set_paths(self.config(), &host);
-        let (Ok(id), Ok(name)) = (record.id.parse::<ContainerId>(), record.name.parse::<ContainerName>()) else {
+        let (Ok(id), Ok(name)) = (record.id.parse::<ContainerId>(), record.name.parse::<ContainerName>())
+        else {
             tracing::error!(id = record.id, name = record.name, "container not loaded: bad id or name");
             return;
         };
@@ -86,11 +90,20 @@ impl Containers {
     async fn remove_leftover(&self, id: Option<ContainerId>, path: PathBuf) {
         let layers = self.parts().images.layers().clone();
         let shown = path.display().to_string();
-        let removed = blocking(move || {
-            let layer = id.map_or(Ok(()), |id| layers.remove(&id));
-            remove::remove_dir(&path).and(layer)
+        let leftover = path.clone();
+        let layer = blocking(move || {
+            let volumes = remove::volumes_of_leftover(&leftover);
+            id.map_or(Ok(()), |id| layers.remove(&id)).map(|()| volumes)
         });
-        match removed.await {
+        let volumes = match layer.await {
+            Ok(volumes) => volumes,
+            Err(error) => {
+                tracing::warn!(path = shown, %error, "leftover of a crash stays");
+                return;
+            }
+        };
+        self.parts().volumes.remove_abandoned(&volumes).await;
+        match blocking(move || remove::remove_dir(&path)).await {
             Ok(()) => tracing::info!(path = shown, "leftover of a crash removed"),
             Err(error) => tracing::warn!(path = shown, %error, "leftover of a crash stays"),
         }

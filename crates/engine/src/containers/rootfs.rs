@@ -65,8 +65,11 @@ fn populate(mounted: &Path, point: &MountPoint) -> Result<()> {
     let root = Root::open(mounted).map_err(|e| store_error("open root file system", mounted, e))?;
     let inside = Path::new(&point.destination);
     let Ok(from) = root.resolve(inside) else { return Ok(()) };
-    let stat = rustix::fs::fstat(&from)
-        .map_err(|e| Error::Io { step: "stat", path: inside.into(), source: e.into() })?;
+    let stat = rustix::fs::fstat(&from).map_err(|e| Error::Io {
+        step: "stat",
+        path: inside.into(),
+        source: e.into(),
+    })?;
     if !rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir() {
         return Err(Error::Refused(format!(
             "cannot mount volume over existing file, file exists {}",
@@ -93,7 +96,8 @@ fn copy_tree(from: &OwnedFd, stat: &rustix::fs::Stat, to: &Path) -> Result<()> {
         .map_err(|e| io("open image directory")(std::io::Error::other(e)))?;
     let (reader, writer) = std::io::pipe().map_err(io("make pipe"))?;
     let (packed, unpacked) = std::thread::scope(|scope| {
-        let packing = scope.spawn(|| wharf_archive::pack(from.as_fd(), PackOptions::default(), writer).map(drop));
+        let packing =
+            scope.spawn(|| wharf_archive::pack(from.as_fd(), PackOptions::default(), writer).map(drop));
         let unpacked = wharf_archive::unpack(reader, target.as_fd(), Options::default());
         (packing.join(), unpacked)
     });

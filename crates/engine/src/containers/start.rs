@@ -9,12 +9,14 @@ use super::{
 use crate::{
     Error, Result,
     blocking::blocking,
+    error::words,
     networks::{AttachRequest, Attachment, Dns},
     state::Verb,
     task::{Spawn, SpawnError, Spawned, run_dir},
     undo::Undo,
 };
 use jiff::Timestamp;
+use rustix::io::Errno;
 use std::{net::IpAddr, os::fd::OwnedFd, sync::Arc, time::Duration};
 use wharf_api::{StringMap, container as api};
 use wharf_spec::shim::{Failure, FailureKind};
@@ -145,7 +147,9 @@ impl Containers {
             shared.netns = Some(Netns::New);
         }
         if let Some(other) = host.pid_mode.container() {
-            let other = self.sharing(other).map_err(|e| Error::Refused(format!("failed to join PID namespace: {e}")))?;
+            let other = self
+                .sharing(other)
+                .map_err(|e| Error::Refused(format!("failed to join PID namespace: {e}")))?;
             shared.joined.pid = Some(other.pid());
         }
         if let Some(name) = host.ipc_mode.container() {
@@ -264,7 +268,10 @@ impl Containers {
             let (name, alias) = super::create::parse_link(link);
             let other = self.get(name)?;
             if !other.is_running() {
-                return Err(Error::Refused(format!("Cannot link to a non running container: /{} AS {alias}", other.name())));
+                return Err(Error::Refused(format!(
+                    "Cannot link to a non running container: /{} AS {alias}",
+                    other.name()
+                )));
             }
             links.push((other.id.clone(), alias.to_owned()));
         }
@@ -393,7 +400,15 @@ fn write_files(
     names: &Names,
 ) -> Result<Vec<(&'static str, String)>> {
     let dir = match names_of {
-        Some(other) => other.dir(),
+        Some(other) => {
+            let (hostname, domainname) =
+                other.with(|s| (s.record.config.hostname.clone(), s.record.config.domainname.clone()));
+            container.update(|state| {
+                state.record.config.hostname = hostname;
+                state.record.config.domainname = domainname;
+            });
+            other.dir()
+        }
         None => {
             files::write(container.dir(), names)?;
             container.dir()
@@ -418,9 +433,7 @@ fn prepare_shm(
     let path = match host.ipc_mode.as_str() {
         _ if shm_of.is_some() => shm_of.map(|other| other.with(|state| state.record.shm_path.clone())),
         "host" => Some("/dev/shm".to_owned()),
-        "shareable" => {
-            Some(files::mount_shm(container, host.shm_size)?.to_string_lossy().into_owned())
-        }
+        "shareable" => Some(files::mount_shm(container, host.shm_size)?.to_string_lossy().into_owned()),
         _ => None,
     };
     container.update(|state| state.record.shm_path = path.clone().unwrap_or_default());
@@ -443,7 +456,11 @@ fn make_bind_sources(container: &Container) -> Result<()> {
             )));
         }
         std::fs::create_dir_all(source).map_err(|error| {
-            Error::Refused(format!("error while creating mount source path '{}': {error}", point.source))
+            Error::Refused(format!(
+                "error while creating mount source path '{}': {}",
+                point.source,
+                words(&error)
+            ))
         })?;
     }
     Ok(())
@@ -470,8 +487,7 @@ fn names(
     attachment: Option<&Attachment>,
     gateway: Option<IpAddr>,
 ) -> Names {
-    let mut extra: Vec<(String, IpAddr)> =
-        attachment.map(|a| a.extra_hosts.clone()).unwrap_or_default();
+    let mut extra: Vec<(String, IpAddr)> = attachment.map(|a| a.extra_hosts.clone()).unwrap_or_default();
     for entry in host.extra_hosts.iter().flatten() {
         let Some((name, address)) = entry.split_once(':') else { continue };
         let address = match address {
@@ -485,9 +501,8 @@ fn names(
         _ if host.network_mode.is_host() => Resolver::Host,
         _ => Resolver::Bridge,
     };
-    let (hostname, domainname) = container.with(|state| {
-        (state.record.config.hostname.clone(), state.record.config.domainname.clone())
-    });
+    let (hostname, domainname) = container
+        .with(|state| (state.record.config.hostname.clone(), state.record.config.domainname.clone()));
     Names {
         hostname,
         domainname,
@@ -503,13 +518,15 @@ fn names(
 /// setExitCodeFromError: the code follows from the text, which clients read too).
 pub(super) fn start_error(failure: &Failure, program: &str) -> Error {
     let (code, message) = failure_text(failure, program);
-    Error::Start { code, message: format!("failed to create shim task: OCI runtime create failed: {message}") }
+    Error::Start {
+        code,
+        message: format!("failed to create shim task: OCI runtime create failed: {message}"),
+    }
 }
 
 /// Exit code and text of a process that could not be started.
 pub(crate) fn failure_text(failure: &Failure, program: &str) -> (i32, String) {
-    use rustix::io::Errno;
-    let errno = Errno::from_raw_os_error(failure.errno);
+    let is = |errno: Errno| failure.errno == errno.raw_os_error();
     let init = "unable to start container process: error during container init";
     match failure.kind {
         FailureKind::ProgramNotFound if program.contains('/') => {
@@ -518,10 +535,10 @@ pub(crate) fn failure_text(failure: &Failure, program: &str) -> (i32, String) {
         FailureKind::ProgramNotFound => {
             (127, format!("{init}: exec: {program:?}: executable file not found in $PATH: unknown"))
         }
-        FailureKind::ProgramNotRunnable if errno == Errno::ISDIR => {
+        FailureKind::ProgramNotRunnable if is(Errno::ISDIR) => {
             (126, format!("{init}: exec: {program:?}: is a directory: unknown: permission denied"))
         }
-        FailureKind::ProgramNotRunnable if errno == Errno::ACCESS => {
+        FailureKind::ProgramNotRunnable if is(Errno::ACCESS) => {
             (126, format!("{init}: exec: {program:?}: permission denied: unknown"))
         }
         FailureKind::ProgramNotRunnable => {
@@ -534,8 +551,8 @@ pub(crate) fn failure_text(failure: &Failure, program: &str) -> (i32, String) {
 
 fn errno_words(failure: &Failure) -> String {
     match failure.errno {
-        0 => failure.message.clone(),
-        n => wharf_sys::errno_text(rustix::io::Errno::from_raw_os_error(n)).to_lowercase(),
+        n if n > 0 => wharf_sys::errno_text(Errno::from_raw_os_error(n)),
+        _ => failure.message.clone(),
     }
 }
 
@@ -589,5 +606,7 @@ mod tests {
         let not_a_dir = failure(FailureKind::Setup, 20, "mount /x: Not a directory");
         assert_eq!(failure_text(&not_a_dir, "sh").0, 127);
         assert_eq!(failure_text(&failure(FailureKind::Setup, 5, "mount: Input/output error"), "sh").0, 128);
+        let nameless = failure(FailureKind::ProgramNotRunnable, 0, "no reason given");
+        assert!(failure_text(&nameless, "sh").1.contains("exec: \"sh\": no reason given"));
     }
 }

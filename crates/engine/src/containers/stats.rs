@@ -2,7 +2,10 @@
 
 use super::{Container, Containers};
 use crate::{Error, Result, blocking::blocking};
-use futures_util::{StreamExt, stream::{self, BoxStream}};
+use futures_util::{
+    StreamExt,
+    stream::{self, BoxStream},
+};
 use std::{sync::Arc, time::Duration};
 use wharf_api::{container as api, time::Time};
 use wharf_sys::cgroup::{BlkioEntry, Hierarchies, Stats};
@@ -84,8 +87,11 @@ impl Containers {
         let (networks, pid) = (self.parts().networks.clone(), container.pid());
         let has_own_network = !container.host_config().network_mode.is_host();
         blocking(move || {
-            let failed =
-                |e| Error::Io { step: "read stats of", path: path.clone().into(), source: std::io::Error::other(e) };
+            let failed = |e| Error::Io {
+                step: "read stats of",
+                path: path.clone().into(),
+                source: std::io::Error::other(e),
+            };
             let group = Hierarchies::detect().and_then(|all| all.group(&path)).map_err(failed)?;
             // It may end while we look.
             let Ok(stats) = group.stats() else { return Ok(shown) };

@@ -25,7 +25,11 @@ impl Containers {
     }
 
     /// Stops a container and emits `stop`. One that does not run is no error.
-    pub(super) async fn stop_container(&self, container: &Arc<Container>, options: &StopOptions) -> Result<()> {
+    pub(super) async fn stop_container(
+        &self,
+        container: &Arc<Container>,
+        options: &StopOptions,
+    ) -> Result<()> {
         if !container.is_running() {
             return Ok(());
         }

@@ -28,9 +28,13 @@ impl Containers {
     pub(super) async fn pids(&self, container: &super::Container) -> Result<BTreeSet<i32>> {
         let path = super::plan::cgroup_path(self.config(), &container.host_config(), &container.id);
         blocking(move || {
-            let failed =
-                |e| Error::Io { step: "list processes of", path: path.clone().into(), source: std::io::Error::other(e) };
-            let group = wharf_sys::cgroup::Hierarchies::detect().and_then(|all| all.group(&path)).map_err(failed)?;
+            let failed = |e| Error::Io {
+                step: "list processes of",
+                path: path.clone().into(),
+                source: std::io::Error::other(e),
+            };
+            let group =
+                wharf_sys::cgroup::Hierarchies::detect().and_then(|all| all.group(&path)).map_err(failed)?;
             Ok(group.all_processes().map_err(failed)?.into_iter().collect())
         })
         .await
@@ -41,7 +45,8 @@ impl Containers {
 fn check_arguments(args: &str) -> Result<()> {
     let renames = args.split_whitespace().any(|word| {
         let word = word.trim_start_matches("-o").trim_start_matches('o');
-        word.split(',').any(|column| column.split_once('=').is_some_and(|(name, title)| name == "pid" && title != "PID"))
+        word.split(',')
+            .any(|column| column.split_once('=').is_some_and(|(name, title)| name == "pid" && title != "PID"))
     });
     if renames { invalid("specifying \"pid=\" is not allowed") } else { Ok(()) }
 }
@@ -78,9 +83,8 @@ fn parse(output: &str, pids: &BTreeSet<i32>) -> Result<TopResponse> {
         let row = fields(line);
         let pid = row.get(column).map_or("", String::as_str);
         if pid != "-" {
-            let number: i32 = pid
-                .parse()
-                .map_err(|_| Error::Refused(format!("Unexpected pid '{pid}': invalid syntax")))?;
+            let number: i32 =
+                pid.parse().map_err(|_| Error::Refused(format!("Unexpected pid '{pid}': invalid syntax")))?;
             inside = pids.contains(&number);
         }
         if inside {

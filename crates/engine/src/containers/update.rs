@@ -16,12 +16,11 @@ impl Containers {
     /// For values that make no sense, and limits that the kernel does not take; nothing is changed then.
     pub async fn update(&self, id_or_name: &str, request: UpdateRequest) -> Result<UpdateResponse> {
         // The settings that are checked are those of a create.
-        let json = serde_json::to_value(&request)
-            .map_err(|source| Error::Encode { what: "update", source })?;
+        let json =
+            serde_json::to_value(&request).map_err(|source| Error::Encode { what: "update", source })?;
         let mut wanted: HostConfig =
             serde_json::from_value(json).map_err(|source| Error::Encode { what: "update", source })?;
-        let against =
-            Against { engine: self.config(), kernel: self.kernel(), purpose: Purpose::Update };
+        let against = Against { engine: self.config(), kernel: self.kernel(), purpose: Purpose::Update };
         let warnings = validate::settings(&against, &mut wanted, None)?;
         let container = self.get(id_or_name)?;
         let _one_verb = container.lifecycle.lock().await;
@@ -35,7 +34,9 @@ impl Containers {
     async fn apply(&self, container: &Arc<Container>, wanted: &HostConfig) -> Result<()> {
         let old = container.host_config();
         if old.auto_remove && !wanted.restart_policy.is_none() {
-            return Err(Error::Invalid("Restart policy cannot be updated because AutoRemove is enabled for the container".into()));
+            return Err(Error::Invalid(
+                "Restart policy cannot be updated because AutoRemove is enabled for the container".into(),
+            ));
         }
         let mut new = (*old).clone();
         merge(&mut new, wanted)?;

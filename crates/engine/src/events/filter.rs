@@ -5,8 +5,20 @@ use wharf_api::event::Message;
 use wharf_spec::ImageRef;
 
 const KNOWN: [&str; 14] = [
-    "type", "event", "scope", "label", "container", "image", "volume", "network", "daemon", "plugin", "node", "service",
-    "secret", "config",
+    "type",
+    "event",
+    "scope",
+    "label",
+    "container",
+    "image",
+    "volume",
+    "network",
+    "daemon",
+    "plugin",
+    "node",
+    "service",
+    "secret",
+    "config",
 ];
 
 /// Checked filters.
@@ -22,7 +34,8 @@ impl EventFilter {
 
     pub(super) fn wants(&self, message: &Message) -> bool {
         let f = &self.0;
-        let named = ["daemon", "container", "plugin", "volume", "network", "service", "node", "secret", "config"];
+        let named =
+            ["daemon", "container", "plugin", "volume", "network", "service", "node", "secret", "config"];
         self.wants_action(&message.action)
             && f.exact_match("type", &message.kind)
             && f.exact_match("scope", &message.scope)

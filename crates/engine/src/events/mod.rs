@@ -80,7 +80,13 @@ impl Events {
     }
 
     /// Tells everybody that something happened just now.
-    pub fn emit(&self, kind: EventKind, action: impl Into<String>, id: impl Into<String>, attributes: StringMap) {
+    pub fn emit(
+        &self,
+        kind: EventKind,
+        action: impl Into<String>,
+        id: impl Into<String>,
+        attributes: StringMap,
+    ) {
         let now = Timestamp::now();
         let message = Arc::new(Message {
             kind: kind.as_str().into(),
@@ -208,10 +214,8 @@ mod tests {
 
     #[tokio::test]
     async fn unknown_filters_are_refused() {
-        let query = EventsQuery {
-            filters: Filters::from_json(r#"{"nosuch":["1"]}"#).unwrap(),
-            ..Default::default()
-        };
+        let query =
+            EventsQuery { filters: Filters::from_json(r#"{"nosuch":["1"]}"#).unwrap(), ..Default::default() };
         let error = Events::new().subscribe(query).err().unwrap();
         assert_eq!(error.to_string(), "invalid filter 'nosuch'");
     }

@@ -75,7 +75,9 @@ mod tests {
 
     #[test]
     fn bytes_are_base64() {
-        for (bytes, text) in [(&b""[..], ""), (b"f", "Zg=="), (b"fo", "Zm8="), (b"foo", "Zm9v"), (&[16, 17], "EBE=")] {
+        for (bytes, text) in
+            [(&b""[..], ""), (b"f", "Zg=="), (b"fo", "Zm8="), (b"foo", "Zm9v"), (&[16, 17], "EBE=")]
+        {
             assert_eq!(base64(bytes), text);
         }
     }

@@ -9,7 +9,10 @@ mod start;
 
 pub use start::{ExecStart, StartedExec};
 
-use crate::{Error, Events, Result, clock, containers::{Container, Containers}};
+use crate::{
+    Error, Events, Result, clock,
+    containers::{Container, Containers},
+};
 use jiff::Timestamp;
 use std::{
     collections::HashMap,
@@ -52,8 +55,13 @@ pub(crate) struct Exec {
 pub(crate) enum Progress {
     Created,
     /// Its pid is 0 until the shim has told it.
-    Running { pid: i32 },
-    Ended { code: i32, at: Timestamp },
+    Running {
+        pid: i32,
+    },
+    Ended {
+        code: i32,
+        at: Timestamp,
+    },
 }
 
 impl Execs {
@@ -101,7 +109,8 @@ impl Table {
         if let Some(exec) = exec {
             exec.progress.send_replace(Progress::Ended { code: exit.code, at: clock::from_shim(exit.at) });
         }
-        let attributes = [("execID".to_owned(), id.to_owned()), ("exitCode".to_owned(), exit.code.to_string())];
+        let attributes =
+            [("execID".to_owned(), id.to_owned()), ("exitCode".to_owned(), exit.code.to_string())];
         engine.emit(container, "exec_die", attributes.into());
         let (container, id) = (Arc::clone(container), id.to_owned());
         tokio::spawn(async move {

@@ -71,7 +71,12 @@ impl Execs {
         }
     }
 
-    async fn run(&self, container: &Arc<Container>, exec: &Arc<Exec>, options: ExecStart) -> Result<StartedExec> {
+    async fn run(
+        &self,
+        container: &Arc<Container>,
+        exec: &Arc<Exec>,
+        options: ExecStart,
+    ) -> Result<StartedExec> {
         let user = self.user(container, &exec.user).await?;
         let process = self.process(container, exec, user, options.size).await?;
         let attach = match options.detach {

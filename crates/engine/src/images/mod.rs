@@ -10,6 +10,7 @@ mod layers;
 mod list;
 mod load;
 mod prune;
+mod pull;
 mod remove;
 mod resolve;
 mod save;
@@ -33,6 +34,7 @@ use std::{
 };
 use tokio::sync::mpsc;
 use wharf_api::{auth::AuthConfig, image as api, progress};
+use wharf_registry::Registry;
 use wharf_spec::{ImageConfig, ImageId, Platform};
 use wharf_store::Store;
 
@@ -49,6 +51,8 @@ struct Inner {
     layers: Layers,
     /// A prune is under way.
     pruning: AtomicBool,
+    registry: Registry,
+    downloads: pull::Downloads,
 }
 
 /// What a name stands for.
@@ -121,9 +125,12 @@ pub struct Transfer {
 }
 
 impl Inner {
-    fn new(config: Arc<Config>, events: Events, containers: Index, store: Arc<Store>) -> Self {
+    fn new(config: Arc<Config>, events: Events, containers: Index, store: Arc<Store>) -> Result<Self> {
         let layers = Layers::new(Arc::clone(&store));
-        Self { config, events, containers, store, layers, pruning: AtomicBool::new(false) }
+        let registry = registry_client(&config)?;
+        let downloads = pull::Downloads::new(config.max_concurrent_downloads);
+        let pruning = AtomicBool::new(false);
+        Ok(Self { config, events, containers, store, layers, pruning, registry, downloads })
     }
 
     /// Tells of an image. Its labels are attributes, and its name if it has one (source: moby
@@ -144,6 +151,17 @@ fn store_error(error: wharf_store::Error) -> Error {
     Error::Store(error.to_string(), error.kind())
 }
 
+/// The registry client that the daemon's configuration asks for.
+fn registry_client(config: &Config) -> Result<Registry> {
+    let config = wharf_registry::Config {
+        mirrors: config.registry_mirrors.clone(),
+        insecure_registries: config.insecure_registries.clone(),
+        user_agent: format!("docker/{} wharf/{}", config.server_version, env!("CARGO_PKG_VERSION")),
+        ..wharf_registry::Config::default()
+    };
+    Registry::new(&config).map_err(|error| Error::Invalid(error.to_string()))
+}
+
 impl Images {
     /// Opens the image store of a data-root.
     ///
@@ -152,7 +170,7 @@ impl Images {
     pub(crate) async fn open(config: Arc<Config>, events: Events, containers: Index) -> Result<Self> {
         let root = config.data_root.clone();
         let store = blocking(move || Store::open(&root).map_err(store_error)).await?;
-        Ok(Self(Arc::new(Inner::new(config, events, containers, Arc::new(store)))))
+        Ok(Self(Arc::new(Inner::new(config, events, containers, Arc::new(store))?)))
     }
 
     /// Writable layers of containers.
@@ -259,8 +277,8 @@ impl Images {
     }
 
     /// `POST /images/create?fromImage=`
-    pub async fn pull(&self, _transfer: Transfer, _progress: Progress) -> Result<()> {
-        Err(Error::NotImplemented("image pull"))
+    pub async fn pull(&self, transfer: Transfer, progress: Progress) -> Result<()> {
+        pull::run(&self.0, transfer, progress).await
     }
 
     /// `POST /images/{name}/push`
@@ -269,8 +287,8 @@ impl Images {
     }
 
     /// `GET /distribution/{name}/json`
-    pub async fn distribution(&self, _transfer: Transfer) -> Result<api::DistributionInspect> {
-        Err(Error::NotImplemented("distribution inspect"))
+    pub async fn distribution(&self, transfer: Transfer) -> Result<api::DistributionInspect> {
+        pull::inspect(&self.0, transfer).await
     }
 
     /// The directory of the image store, as `docker info` shows it.

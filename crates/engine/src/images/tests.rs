@@ -8,20 +8,20 @@ use wharf_archive::{Header, Kind, Reader, Writer};
 use wharf_spec::{ErrorKind, History, RootFs, RunConfig, media_type};
 use wharf_store::sha256;
 
-struct Fixture {
-    _root: tempfile::TempDir,
-    images: Images,
+pub(super) struct Fixture {
+    pub(super) root: tempfile::TempDir,
+    pub(super) images: Images,
     events: Events,
 }
 
 impl Fixture {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
         let config = Config { data_root: root.path().into(), ..Config::default() };
         std::fs::create_dir(root.path().join("tmp")).unwrap();
         let events = Events::new();
         let images = Images::open(Arc::new(config), events.clone(), Index::default()).await.unwrap();
-        Self { _root: root, images, events }
+        Self { root, images, events }
     }
 
     async fn load(&self, tar: Vec<u8>) -> Result<Vec<String>> {
@@ -46,7 +46,7 @@ impl Fixture {
         Ok(items.iter().map(|item| format!("{}{}", item.untagged, item.deleted)).collect())
     }
 
-    async fn actions(&self) -> Vec<String> {
+    pub(super) async fn actions(&self) -> Vec<String> {
         let query = crate::events::EventsQuery {
             since: Some(jiff::Timestamp::UNIX_EPOCH),
             until: Some(jiff::Timestamp::now()),
@@ -61,7 +61,7 @@ fn bytes(tar: Vec<u8>) -> ByteStream {
     stream::iter(pieces).boxed()
 }
 
-fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
+pub(super) fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
     let mut writer = Writer::new(Vec::new());
     for (name, data) in files {
         let kind = if name.ends_with('/') { Kind::Directory } else { Kind::Regular };
@@ -84,7 +84,7 @@ fn untar(tar: &[u8]) -> BTreeMap<String, Vec<u8>> {
     files
 }
 
-fn layers() -> [Vec<u8>; 2] {
+pub(super) fn layers() -> [Vec<u8>; 2] {
     [
         tar(&[("etc/", b""), ("etc/one", b"1"), ("bin", &[7; 5000])]),
         tar(&[("etc/.wh.one", b""), ("two", b"22")]),
@@ -92,7 +92,7 @@ fn layers() -> [Vec<u8>; 2] {
 }
 
 /// An image of some layers, made at some second.
-fn config(layers: &[&[u8]], second: i64) -> Vec<u8> {
+pub(super) fn config(layers: &[&[u8]], second: i64) -> Vec<u8> {
     let created = Some(jiff::Timestamp::from_second(second).unwrap().to_string());
     let step = |by: &str, empty_layer| History {
         created: created.clone(),

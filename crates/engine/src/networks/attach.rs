@@ -237,7 +237,7 @@ fn dns_names(request: &AttachRequest, record: &EndpointRecord) -> Vec<String> {
     names(&request.name, &request.container, &request.hostname, record.settings.aliases.as_deref())
 }
 
-pub(super) fn names(name: &str, id: &ContainerId, hostname: &str, aliases: Option<&[String]>) -> Vec<String> {
+pub(crate) fn names(name: &str, id: &ContainerId, hostname: &str, aliases: Option<&[String]>) -> Vec<String> {
     let mut names = vec![name.to_owned()];
     names.extend(aliases.into_iter().flatten().cloned());
     names.extend([id.short().to_owned(), hostname.to_owned()]);

@@ -19,6 +19,8 @@ mod table;
 mod tests;
 mod validate;
 
+pub(crate) use attach::names as dns_names;
+
 use crate::{
     Config, Error, Events, Filters, Result,
     blocking::blocking,

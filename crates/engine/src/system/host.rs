@@ -13,7 +13,12 @@ pub(crate) fn host_platform() -> Platform {
         "powerpc64" => ("ppc64le", ""),
         other => (other, ""),
     };
-    Platform { architecture: architecture.into(), os: "linux".into(), variant: variant.into(), ..Platform::default() }
+    Platform {
+        architecture: architecture.into(),
+        os: "linux".into(),
+        variant: variant.into(),
+        ..Platform::default()
+    }
 }
 
 /// The machine's name.

@@ -14,7 +14,8 @@ pub use usage::{DiskUsage, UsageKinds};
 pub use version::WHARF;
 
 use crate::{
-    Config, Containers, Error, Events, Images, Result, blocking::blocking, containers::record::write_file, random,
+    Config, Containers, Error, Events, Images, Result, blocking::blocking, containers::record::write_file,
+    random,
 };
 use std::{path::Path, sync::Arc};
 

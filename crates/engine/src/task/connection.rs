@@ -130,9 +130,8 @@ async fn read_messages(
     events: mpsc::UnboundedSender<Event>,
 ) {
     loop {
-        let received = socket
-            .async_io(Interest::READABLE, |socket| seqpacket::recv(socket).map_err(io_error))
-            .await;
+        let received =
+            socket.async_io(Interest::READABLE, |socket| seqpacket::recv(socket).map_err(io_error)).await;
         match received {
             Ok(Some(packet)) => dispatch(&id, &packet, &waiting, &events),
             Ok(None) => break,

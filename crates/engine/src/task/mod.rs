@@ -53,8 +53,11 @@ impl Tasks {
     ) -> Result<Option<(Arc<Shim>, State, Events)>> {
         let dir = run_dir.to_owned();
         let connected = blocking(move || {
-            let dir = std::fs::File::open(&dir)
-                .map_err(|source| Error::Io { step: "open run directory", path: dir, source })?;
+            let dir = std::fs::File::open(&dir).map_err(|source| Error::Io {
+                step: "open run directory",
+                path: dir,
+                source,
+            })?;
             Ok(seqpacket::connect(&dir, "shim.sock").ok())
         })
         .await?;

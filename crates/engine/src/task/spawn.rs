@@ -1,10 +1,6 @@
 //! Starting a container: its run directory, its shim, the clients that were attached before.
 
-use super::{
-    Events, Shim, Tasks,
-    connection::Pending,
-    message::encode,
-};
+use super::{Events, Shim, Tasks, connection::Pending, message::encode};
 use crate::{Error, Result, blocking::blocking};
 use std::{
     fs,

@@ -8,6 +8,8 @@ use std::{
     os::fd::{AsRawFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::Arc,
+    time::{Duration, Instant},
 };
 use tokio::{
     io::{Interest, unix::AsyncFd},
@@ -17,6 +19,8 @@ use wharf_sys::seqpacket;
 
 /// The number the zygote's socket has in its process.
 const SOCKET_NUMBER: i32 = 3;
+/// A zygote that lived so long is not broken.
+const LONG_ENOUGH: Duration = Duration::from_secs(1);
 
 /// The zygote, running or not.
 pub(super) struct Zygote {
@@ -34,7 +38,7 @@ impl Zygote {
         Self { configured: config.shim.clone(), running: Mutex::new(None) }
     }
 
-    pub(super) async fn prepare(&self) -> Result<()> {
+    pub(super) async fn prepare(self: &Arc<Self>) -> Result<()> {
         let mut running = self.running.lock().await;
         self.ensure(&mut running).await.map(drop)
     }
@@ -43,7 +47,7 @@ impl Zygote {
     ///
     /// # Errors
     /// When there is no zygote to be had.
-    pub(super) async fn send(&self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<()> {
+    pub(super) async fn send(self: &Arc<Self>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<()> {
         let mut running = self.running.lock().await;
         let zygote = self.ensure(&mut running).await?;
         match zygote.send(bytes, fds).await {
@@ -58,16 +62,39 @@ impl Zygote {
         }
     }
 
-    async fn ensure<'a>(&self, running: &'a mut Option<Running>) -> Result<&'a Running> {
+    async fn ensure<'a>(self: &Arc<Self>, running: &'a mut Option<Running>) -> Result<&'a Running> {
         let ended = running.as_mut().is_some_and(|zygote| !matches!(zygote.child.try_wait(), Ok(None)));
         if ended {
             *running = None;
         }
         if running.is_none() {
             let path = find_shim(self.configured.as_deref())?;
-            *running = Some(blocking(move || start(&path)).await?.watch()?);
+            let zygote = blocking(move || start(&path)).await?.watch()?;
+            self.replace_when_dead(&zygote);
+            *running = Some(zygote);
         }
         Ok(running.as_ref().expect("started above"))
+    }
+}
+
+impl Zygote {
+    /// Has another zygote ready when this one dies. One that dies at once is replaced only when it is needed,
+    /// lest a broken one be started for ever.
+    fn replace_when_dead(self: &Arc<Self>, running: &Running) {
+        let Ok(socket) = running.socket.get_ref().try_clone() else { return };
+        let Ok(socket) = polled::watch(socket, Interest::READABLE) else { return };
+        let (zygote, born) = (Arc::downgrade(self), Instant::now());
+        tokio::spawn(async move {
+            // It never sends anything: readable means that it is gone.
+            let gone = socket.readable().await.is_ok();
+            if gone
+                && born.elapsed() > LONG_ENOUGH
+                && let Some(zygote) = zygote.upgrade()
+                && let Err(error) = zygote.prepare().await
+            {
+                tracing::warn!(%error, "no zygote: the next start tries again");
+            }
+        });
     }
 }
 
@@ -77,7 +104,6 @@ impl Running {
             .async_io(Interest::WRITABLE, |socket| seqpacket::send(socket, bytes, fds).map_err(io_error))
             .await
     }
-
 }
 
 /// A zygote that is not watched yet.
@@ -106,7 +132,8 @@ fn find_shim(configured: Option<&Path>) -> Result<PathBuf> {
     }
     let own = std::env::current_exe().map_err(|source| Error::Zygote { step: "find wharf-shim", source })?;
     let dir = own.parent().ok_or_else(missing)?;
-    let beside = [dir.join("wharf-shim"), dir.join("../libexec/wharf/wharf-shim"), dir.join("../libexec/wharf-shim")];
+    let beside =
+        [dir.join("wharf-shim"), dir.join("../libexec/wharf/wharf-shim"), dir.join("../libexec/wharf-shim")];
     beside.into_iter().find(|path| path.is_file()).ok_or_else(missing)
 }
 
@@ -122,13 +149,4 @@ fn start(path: &Path) -> Result<Started> {
         .map_err(|source| Error::Zygote { step: "start the zygote", source })?;
     tracing::debug!(pid = child.id(), "zygote started");
     Ok(Started { socket: ours, child })
-}
-
-impl Drop for Running {
-    /// A closed socket ends the zygote; its shims pass to pid 1 and run on.
-    fn drop(&mut self) {
-        if let Err(error) = self.child.try_wait() {
-            tracing::debug!(%error, "zygote not reaped");
-        }
-    }
 }

@@ -147,7 +147,9 @@ mod tests {
         assert_eq!(options(&[("nosuch", "1")]), "invalid option: \"nosuch\"");
         assert_eq!(options(&[("type", "tmpfs")]), "missing required option: \"device\"");
         assert_eq!(options(&[("type", "tmpfs"), ("device", "tmpfs"), ("o", "size=1m")]), "fine");
-        assert!(check_name("-bad/name").unwrap_err().to_string().starts_with("\"-bad/name\" includes invalid"));
+        assert!(
+            check_name("-bad/name").unwrap_err().to_string().starts_with("\"-bad/name\" includes invalid")
+        );
         assert!(check_name("a").is_err());
         assert_eq!(
             check_driver("nosuch").unwrap_err().to_string(),

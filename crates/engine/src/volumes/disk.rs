@@ -2,12 +2,7 @@
 
 use crate::{Error, Result, containers::record::write_file};
 use serde::{Deserialize, Serialize};
-use std::{
-    collections::BTreeMap,
-    fs,
-    os::unix::fs::DirBuilderExt,
-    path::Path,
-};
+use std::{collections::BTreeMap, fs, os::unix::fs::DirBuilderExt, path::Path};
 use wharf_api::{StringMap, time::Time};
 
 /// Names and labels.
@@ -89,8 +84,8 @@ fn read_options(path: &Path) -> Option<StringMap> {
 /// # Errors
 /// When it cannot be written.
 pub(super) fn write_metadata(path: &Path, metadata: &Metadata) -> Result<()> {
-    let json = serde_json::to_vec(metadata)
-        .map_err(|source| Error::Encode { what: "labels of volumes", source })?;
+    let json =
+        serde_json::to_vec(metadata).map_err(|source| Error::Encode { what: "labels of volumes", source })?;
     write_file(path, &json, 0o600)
 }
 

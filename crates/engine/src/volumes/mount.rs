@@ -44,16 +44,19 @@ impl Volumes {
 
     /// Unmounts what an earlier daemon left mounted.
     pub(super) async fn unmount_forgotten(&self, name: &str) -> Result<()> {
-        let mounted = self.table().get(name).is_some_and(|entry| needs_mount(entry.options.as_ref()).is_some());
+        let mounted =
+            self.table().get(name).is_some_and(|entry| needs_mount(entry.options.as_ref()).is_some());
         if mounted { self.detach(name).await } else { Ok(()) }
     }
 
     async fn detach(&self, name: &str) -> Result<()> {
         let dir = self.data_dir(name);
         blocking(move || {
-            wharf_sys::mount::detach_if_mounted(&dir)
-                .map(drop)
-                .map_err(|e| Error::Io { step: "unmount volume", path: dir, source: std::io::Error::other(e) })
+            wharf_sys::mount::detach_if_mounted(&dir).map(drop).map_err(|e| Error::Io {
+                step: "unmount volume",
+                path: dir,
+                source: std::io::Error::other(e),
+            })
         })
         .await
     }

@@ -401,3 +401,34 @@ fn tail_of_a_large_file_reads_only_its_end() {
         Reader::open(ReadOptions { tail: Some(15_000), ..options(&path, Format::Json) }).unwrap();
     assert_eq!(lines(&mut reader), numbers(5_000..20_000));
 }
+
+/// `cargo test --release -p wharf-logs -- --ignored --nocapture`
+#[test]
+#[ignore = "writes 800 MB and measures"]
+fn how_fast_half_a_gigabyte_goes_through() {
+    let dir = tempfile::tempdir_in("/var/tmp").unwrap();
+    let path = dir.path().join("log");
+    let batch = [&[b'x'; 99][..], b"\n"].concat().repeat(655);
+    for format in FORMATS {
+        let start = std::time::Instant::now();
+        let mut w = writer(&path, format, |f| f.attrs.clear());
+        for _ in 0..7634 {
+            w.write(Stream::Stdout, &batch, crate::now());
+        }
+        drop(w);
+        println!("{format:?} written in {:?}", start.elapsed());
+        let start = std::time::Instant::now();
+        let mut reader = Reader::open(options(&path, format)).unwrap();
+        let mut count = 0;
+        while let Next::Entry(entry) = reader.poll_next().unwrap() {
+            count += entry.line.len();
+        }
+        println!("{format:?} read in {:?}", start.elapsed());
+        assert_eq!(count, batch.len() * 7634);
+        let start = std::time::Instant::now();
+        let got = read(ReadOptions { tail: Some(1000), ..options(&path, format) });
+        println!("{format:?} tail in {:?}", start.elapsed());
+        assert_eq!(got.len(), 1000);
+        fs::remove_file(&path).unwrap();
+    }
+}

@@ -44,18 +44,6 @@ pub struct Program {
     pub filter: Vec<SockFilter>,
     /// SECCOMP_FILTER_FLAG_* bits that the profile asks for; runc's default is SPEC_ALLOW.
     pub flags: u32,
-    /// Set when a rule notifies: the filter must be installed with SECCOMP_FILTER_FLAG_NEW_LISTENER and its
-    /// descriptor sent here.
-    pub listener: Option<Listener>,
-}
-
-/// Who handles the calls of SCMP_ACT_NOTIFY (source: OCI config-linux.md, "Seccomp").
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listener {
-    /// A unix socket of the host.
-    pub path: String,
-    /// Passed on to it.
-    pub metadata: String,
 }
 
 /// Why there is no filter. Texts are runc's where runc has one.
@@ -117,11 +105,19 @@ pub fn compile_default(caps: u64) -> Arc<Program> {
 
 fn compile_docker(json: &[u8], caps: u64) -> Result<Option<Arc<Program>>, SeccompError> {
     let host = Host::this();
-    profile::docker(json, &host, caps)?.map(|rules| program::build(&rules, host.arch)).transpose()
+    profile::docker(json, &host, caps)?.map(|rules| build(&rules, host.arch)).transpose()
 }
 
 fn compile_oci(json: &[u8]) -> Result<Option<Arc<Program>>, SeccompError> {
-    profile::oci(json)?.map(|rules| program::build(&rules, Arch::NATIVE)).transpose()
+    profile::oci(json)?.map(|rules| build(&rules, Arch::NATIVE)).transpose()
+}
+
+/// A filter that notifies needs somebody to notify; without that its calls would fail with ENOSYS.
+fn build(rules: &rules::RuleSet, native: Arch) -> Result<Arc<Program>, SeccompError> {
+    if rules.rules.iter().any(|rule| rule.action.is_notify()) {
+        return Err(SeccompError::Profile("SCMP_ACT_NOTIFY is not supported".to_owned()));
+    }
+    program::build(rules, native)
 }
 
 /// The rules of a Docker profile that apply here, as `linux.seccomp` of an OCI `config.json`: for external

@@ -4,7 +4,7 @@
 //! `libcontainer/specconv` and `libcontainer/seccomp` (what the words mean, what is refused).
 
 use super::rules::{Action, Condition, FLAGS, Operator, Rule, RuleSet};
-use super::{Arch, Listener, SeccompError, rules};
+use super::{Arch, SeccompError, rules};
 use serde::{Deserialize, Serialize};
 use wharf_spec::capability;
 
@@ -260,12 +260,10 @@ fn rule_set(profile: Profile) -> Result<RuleSet, SeccompError> {
     for call in profile.syscalls.unwrap_or_default() {
         push_rules(&mut rules, call)?;
     }
-    let notifies = rules.iter().any(|rule| rule.action.is_notify());
     Ok(RuleSet {
         default,
         architectures: architectures(profile.architectures.as_deref().unwrap_or_default())?,
         flags: flags(profile.flags.as_deref())?,
-        listener: listener(notifies, profile.listener_path, profile.listener_metadata)?,
         rules,
     })
 }
@@ -326,22 +324,6 @@ fn flags(words: Option<&[String]>) -> Result<u32, SeccompError> {
 fn flag(word: &str) -> Result<u32, SeccompError> {
     let known = FLAGS.iter().find(|(name, _)| *name == word).map(|(_, bit)| *bit);
     known.ok_or_else(|| SeccompError::Profile(format!("seccomp flag {word} is not known to runc")))
-}
-
-fn listener(
-    notifies: bool,
-    path: Option<String>,
-    metadata: Option<String>,
-) -> Result<Option<Listener>, SeccompError> {
-    let path = path.filter(|path| !path.is_empty());
-    let metadata = metadata.unwrap_or_default();
-    match path {
-        Some(path) if notifies => Ok(Some(Listener { path, metadata })),
-        None if notifies => {
-            Err(profile_error("a seccomp rule notifies, but the profile has no listenerPath"))
-        }
-        _ => Ok(None),
-    }
 }
 
 #[cfg(test)]

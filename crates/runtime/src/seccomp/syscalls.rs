@@ -10,7 +10,7 @@ pub(super) const COLUMNS: usize = 5;
 
 /// Sorted by name: x86_64, i386, x32, aarch64, arm. -1 where the architecture has no such call.
 #[rustfmt::skip]
-pub(super) const TABLE: [(&str, [i32; COLUMNS]); 485] = [
+pub(super) static TABLE: [(&str, [i32; COLUMNS]); 485] = [
     ("_llseek", [-1, 140, -1, -1, 140]),
     ("_newselect", [-1, 142, -1, -1, 142]),
     ("_sysctl", [156, 149, -1, -1, 149]),

@@ -41,25 +41,28 @@ fn word(call: &Call, offset: u32) -> u32 {
         OFFSET_ARCH => call.audit,
         _ => {
             let byte = offset.checked_sub(OFFSET_ARGS).expect("only arguments beyond the architecture");
-            assert_eq!(byte % 4, 0);
+            assert!(byte.is_multiple_of(4));
             let value = call.args[byte as usize / 8];
-            if byte % 8 == 0 { value as u32 } else { (value >> 32) as u32 }
+            if byte.is_multiple_of(8) { value as u32 } else { (value >> 32) as u32 }
         }
     }
 }
+
+/// Names, action, conditions.
+type RuleText = (Vec<String>, u32, Vec<Value>);
+/// A rule's index, and what the first argument has to be inside `socketcall` and `ipc`.
+type Mention = (usize, Option<u64>);
 
 /// What the JSON says, read rule by rule and number by number; shares only the number table and the names
 /// of capabilities with the compiler.
 struct Oracle {
     default: u32,
     arches: Vec<Arch>,
-    /// Names, action, conditions.
-    rules: Vec<(Vec<String>, u32, Vec<Value>)>,
+    rules: Vec<RuleText>,
     /// The highest number that the rules name, by architecture.
     highest: Vec<(Arch, u32)>,
-    /// Rules about a number, in their order: the rule, and what the first argument has to be for it to
-    /// count (inside `socketcall` and `ipc`).
-    by_number: HashMap<(Arch, u32), Vec<(usize, Option<u64>)>>,
+    /// Rules about a number, in their order.
+    by_number: HashMap<(Arch, u32), Vec<Mention>>,
 }
 
 impl Oracle {
@@ -444,6 +447,19 @@ fn long_profiles_are_laid_out_and_too_long_ones_refused() {
     let json = profile_of(5000);
     let error = compile(&Seccomp::Docker(json.into_bytes()), 0).unwrap_err();
     assert_eq!(error.to_string(), "seccomp filter of more than 4096 instructions");
+}
+
+#[test]
+fn nobody_is_notified() {
+    let json = br#"{"defaultAction":"SCMP_ACT_ALLOW","listenerPath":"/run/x",
+        "syscalls":[{"names":["mount"],"action":"SCMP_ACT_NOTIFY"}]}"#;
+    for wanted in [Seccomp::Docker(json.to_vec()), Seccomp::Oci(json.to_vec())] {
+        assert_eq!(compile(&wanted, 0).unwrap_err().to_string(), "SCMP_ACT_NOTIFY is not supported");
+    }
+    let rules = profile::oci(json).unwrap().unwrap();
+    let filter = &program::build(&rules, Arch::X86_64).unwrap().filter;
+    let mount = Call { number: 165, audit: Arch::X86_64.audit(), args: [0; 6] };
+    assert_eq!(interpret(filter, &mount), 0x7fc0_0000);
 }
 
 #[test]

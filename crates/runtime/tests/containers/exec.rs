@@ -112,6 +112,10 @@ fn failures_have_their_words() {
             .message
             .ends_with("chdir to cwd (\"/missing\") set in config.json failed: no such file or directory")
     );
+    // The intermediate process and the real one race with their reports.
+    for _ in 0..200 {
+        failed(&process(&["nosuch"]));
+    }
     assert_eq!(running.container.cgroup.as_ref().unwrap().processes().unwrap().len(), 1, "all reaped");
 }
 

@@ -19,7 +19,7 @@ pub(super) fn path(given: Option<&Path>) -> CliResult<PathBuf> {
 /// Reads a bundle's configuration.
 pub(super) fn config(bundle: &Path) -> CliResult<Config> {
     let bytes = read_document(&bundle.join(CONFIG))
-        .map_err(|error| not_found_in_runcs_words(error))?
+        .map_err(not_found_in_runcs_words)?
         .ok_or_else(|| CliError::text(format!("{CONFIG} is larger than {CONFIG_MAX} bytes")))?;
     Ok(Config::parse(&bytes)?)
 }

@@ -70,14 +70,16 @@ struct Relay<'a> {
     /// Read from the caller, not yet taken by the process.
     pending: Vec<u8>,
     input_open: bool,
+    /// The process, or one of its children, still has its terminal open.
+    output_open: bool,
 }
 
 impl<'a> Relay<'a> {
     fn new(pidfd: &'a OwnedFd, signals: &'a OwnedFd, master: OwnedFd) -> CliResult<Self> {
         // Neither side may stop the other: what the process does not read must not hold up what it writes.
         seqpacket::set_nonblocking(&master, true)?;
-        let relay =
-            Self { pidfd, signals, master, host: host_terminal()?, pending: Vec::new(), input_open: true };
+        let (host, pending) = (host_terminal()?, Vec::new());
+        let relay = Self { pidfd, signals, master, host, pending, input_open: true, output_open: true };
         relay.resize();
         Ok(relay)
     }
@@ -101,34 +103,42 @@ impl<'a> Relay<'a> {
     /// Waits and moves bytes; false when the process has ended.
     fn turn(&mut self) -> CliResult<bool> {
         let stdin = rustix::stdio::stdin();
-        let wants_input = self.input_open && self.pending.is_empty();
         let mut terminal = PollFlags::IN;
         terminal.set(PollFlags::OUT, !self.pending.is_empty());
-        let mut fds = vec![
-            readable(self.pidfd),
-            readable(self.signals),
-            PollFd::new(&self.master, terminal),
-            PollFd::new(&stdin, PollFlags::IN),
-        ];
-        fds.truncate(if wants_input { 4 } else { 3 });
+        // A set without events is still told of hang-ups, again and again: what is of no interest is left out.
+        let mut fds = vec![readable(self.pidfd), readable(self.signals)];
+        let output_at = self.output_open.then(|| {
+            fds.push(PollFd::new(&self.master, terminal));
+            fds.len() - 1
+        });
+        let input_at = (self.input_open && self.pending.is_empty()).then(|| {
+            fds.push(PollFd::new(&stdin, PollFlags::IN));
+            fds.len() - 1
+        });
         poll(&mut fds)?;
-        let ready: Vec<PollFlags> = fds.iter().map(PollFd::revents).collect();
+        let ready = |at: Option<usize>| at.is_some_and(|at| !fds[at].revents().is_empty());
+        let (ended, output, input) = (ready(Some(0)), ready(output_at), ready(input_at));
+        drop(fds);
         pass_signals_on(self.pidfd, self.signals, Some(self))?;
-        if ready[2].intersects(PollFlags::IN | PollFlags::HUP) {
+        if output {
             self.output()?;
         }
-        if ready.get(3).is_some_and(|flags| !flags.is_empty()) {
+        if input {
             self.read_input(stdin);
         }
         self.write_input();
-        Ok(ready[0].is_empty())
+        Ok(!ended)
     }
 
     /// Moves what the process has written; false when there is nothing.
     fn output(&mut self) -> CliResult<bool> {
         let mut bytes = [0u8; 16384];
         match rustix::io::retry_on_intr(|| rustix::io::read(&self.master, &mut bytes)) {
-            Ok(0) | Err(_) => Ok(false),
+            Err(Errno::AGAIN) => Ok(false),
+            Ok(0) | Err(_) => {
+                self.output_open = false;
+                Ok(false)
+            }
             Ok(count) => {
                 write_all(rustix::stdio::stdout(), &bytes[..count])
                     .map_err(|errno| CliError::io("write", errno.into()))?;

@@ -168,9 +168,6 @@ pub(super) fn create(
 ) -> CliResult<(Container, Record)> {
     let compiled = seccomp::compile(&plan.process.seccomp, plan.process.capabilities.bounding)
         .map_err(|error| CliError::text(error.to_string()))?;
-    if let Some(listener) = compiled.as_ref().and_then(|program| program.listener.as_ref()) {
-        return Err(CliError::text(format!("seccomp listener {} is not supported", listener.path)));
-    }
     let gate = match begin {
         Begin::AtGate => Some(wharf_runtime::make_gate(&nascent.gate())?),
         Begin::AtOnce => None,

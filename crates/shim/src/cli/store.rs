@@ -1,11 +1,13 @@
 //! What is known of containers between two invocations: a directory each below the root.
 //!
 //! `state.json` is replaced as a whole and read without a lock: hooks ask for the state while `create` still
-//! holds the lock. The lock is on the container's directory; commands that change a container hold it.
+//! holds the lock. Commands that change a container hold a record lock (fcntl(2)) on `lock` beside it: other
+//! than a flock(2) it does not pass to the container's process, which is forked while it is held.
 
 use super::error::{CliError, CliResult};
 use rustix::fd::OwnedFd;
 use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt;
@@ -16,6 +18,7 @@ use wharf_sys::cgroup::{Cgroup, Hierarchies};
 use wharf_sys::process;
 
 const STATE: &str = "state.json";
+const LOCK: &str = "lock";
 /// A created container's process waits at this fifo.
 const GATE: &str = "exec.fifo";
 
@@ -71,10 +74,10 @@ pub(super) struct Container {
     pub(super) record: Record,
 }
 
-/// A container's directory while a command works on it alone.
+/// Held while a command works on a container alone.
 #[derive(Debug)]
 pub(super) struct Locked {
-    _dir: OwnedFd,
+    _file: OwnedFd,
 }
 
 /// A directory made for a container that is about to be; gone again when dropped before [`Nascent::keep`].
@@ -248,14 +251,16 @@ fn write(dir: &Path, record: &Record) -> CliResult<()> {
 }
 
 fn lock(dir: &Path) -> CliResult<Locked> {
-    let failed = |errno: rustix::io::Errno| CliError::io(format!("lock {}", dir.display()), errno.into());
-    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let fd = rustix::fs::open(dir, flags, Mode::empty()).map_err(|errno| match errno {
-        rustix::io::Errno::NOENT => CliError::NotExist,
+    let path = dir.join(LOCK);
+    let failed = |errno: Errno| CliError::io(format!("lock {}", path.display()), errno.into());
+    let flags = OFlags::CREATE | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = rustix::fs::open(&path, flags, Mode::from_raw_mode(0o600)).map_err(|errno| match errno {
+        Errno::NOENT => CliError::NotExist,
         other => failed(other),
     })?;
-    rustix::io::retry_on_intr(|| rustix::fs::flock(&fd, FlockOperation::LockExclusive)).map_err(failed)?;
-    Ok(Locked { _dir: fd })
+    rustix::io::retry_on_intr(|| rustix::fs::fcntl_lock(&file, FlockOperation::LockExclusive))
+        .map_err(failed)?;
+    Ok(Locked { _file: file })
 }
 
 /// What runc takes as an id: letters, digits, `_+-.`, and no name with a meaning for the file system.

@@ -9,7 +9,7 @@ use wharf_spec::plan::{Fd, TerminalSize};
 use wharf_spec::shim::{
     Answer, Call, ExecAttach, ExecPlan, Failure, FailureKind, Message, Reply, Request, State,
 };
-use wharf_sys::{process, seqpacket};
+use wharf_sys::seqpacket;
 
 /// How many requests of one daemon are answered before others get their turn.
 const TURNS: usize = 32;
@@ -104,7 +104,7 @@ impl Shim {
             return self.container.signal_all(signal).map(|()| Answer::Done);
         }
         let Some(process) = self.processes.get(&number) else { return Ok(Answer::Done) };
-        process::pidfd_send_signal(&process.pidfd, signal).map_err(|e| setup("signal", &e))?;
+        wharf_runtime::signal(&process.pidfd, signal)?;
         Ok(Answer::Done)
     }
 

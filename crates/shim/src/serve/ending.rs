@@ -11,6 +11,16 @@ use wharf_sys::process;
 /// `daemon/monitor.go`, handleContainerExit).
 const OUTPUT_GRACE: Duration = Duration::from_secs(2);
 
+/// How long a kill for memory is looked for.
+const OOM_PATIENCE: Duration = Duration::from_millis(200);
+
+/// Whether the kernel has killed for memory since it was last asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OutOfMemory {
+    Killed,
+    NotKilled,
+}
+
 impl Shim {
     /// A process may have ended.
     pub(super) fn see_exit(&mut self, number: u32) {
@@ -53,6 +63,10 @@ impl Shim {
     /// Finishes what is ready to be finished; execs before the main process.
     pub(super) fn settle(&mut self) {
         let now = Instant::now();
+        if let Some(until) = self.oom_until {
+            let is_over = self.note_out_of_memory() == OutOfMemory::Killed || now > until;
+            self.oom_until = self.oom_until.filter(|_| !is_over);
+        }
         let ended: Vec<(u32, Ending)> = self
             .processes
             .iter()
@@ -129,12 +143,20 @@ impl Shim {
         }
     }
 
-    /// Whether the kernel killed for memory since this was last asked.
-    pub(super) fn note_out_of_memory(&mut self) {
-        if self.container.take_oom() {
-            self.oom_killed = true;
-            self.announce(&Event::OutOfMemory);
+    /// The kernel says that memory ran out; the kill, if there is one, may be counted a moment later.
+    pub(super) fn see_out_of_memory(&mut self) {
+        if self.note_out_of_memory() == OutOfMemory::NotKilled {
+            self.oom_until = Some(Instant::now() + OOM_PATIENCE);
         }
+    }
+
+    fn note_out_of_memory(&mut self) -> OutOfMemory {
+        if !self.container.take_oom() {
+            return OutOfMemory::NotKilled;
+        }
+        self.oom_killed = true;
+        self.announce(&Event::OutOfMemory);
+        OutOfMemory::Killed
     }
 
     /// Stops waiting for a process's end, for one that is forgotten.

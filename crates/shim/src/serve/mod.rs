@@ -36,8 +36,10 @@ pub(crate) use process::{AtInputEnd, Ends, Started};
 
 /// The main process's number among [`Shim::processes`].
 const MAIN: u32 = 0;
-/// After this long without any event, buffers are given back.
+/// After this long without any event, memory is given back.
 const QUIET: Duration = Duration::from_secs(2);
+/// How often a kill for memory is looked for after the kernel said that memory ran out.
+const OOM_LOOK: Duration = Duration::from_millis(5);
 /// Bytes asked of a process's output or a client at a time.
 const READ_SIZE: usize = 64 * 1024;
 
@@ -71,10 +73,13 @@ struct Shim {
     clients: BTreeMap<u32, Client>,
     controls: BTreeMap<u32, Control>,
     next_number: u32,
-    /// Empty when nothing has moved for a while.
     buffer: Vec<u8>,
+    /// Nothing has happened for a while, and memory was given back.
+    resting: bool,
     paused: bool,
     oom_killed: bool,
+    /// Memory ran out, but no kill is counted yet: looked at again until then.
+    oom_until: Option<Instant>,
     /// The daemon needs us no more.
     released: bool,
 }
@@ -85,8 +90,8 @@ pub(crate) fn run(birth: Birth<'_>) {
         Ok(control) => control,
         Err(_) => return,
     };
-    let records = Records::new(birth.run_dir);
-    let made = prepare(&records, &birth.plan).and_then(|(listener, poller, log)| {
+    let mut records = Records::new(birth.run_dir);
+    let made = prepare(&mut records, &birth.plan).and_then(|(listener, poller, log)| {
         let made = Container::create(&birth.plan, birth.fds, birth.init_program)?;
         Ok((listener, poller, log, made))
     });
@@ -96,7 +101,7 @@ pub(crate) fn run(birth: Birth<'_>) {
             control.send(&Message::Event(Event::Failed(failure)));
             // Nothing else to tell: an unsent message means that nobody listens.
             control.flush();
-            records.remove(SOCKET);
+            records.remove_socket();
             records.remove("shim.pid");
             return;
         }
@@ -118,20 +123,25 @@ pub(crate) fn run(birth: Birth<'_>) {
         controls: BTreeMap::new(),
         next_number: MAIN + 1,
         buffer: Vec::new(),
+        resting: false,
         paused: false,
         oom_killed: false,
+        oom_until: None,
         released: false,
     };
     shim.begin(&birth.plan, started, control);
+    // What is kept from here on is kept for days, by many.
+    drop(birth.plan);
     shim.serve();
-    shim.records.remove(SOCKET);
+    shim.records.remove_socket();
 }
 
 /// What can fail is done before there is a container.
-fn prepare(records: &Records, plan: &Plan) -> Result<(OwnedFd, Poller, Option<Writer>), Failure> {
+fn prepare(records: &mut Records, plan: &Plan) -> Result<(OwnedFd, Poller, Option<Writer>), Failure> {
     let log = Writer::open(&plan.log).map_err(|e| setup("open the log", &e))?;
     let poller = Poller::new().map_err(|e| setup("epoll", &e))?;
     let listener = seqpacket::listen(records.dir(), SOCKET).map_err(|e| setup("listen on shim.sock", &e))?;
+    records.own_socket();
     seqpacket::set_nonblocking(&listener, true).map_err(|e| setup("listen on shim.sock", &e))?;
     records.write_pid("shim.pid", std::process::id() as i32).map_err(|e| setup("write shim.pid", &e))?;
     Ok((listener, poller, log))
@@ -175,8 +185,10 @@ impl Shim {
         while !self.is_done() {
             let timeout = self.timeout();
             let Ok(ready) = self.poller.wait(timeout) else { return };
-            if ready.is_empty() {
-                self.idle(timeout);
+            if ready.is_empty() && timeout == Some(QUIET) {
+                self.rest();
+            } else {
+                self.resting = false;
             }
             for (token, flags) in ready {
                 self.handle(token, flags);
@@ -199,24 +211,25 @@ impl Shim {
         }
         let now = Instant::now();
         let deadline = self.next_deadline().map(|deadline| deadline.saturating_duration_since(now));
-        let quiet = (!self.buffer.is_empty()).then_some(QUIET);
-        [deadline, quiet].into_iter().flatten().min()
+        let quiet = (!self.resting).then_some(QUIET);
+        let look = self.oom_until.map(|_| OOM_LOOK);
+        [deadline, quiet, look].into_iter().flatten().min()
     }
 
-    fn idle(&mut self, waited: Option<Duration>) {
-        if waited == Some(QUIET) {
-            self.buffer = Vec::new();
-            if let Some(log) = &mut self.log {
-                log.shrink();
-            }
+    fn rest(&mut self) {
+        self.resting = true;
+        self.buffer = Vec::new();
+        if let Some(log) = &mut self.log {
+            log.shrink();
         }
+        wharf_sys::process::trim_heap();
     }
 
     fn handle(&mut self, token: Token, flags: EventFlags) {
         match token {
             Token::Listener => self.accept(),
             Token::Signals => self.reap_orphans(),
-            Token::OutOfMemory => self.note_out_of_memory(),
+            Token::OutOfMemory => self.see_out_of_memory(),
             Token::Control(number) => self.converse(number),
             Token::Exit(number) => self.see_exit(number),
             Token::Output(number, stream) if is_readable(flags) => self.pump(number, stream),

@@ -12,11 +12,13 @@ pub(super) const SOCKET: &str = "shim.sock";
 #[derive(Debug)]
 pub(super) struct Records {
     dir: OwnedFd,
+    /// The inode of our socket file: a successor for the same container may have put its own in its place.
+    socket: Option<u64>,
 }
 
 impl Records {
     pub(super) fn new(dir: OwnedFd) -> Records {
-        Records { dir }
+        Records { dir, socket: None }
     }
 
     pub(super) fn dir(&self) -> &OwnedFd {
@@ -41,6 +43,22 @@ impl Records {
         let fd = rustix::fs::openat(self.dir.as_fd(), &temporary, flags, Mode::from_raw_mode(0o600))?;
         std::fs::File::from(fd).write_all(bytes)?;
         Ok(rustix::fs::renameat(&self.dir, &temporary, &self.dir, name)?)
+    }
+
+    /// The socket that is there now is ours.
+    pub(super) fn own_socket(&mut self) {
+        self.socket = self.socket_inode();
+    }
+
+    fn socket_inode(&self) -> Option<u64> {
+        Some(rustix::fs::statat(&self.dir, SOCKET, AtFlags::SYMLINK_NOFOLLOW).ok()?.st_ino)
+    }
+
+    /// Removes our socket, if it is still ours.
+    pub(super) fn remove_socket(&self) {
+        if self.socket.is_some() && self.socket == self.socket_inode() {
+            self.remove(SOCKET);
+        }
     }
 
     pub(super) fn remove(&self, name: &str) {

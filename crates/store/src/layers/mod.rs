@@ -31,7 +31,7 @@ use std::{
 use wharf_spec::{ChainId, ContainerId, DiffId};
 
 /// Layers of an image, at most (source: moby `daemon/internal/layer/layer_store.go` `maxLayerDepth`).
-const MAX_DEPTH: usize = 125;
+pub const MAX_DEPTH: usize = 125;
 
 /// What is known of a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]

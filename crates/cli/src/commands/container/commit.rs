@@ -9,7 +9,7 @@ use crate::{
     flags::{Flag, Matches},
 };
 use http::Method;
-use wharf_api::{IdResponse, container::Config};
+use wharf_api::IdResponse;
 use wharf_spec::ImageRef;
 
 /// `docker container commit`.
@@ -38,7 +38,7 @@ async fn run(cli: Cli, m: Matches) -> Result<()> {
         if image.digest().is_some() {
             return Err(Error::text("refusing to create a tag with a digest reference"));
         }
-        query = query.with("repo", &image.familiar_name()).with("tag", image.tag_or_latest());
+        query = query.with("repo", &image.name()).with("tag", image.tag_or_latest());
     }
     query = query.with_text("comment", m.text("message")).with_text("author", m.text("author"));
     for change in m.all("change") {
@@ -48,7 +48,7 @@ async fn run(cli: Cli, m: Matches) -> Result<()> {
     if !pause {
         query = query.with("pause", "0");
     }
-    let call = Call::new(Method::POST, "/commit", query).json(&Config::default())?;
+    let call = Call::new(Method::POST, "/commit", query);
     let response: IdResponse = cli.client().await?.fetch(call).await?;
     say(&response.id);
     Ok(())

@@ -37,7 +37,10 @@ pub(crate) fn request(m: &Matches, proxies: Vec<String>) -> Parsed<CreateRequest
     Ok(CreateRequest { config, host_config: Some(host), networking_config: Some(endpoints) })
 }
 
-fn binds(m: &Matches) -> Parsed<(Option<Vec<String>>, Option<wharf_api::Set<String>>)> {
+/// Bind mounts, and the targets of anonymous volumes.
+type Binds = (Option<Vec<String>>, Option<wharf_api::Set<String>>);
+
+fn binds(m: &Matches) -> Parsed<Binds> {
     let (mut binds, mut volumes) = (Vec::new(), wharf_api::Set::new());
     for spec in m.all("volume") {
         match volume::parse(spec)? {
@@ -71,10 +74,8 @@ fn attach(m: &Matches) -> Attach {
 fn config(m: &Matches, proxies: Vec<String>, volumes: Option<wharf_api::Set<String>>) -> Parsed<Config> {
     let attach = attach(m);
     let mut variables = proxies;
-    variables
-        .extend(env::variables(m.all("env-file"), m.all("env")).map_err(|why| format!("--env-file: {why}"))?);
-    let labels = keyvalue::with_files(m.all("label-file"), m.all("label"))
-        .map_err(|why| format!("--label-file: {why}"))?;
+    variables.extend(env::variables(m.all("env-file"), m.all("env"))?);
+    let labels = keyvalue::with_files(m.all("label-file"), m.all("label"))?;
     let mut exposed = wharf_api::Set::new();
     exposed.extend(port::bindings(m.all("publish"))?.into_keys().map(|p| (p, Empty {})));
     exposed.extend(port::exposed(m.all("expose"))?.into_iter().map(|p| (p, Empty {})));
@@ -90,7 +91,7 @@ fn config(m: &Matches, proxies: Vec<String>, volumes: Option<wharf_api::Set<Stri
         tty: m.is("tty"),
         open_stdin: m.is("interactive"),
         stdin_once: m.is("interactive") && attach.stdin,
-        env: Some(variables),
+        env: (!variables.is_empty()).then_some(variables),
         cmd: (!command.is_empty()).then_some(command),
         healthcheck: health(m)?,
         image: m.arg(0).to_owned(),
@@ -301,7 +302,7 @@ mod tests {
             ("--memory-swappiness 101 x", "invalid value: 101. Valid memory swappiness range is 0-100"),
             ("--pid container: x", "--pid: invalid PID mode"),
             ("--uts foo x", "--uts: invalid UTS mode"),
-            ("--env-file /nope x", "--env-file: open /nope: no such file or directory"),
+            ("--env-file /nope x", "open /nope: no such file or directory"),
             ("-p x:y:z x", "invalid IP address: x"),
             (
                 "-a foo x",

@@ -25,7 +25,6 @@ pub(crate) const COMMAND: Command = Command {
     args: Args::AtLeast(2),
     interspersed: false,
     action: runs!(run),
-    ..Command::LEAF
 };
 
 const FLAGS: &[Flag] = &[

@@ -43,6 +43,7 @@ async fn run(cli: Cli, m: Matches) -> Result<()> {
     let client = cli.client().await?;
     let path = format!("/containers/{}", encode(m.arg(0)));
     let container: InspectResponse = client.get(&format!("{path}/json"), Query::new()).await?;
+    let path = format!("/containers/{}", encode(&container.id));
     let since = timestamp::parse(m.text("since"))
         .map_err(|why| Error::text(format!("invalid value for \"since\": {why}")))?;
     let until = timestamp::parse(m.text("until"))

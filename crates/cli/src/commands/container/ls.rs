@@ -115,7 +115,7 @@ pub(crate) fn fill(row: &mut Row<'_>, c: &Summary, truncate: bool) {
         let networks = c.network_settings.iter().flat_map(|n| n.networks.keys().cloned());
         networks.collect::<Vec<_>>().join(",")
     });
-    row.cell("Platform", || "<nil>".to_owned());
+    row.null("Platform");
     row.cell("HealthStatus", || match &c.health {
         Some(health) if !health.status.is_empty() => health.status.clone(),
         _ => health(&c.status),

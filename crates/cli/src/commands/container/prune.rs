@@ -31,7 +31,7 @@ const WARNING: &str = "WARNING! This will remove all stopped containers.\nAre yo
 async fn run(cli: Cli, m: Matches) -> Result<()> {
     let filters = prune_filters(&cli, m.all("filter"));
     if !m.is("force") && !confirm(WARNING) {
-        return Err(cancelled("container prune"));
+        return Err(cancelled());
     }
     let (space, text) = prune(&cli, &filters).await?;
     if !text.is_empty() {

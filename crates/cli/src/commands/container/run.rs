@@ -31,7 +31,6 @@ pub(crate) const COMMAND: Command = Command {
     args: Args::AtLeast(1),
     interspersed: false,
     action: runs!(run),
-    ..Command::LEAF
 };
 
 const FLAGS: &[Flag] = &[

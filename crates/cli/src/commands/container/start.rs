@@ -57,7 +57,7 @@ async fn run(cli: Cli, m: Matches) -> Result<()> {
     if failed.is_empty() {
         return Ok(());
     }
-    Err(Error::text(format!("failed to start containers: {}", failed.join(", "))))
+    Err(Error::text(format!("Error: failed to start containers: {}", failed.join(", "))))
 }
 
 async fn start_attached(cli: &Cli, m: &Matches, keys: &str) -> Result<()> {

@@ -97,7 +97,7 @@ fn fill(row: &mut Row<'_>, asked: &str, stats: &StatsResponse, truncate: bool) {
         "" => "--".to_owned(),
         name => name.to_owned(),
     });
-    row.cell("ID", || if truncate { short_id(&id).to_owned() } else { id.clone() });
+    row.cell("ID", || if truncate { short_id(id).to_owned() } else { id.clone() });
     row.cell("CPUPerc", || format!("{:.2}%", cpu_percent(stats)));
     let memory = memory_used(stats);
     let limit = stats.memory_stats.limit as f64;

@@ -34,8 +34,8 @@ async fn run(cli: Cli, m: Matches) -> Result<()> {
     let from_web = source.starts_with("http://") || source.starts_with("https://");
     let mut query = Query::new().with("fromSrc", if from_web { source } else { "-" });
     if !m.arg(1).is_empty() {
-        let image: ImageRef = m.arg(1).parse().map_err(|e| Error::text(format!("{e}")))?;
-        query = query.with("repo", &image.familiar_name()).with_text("tag", image.tag().unwrap_or_default());
+        m.arg(1).parse::<ImageRef>().map_err(|e| Error::text(format!("{e}")))?;
+        query = query.with("repo", m.arg(1));
     }
     query = query.with_text("message", m.text("message")).with_text("platform", m.text("platform"));
     for change in m.all("change") {

@@ -33,7 +33,7 @@ const ALL: &str = "WARNING! This will remove all images without at least one con
 async fn run(cli: Cli, m: Matches) -> Result<()> {
     let filters = prune_filters(&cli, m.all("filter"));
     if !m.is("force") && !confirm(if m.is("all") { ALL } else { DANGLING }) {
-        return Err(cancelled("image prune"));
+        return Err(cancelled());
     }
     let (space, text) = prune(&cli, filters, m.is("all")).await?;
     if !text.is_empty() {

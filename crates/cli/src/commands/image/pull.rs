@@ -69,7 +69,7 @@ async fn fetch(cli: &Cli, image: &ImageRef, platform: &str, place: Place) -> Res
         (None, None) => String::new(),
     };
     let query = Query::new()
-        .with("fromImage", &image.familiar_name())
+        .with("fromImage", &image.name())
         .with_text("tag", &tag)
         .with_text("platform", &platform.to_lowercase());
     let auth = cli.config().auth(image.domain())?.to_header();

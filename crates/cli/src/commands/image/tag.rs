@@ -29,6 +29,6 @@ async fn run(cli: Cli, m: Matches) -> Result<()> {
     if image.digest().is_some() {
         return Err(Error::text("refusing to create a tag with a digest reference"));
     }
-    let query = Query::new().with("repo", &image.familiar_name()).with("tag", image.tag_or_latest());
+    let query = Query::new().with("repo", &image.name()).with("tag", image.tag_or_latest());
     cli.client().await?.post(&format!("/images/{}/tag", encode_path(source)), query).await
 }

@@ -30,7 +30,7 @@ const WARNING: &str = "WARNING! This will remove all custom networks not used by
 async fn run(cli: Cli, m: Matches) -> Result<()> {
     let filters = prune_filters(&cli, m.all("filter"));
     if !m.is("force") && !confirm(WARNING) {
-        return Err(cancelled("network prune"));
+        return Err(cancelled());
     }
     let text = prune(&cli, &filters).await?;
     if !text.is_empty() {

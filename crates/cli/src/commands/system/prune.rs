@@ -36,7 +36,7 @@ async fn run(cli: Cli, m: Matches) -> Result<()> {
         return Err(Error::text("ERROR: The \"until\" filter is not supported with \"--volumes\""));
     }
     if !m.is("force") && !confirm(&warning(&filters, m.is("all"), with_volumes)) {
-        return Err(cancelled("system prune"));
+        return Err(cancelled());
     }
     let mut total = 0;
     let mut tell = |(space, text): (u64, String)| {

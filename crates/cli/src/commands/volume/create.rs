@@ -57,8 +57,8 @@ async fn run(cli: Cli, m: Matches) -> Result<()> {
     let request = CreateRequest {
         name: name.to_owned(),
         driver: if m.given("driver") { m.string("driver") } else { "local".to_owned() },
-        driver_opts: Some(keyvalue::map(m.all("opt"))),
-        labels: Some(keyvalue::map(m.all("label"))),
+        driver_opts: m.given("opt").then(|| keyvalue::map(m.all("opt"))),
+        labels: m.given("label").then(|| keyvalue::map(m.all("label"))),
         cluster_volume_spec: None,
     };
     let call = Call::new(Method::POST, "/volumes/create", Query::new()).json(&request)?;

@@ -41,7 +41,7 @@ async fn run(cli: Cli, m: Matches) -> Result<()> {
         filters.add("all", "true");
     }
     if !m.is("force") && !confirm(if named_too { ALL } else { ANONYMOUS }) {
-        return Err(cancelled("volume prune"));
+        return Err(cancelled());
     }
     let (space, text) = prune(&cli, &filters).await?;
     if !text.is_empty() {

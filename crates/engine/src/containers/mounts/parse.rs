@@ -67,7 +67,9 @@ fn check_bind(mount: &Mount, source: BindSource) -> Result<(), String> {
         return Err("field Source must not be empty".into());
     }
     let options = mount.bind_options.as_ref();
-    if let Some(mode) = options.map(|o| o.propagation.as_str()).filter(|m| !m.is_empty() && !is_propagation(m)) {
+    if let Some(mode) =
+        options.map(|o| o.propagation.as_str()).filter(|m| !m.is_empty() && !is_propagation(m))
+    {
         return Err(format!("invalid propagation mode: {mode}"));
     }
     absolute(&mount.source)?;
@@ -187,8 +189,7 @@ pub(super) fn parse_raw(raw: &str, volume_driver: &str) -> Result<MountPoint> {
         spec.volume_options.get_or_insert_default().no_copy = true;
     }
     if let Some(propagation) = mode.split(',').find(|word| is_propagation(word)) {
-        spec.bind_options =
-            Some(BindOptions { propagation: propagation.into(), ..BindOptions::default() });
+        spec.bind_options = Some(BindOptions { propagation: propagation.into(), ..BindOptions::default() });
     }
     let mut point = parse_spec(&spec, BindSource::MayBeMade)
         .map_err(|why| Error::Refused(format!("invalid volume specification: '{raw}': {why}")))?;
@@ -255,10 +256,16 @@ mod tests {
     #[test]
     fn binds_and_volumes_are_told_apart() {
         let bind = parse_raw("/tmp:/x/../y:ro,rslave", "").unwrap();
-        assert_eq!((bind.kind.as_str(), bind.source.as_str(), bind.destination.as_str()), ("bind", "/tmp", "/y"));
+        assert_eq!(
+            (bind.kind.as_str(), bind.source.as_str(), bind.destination.as_str()),
+            ("bind", "/tmp", "/y")
+        );
         assert_eq!((bind.rw, bind.propagation.as_str(), bind.mode.as_str()), (false, "rslave", "ro,rslave"));
         let volume = parse_raw("data:/v:nocopy", "local").unwrap();
-        assert_eq!((volume.kind.as_str(), volume.name.as_str(), volume.driver.as_str()), ("volume", "data", "local"));
+        assert_eq!(
+            (volume.kind.as_str(), volume.name.as_str(), volume.driver.as_str()),
+            ("volume", "data", "local")
+        );
         assert!(volume.rw && !volume.copy_data);
         let anonymous = parse_raw("/v", "").unwrap();
         assert_eq!((anonymous.kind.as_str(), anonymous.name.as_str()), ("volume", ""));

@@ -34,7 +34,7 @@ impl Registered {
         index: &Index,
         volumes: &Volumes,
     ) -> Result<()> {
-        self.from_others(host, index)?;
+        self.take_over(host, index)?;
         for raw in host.binds.iter().flatten() {
             let point = parse_raw(raw, &host.volume_driver)?;
             let over_tmpfs = host.tmpfs.contains_key(&point.destination);
@@ -53,7 +53,7 @@ impl Registered {
     }
 
     /// `VolumesFrom`
-    fn from_others(&mut self, host: &api::HostConfig, index: &Index) -> Result<()> {
+    fn take_over(&mut self, host: &api::HostConfig, index: &Index) -> Result<()> {
         for item in host.volumes_from.iter().flatten() {
             let (name, writable) = parse_volumes_from(item)?;
             let other = index.get(name).map_err(|e| Error::Invalid(e.to_string()))?;
@@ -90,7 +90,12 @@ impl Registered {
         Ok(())
     }
 
-    async fn make_volume(&mut self, id: &ContainerId, point: &mut MountPoint, volumes: &Volumes) -> Result<()> {
+    async fn make_volume(
+        &mut self,
+        id: &ContainerId,
+        point: &mut MountPoint,
+        volumes: &Volumes,
+    ) -> Result<()> {
         let options = point.spec.volume_options.clone().unwrap_or_default();
         let made = volumes
             .create_for(CreateVolume {

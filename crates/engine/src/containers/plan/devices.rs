@@ -1,6 +1,6 @@
 //! Devices: the nodes a container gets, and what its device cgroup lets it open.
 
-use crate::{Error, Result};
+use crate::{Error, Result, error::words};
 use rustix::fs::{FileType, major, minor, stat};
 use std::{fs, os::unix::fs::FileTypeExt, path::Path};
 use wharf_api::container as api;
@@ -114,8 +114,9 @@ fn parse_rule(text: &str) -> Result<DeviceRule> {
 fn mapped(mapping: &api::DeviceMapping) -> Result<Vec<Device>> {
     let gathering = |source: std::io::Error| {
         Error::Refused(format!(
-            "error gathering device information while adding custom device {:?}: {source}",
-            mapping.path_on_host
+            "error gathering device information while adding custom device {:?}: {}",
+            mapping.path_on_host,
+            words(&source)
         ))
     };
     let resolved = fs::canonicalize(&mapping.path_on_host).map_err(gathering)?;
@@ -207,7 +208,10 @@ mod tests {
         assert!(last.allow && last.read && !last.write && last.mknod && last.major == Some(1));
         assert!(!rules[0].allow && rules[0].kind.is_none());
         let missing = devices(&host(&[("/dev/nosuch", "/dev/x", "rwm")])).unwrap_err().to_string();
-        assert!(missing.starts_with("error gathering device information while adding custom device \"/dev/nosuch\""));
+        assert!(
+            missing
+                .starts_with("error gathering device information while adding custom device \"/dev/nosuch\"")
+        );
         assert!(devices(&host(&[("/etc/passwd", "/dev/x", "rwm")])).is_err());
     }
 

@@ -55,7 +55,13 @@ pub(crate) fn plan_log(
     };
     let max_files = match number("max-file") {
         Some(text) => text.parse().ok().filter(|n| *n >= 1).ok_or_else(|| bad_option("max-file", text))?,
-        None => if is_local { 5 } else { 1 },
+        None => {
+            if is_local {
+                5
+            } else {
+                1
+            }
+        }
     };
     let compress = match number("compress") {
         Some(text) => matches!(text, "1" | "t" | "true" | "TRUE" | "True"),
@@ -108,7 +114,9 @@ pub(crate) fn bytes(text: &str) -> Option<u64> {
         _ => (lower, 0),
     };
     let value: f64 = number.trim_end().parse().ok()?;
-    let bytes = value * f64::from(1u32 << (shift % 31)) * if shift >= 31 { f64::from(1u32 << (shift - shift % 31)) } else { 1.0 };
+    let bytes = value
+        * f64::from(1u32 << (shift % 31))
+        * if shift >= 31 { f64::from(1u32 << (shift - shift % 31)) } else { 1.0 };
     (value.is_finite() && value >= 0.0 && bytes < 9e18).then_some(bytes as u64)
 }
 
@@ -144,9 +152,14 @@ mod tests {
 
     #[test]
     fn sizes_have_binary_units() {
-        for (text, value) in
-            [("100", 100), ("1k", 1024), ("1.5m", 1_572_864), ("2GB", 2 << 30), ("1TiB", 1 << 40), ("1p", 1 << 50)]
-        {
+        for (text, value) in [
+            ("100", 100),
+            ("1k", 1024),
+            ("1.5m", 1_572_864),
+            ("2GB", 2 << 30),
+            ("1TiB", 1 << 40),
+            ("1p", 1 << 50),
+        ] {
             assert_eq!(bytes(text), Some(value), "{text}");
         }
         for bad in ["", "x", "-1", "1x", "nan", "inf", "k"] {

@@ -27,7 +27,7 @@ pub(super) fn mounts(input: &MountInput<'_>) -> Result<Vec<Mount>> {
     let has = |target: &str| own.iter().any(|mount| mount.target == target);
     let mut all: Vec<Mount> = defaults(input)
         .into_iter()
-        .filter(|mount| !has(&mount.target) && !(has("/dev") && mount.target.starts_with("/dev/")))
+        .filter(|mount| !has(&mount.target) && (!has("/dev") || !mount.target.starts_with("/dev/")))
         .collect();
     all.extend(own);
     Ok(all)
@@ -264,7 +264,8 @@ mod tests {
         );
         let MountKind::Tmpfs { options, .. } = &plain[6].kind else { panic!() };
         assert!(options.contains(&("size".into(), "7".into())));
-        let own = build(&host, &[point("bind", "/a/b"), point("bind", "/dev"), point("volume", "/a")]).unwrap();
+        let own =
+            build(&host, &[point("bind", "/a/b"), point("bind", "/dev"), point("volume", "/a")]).unwrap();
         assert_eq!(targets(&own), ["/proc", "/sys", "/sys/fs/cgroup", "/a", "/dev", "/a/b", "/etc/hosts"]);
         let hosts = build(&host, &[point("bind", "/etc/hosts")]).unwrap();
         assert_eq!(targets(&hosts).iter().filter(|t| **t == "/etc/hosts").count(), 1);
@@ -272,7 +273,8 @@ mod tests {
 
     #[test]
     fn flags_follow_the_request() {
-        let mut host = api::HostConfig { readonly_rootfs: true, ipc_mode: "none".into(), ..Default::default() };
+        let mut host =
+            api::HostConfig { readonly_rootfs: true, ipc_mode: "none".into(), ..Default::default() };
         host.tmpfs.insert("/t".into(), "size=1m,exec,mode=1777".into());
         let mut readonly = point("bind", "/r");
         (readonly.rw, readonly.propagation) = (false, "rslave".into());

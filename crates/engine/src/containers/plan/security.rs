@@ -16,8 +16,7 @@ pub(super) fn capabilities(host: &api::HostConfig, warnings: &mut Vec<String>) -
         drop: host.cap_drop.as_deref().unwrap_or_default(),
         privileged: host.privileged,
     };
-    let granted =
-        capability::grant(request, available()).map_err(|e| Error::Invalid(e.to_string()))?;
+    let granted = capability::grant(request, available()).map_err(|e| Error::Invalid(e.to_string()))?;
     if granted.unavailable != 0 {
         let names = capability::names(granted.unavailable).join(", ");
         warnings.push(format!("capabilities not available to the daemon and left out: {names}"));
@@ -50,9 +49,7 @@ pub(super) fn seccomp(engine: &Config, host: &api::HostConfig, profile: &str) ->
             "unconfined" => Ok(Seccomp::Unconfined),
             path => match fs::read(path) {
                 Ok(json) => Ok(Seccomp::Docker(json)),
-                Err(source) => {
-                    Err(Error::Io { step: "read seccomp profile", path: path.into(), source })
-                }
+                Err(source) => Err(Error::Io { step: "read seccomp profile", path: path.into(), source }),
             },
         },
         json => Ok(Seccomp::Docker(json.as_bytes().to_vec())),
@@ -134,7 +131,8 @@ mod tests {
 
     #[test]
     fn options_are_dockers() {
-        let got = options(&["no-new-privileges", "seccomp=unconfined", "apparmor:x", "label=disable"]).unwrap();
+        let got =
+            options(&["no-new-privileges", "seccomp=unconfined", "apparmor:x", "label=disable"]).unwrap();
         assert!(got.no_new_privileges);
         assert_eq!((got.seccomp_profile.as_str(), got.apparmor_profile.as_str()), ("unconfined", "x"));
         assert!(!options(&["no-new-privileges=false"]).unwrap().no_new_privileges);

@@ -95,7 +95,10 @@ mod tests {
         );
         assert_eq!(error(|c| c.stop_signal = "SIGNOPE".into()), "invalid signal: SIGNOPE");
         let health = api::HealthConfig { interval: 1, ..Default::default() };
-        assert_eq!(error(|c| c.healthcheck = Some(health)), "Interval in Healthcheck cannot be less than 1ms");
+        assert_eq!(
+            error(|c| c.healthcheck = Some(health)),
+            "Interval in Healthcheck cannot be less than 1ms"
+        );
         assert!(check_hostname(&"x".repeat(65)).is_err());
     }
 

@@ -29,9 +29,7 @@ pub(crate) fn merge_log_config(engine: &Config, log: &mut LogConfig) -> Result<(
         "json-file" => &JSON_FILE,
         "local" => &LOCAL,
         other => {
-            return invalid(format!(
-                "error looking up logging plugin {other}: plugin \"{other}\" not found"
-            ));
+            return invalid(format!("error looking up logging plugin {other}: plugin \"{other}\" not found"));
         }
     };
     if let Some(mode) = options.get("mode").filter(|m| !matches!(m.as_str(), "blocking" | "non-blocking")) {
@@ -81,7 +79,10 @@ mod tests {
         let mut engine = Config::default();
         engine.log_options.insert("max-size".into(), "1m".into());
         let default = merge(&engine, "", &[]).unwrap();
-        assert_eq!((default.driver.as_str(), default.config.unwrap()["max-size"].as_str()), ("json-file", "1m"));
+        assert_eq!(
+            (default.driver.as_str(), default.config.unwrap()["max-size"].as_str()),
+            ("json-file", "1m")
+        );
         assert!(merge(&engine, "local", &[]).unwrap().config.unwrap().is_empty());
         assert_eq!(merge(&engine, "", &[("max-size", "2m")]).unwrap().config.unwrap()["max-size"], "2m");
     }

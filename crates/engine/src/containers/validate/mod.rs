@@ -11,7 +11,6 @@ mod resources;
 pub(crate) use config::clean_path;
 pub(super) use log::merge_log_config;
 
-
 use crate::{Config, Result, system::Kernel};
 use wharf_api::{container as api, network::NetworkingConfig};
 

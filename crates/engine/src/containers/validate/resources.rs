@@ -22,17 +22,12 @@ pub(super) fn check(against: &Against<'_>, host: &mut HostConfig) -> Result<Vec<
     Ok(warnings)
 }
 
-const NO_MEMORY: &str =
-    "Your kernel does not support memory limit capabilities or the cgroup is not mounted. Limitation discarded.";
-const NO_SWAP: &str =
-    "Your kernel does not support swap limit capabilities or the cgroup is not mounted. Memory limited without swap.";
-const NO_RESERVATION: &str =
-    "Your kernel does not support memory soft limit capabilities or the cgroup is not mounted. Limitation discarded.";
-const NO_SWAPPINESS: &str =
-    "Your kernel does not support memory swappiness capabilities or the cgroup is not mounted. Memory swappiness discarded.";
+const NO_MEMORY: &str = "Your kernel does not support memory limit capabilities or the cgroup is not mounted. Limitation discarded.";
+const NO_SWAP: &str = "Your kernel does not support swap limit capabilities or the cgroup is not mounted. Memory limited without swap.";
+const NO_RESERVATION: &str = "Your kernel does not support memory soft limit capabilities or the cgroup is not mounted. Limitation discarded.";
+const NO_SWAPPINESS: &str = "Your kernel does not support memory swappiness capabilities or the cgroup is not mounted. Memory swappiness discarded.";
 const OOM_OFF: &str = "OOM killer is disabled for the container, but no memory limit is set, this can result in the system running out of resources.";
-const NO_PIDS: &str =
-    "Your kernel does not support PIDs limit capabilities or the cgroup is not mounted. PIDs limit discarded.";
+const NO_PIDS: &str = "Your kernel does not support PIDs limit capabilities or the cgroup is not mounted. PIDs limit discarded.";
 
 fn check_memory(against: &Against<'_>, host: &mut HostConfig, warnings: &mut Vec<String>) -> Result<()> {
     // -1 stands for the kernel's own value (source: moby `daemon/daemon_unix.go`, fixMemorySwappiness).
@@ -120,13 +115,13 @@ fn check_cpu(kernel: &Kernel, host: &mut HostConfig, warnings: &mut Vec<String>)
         host.cpu_shares = 0;
     }
     if (host.cpu_period != 0 || host.cpu_quota != 0) && !kernel.cpu_cfs {
-        warnings.push(
-            "Your kernel does not support CPU CFS scheduler. CPU period/quota discarded.".into(),
-        );
+        warnings.push("Your kernel does not support CPU CFS scheduler. CPU period/quota discarded.".into());
         (host.cpu_period, host.cpu_quota) = (0, 0);
     }
     if host.cpu_period != 0 && !(1000..=1_000_000).contains(&host.cpu_period) {
-        return invalid("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)");
+        return invalid(
+            "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)",
+        );
     }
     if host.cpu_quota > 0 && host.cpu_quota < 1000 {
         return invalid("CPU cfs quota can not be less than 1ms (i.e. 1000)");
@@ -154,7 +149,9 @@ fn check_cpuset(kernel: &Kernel, host: &mut HostConfig, warnings: &mut Vec<Strin
         match list_available(asked, there) {
             None => return invalid(format!("Invalid value {asked} for cpuset {name}")),
             Some(false) => {
-                return invalid(format!("Requested {what} are not available - requested {asked}, available: {there}"));
+                return invalid(format!(
+                    "Requested {what} are not available - requested {asked}, available: {there}"
+                ));
             }
             Some(true) => {}
         }
@@ -171,7 +168,8 @@ pub(crate) fn list_available(asked: &str, there: &str) -> Option<bool> {
 fn check_blkio(kernel: &Kernel, host: &mut HostConfig, warnings: &mut Vec<String>) -> Result<()> {
     if host.blkio_weight > 0 && !kernel.blkio_weight {
         warnings.push(
-            "Your kernel does not support Block I/O weight or the cgroup is not mounted. Weight discarded.".into(),
+            "Your kernel does not support Block I/O weight or the cgroup is not mounted. Weight discarded."
+                .into(),
         );
         host.blkio_weight = 0;
     }
@@ -179,7 +177,9 @@ fn check_blkio(kernel: &Kernel, host: &mut HostConfig, warnings: &mut Vec<String
         return invalid("Range of blkio weight is from 10 to 1000");
     }
     if host.io_maximum_bandwidth != 0 || host.io_maximum_iops != 0 {
-        return invalid("Invalid QoS settings: linux does not support Maximum IO Bandwidth or Maximum IO IOps");
+        return invalid(
+            "Invalid QoS settings: linux does not support Maximum IO Bandwidth or Maximum IO IOps",
+        );
     }
     if host.blkio_weight_device.as_ref().is_some_and(|l| !l.is_empty()) && !kernel.blkio_weight_device {
         warnings.push("Your kernel does not support Block I/O weight_device or the cgroup is not mounted. Weight-device discarded.".into());
@@ -262,7 +262,10 @@ mod tests {
                 "Requested memory nodes are not available - requested 7, available: 0",
             ),
             (HostConfig { cpuset_cpus: "x".into(), ..default() }, "Invalid value x for cpuset cpus"),
-            (HostConfig { cpu_quota: 999, ..default() }, "CPU cfs quota can not be less than 1ms (i.e. 1000)"),
+            (
+                HostConfig { cpu_quota: 999, ..default() },
+                "CPU cfs quota can not be less than 1ms (i.e. 1000)",
+            ),
         ];
         for (host, message) in cases {
             assert_eq!(run(&kernel(), host).unwrap_err(), message);

@@ -1,4 +1,4 @@
-//! A daemon for the tests: starts a zygote, has it make containers of busybox, and talks to their shims.
+//! A daemon for the tests (`WHARF_SHIM` names another binary than the one just built): starts a zygote, has it make containers of busybox, and talks to their shims.
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::io::Read;
@@ -36,9 +36,10 @@ impl Host {
             std::fs::create_dir_all(dir.path().join("rootfs").join(name)).unwrap();
         }
         let (ours, theirs) = seqpacket::pair().unwrap();
+        let program = std::env::var("WHARF_SHIM").unwrap_or_else(|_| env!("CARGO_BIN_EXE_wharf-shim").into());
         // The shell moves the socket to where the zygote looks for it.
         let zygote = Command::new("/bin/sh")
-            .args(["-c", "exec \"$0\" zygote 3<&0 0</dev/null", env!("CARGO_BIN_EXE_wharf-shim")])
+            .args(["-c", "exec \"$0\" zygote 3<&0 0</dev/null", &program])
             .stdin(Stdio::from(theirs))
             .spawn()
             .unwrap();
@@ -377,7 +378,7 @@ pub(crate) fn await_that(what: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 /// Reads stdcopy frames to the end: (stdout, stderr).
-pub(crate) fn read_frames(mut stream: UnixStream) -> (Vec<u8>, Vec<u8>) {
+pub(crate) fn read_frames(mut stream: impl Read) -> (Vec<u8>, Vec<u8>) {
     let mut out = (Vec::new(), Vec::new());
     let mut header = [0; 8];
     loop {
