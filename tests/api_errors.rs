@@ -164,7 +164,7 @@ fn verbs_on_what_is_not_there() -> Result<()> {
     for (method, path, status, message) in [
         ("POST", "/containers/nosuch/start", 404, "No such container: nosuch"),
         ("POST", "/containers/nosuch/stop", 404, "No such container: nosuch"),
-        ("POST", "/containers/nosuch/kill", 404, "No such container: nosuch"),
+        ("POST", "/containers/nosuch/kill", 404, "cannot kill container: nosuch: No such container: nosuch"),
         ("POST", "/containers/nosuch/wait", 404, "No such container: nosuch"),
         ("GET", "/containers/nosuch/logs?stdout=1", 404, "No such container: nosuch"),
         ("GET", "/containers/nosuch/json", 404, "No such container: nosuch"),

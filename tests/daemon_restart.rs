@@ -21,22 +21,22 @@ fn restart(daemon: &mut Daemon, how: &str) -> Result<()> {
 fn everything_works_on_a_container_of_an_earlier_daemon() -> Result<()> {
     for how in ["SIGTERM", "kill -9"] {
         let mut daemon = Daemon::with_busybox()?;
-        run_detached(&daemon, "c", &["sh", "-c", COUNT])?;
+        run_detached(&daemon, "cc", &["sh", "-c", COUNT])?;
         restart(&mut daemon, how)?;
-        let status = daemon.docker(&["inspect", "-f", "{{.State.Status}}", "c"])?.ok()?;
+        let status = daemon.docker(&["inspect", "-f", "{{.State.Status}}", "cc"])?.ok()?;
         assert_eq!(status, "running\n", "{how}");
         let numbers: Vec<usize> =
-            daemon.docker(&["logs", "c"])?.ok()?.lines().map(|l| l.parse().unwrap_or(usize::MAX)).collect();
+            daemon.docker(&["logs", "cc"])?.ok()?.lines().map(|l| l.parse().unwrap_or(usize::MAX)).collect();
         assert_eq!(numbers, (0..numbers.len()).collect::<Vec<_>>(), "{how}: a line was lost or doubled");
-        assert_eq!(daemon.docker(&["exec", "c", "echo", "hi"])?.ok()?, "hi\n", "{how}");
+        assert_eq!(daemon.docker(&["exec", "cc", "echo", "hi"])?.ok()?, "hi\n", "{how}");
         let next = numbers.len();
         until("lines after the restart", || {
-            Ok((daemon.docker(&["logs", "--tail", "1", "c"])?.stdout.trim().parse::<usize>()? > next + 5)
+            Ok((daemon.docker(&["logs", "--tail", "1", "cc"])?.stdout.trim().parse::<usize>()? > next + 5)
                 .then_some(()))
         })?;
         let attached =
-            daemon.net().spawn(&mut daemon.cli_command("docker", &["attach", "--no-stdin", "c"]))?;
-        daemon.docker(&["stop", "-t", "0", "c"])?.ok()?;
+            daemon.net().spawn(&mut daemon.cli_command("docker", &["attach", "--no-stdin", "cc"]))?;
+        daemon.docker(&["stop", "-t", "0", "cc"])?.ok()?;
         assert_eq!(attached.wait_with_output()?.status.code(), Some(137), "{how}");
         daemon.stop()?;
     }
@@ -51,26 +51,26 @@ fn an_exit_without_a_daemon_is_known_later() -> Result<()> {
     let bind = format!("{}:/t", trigger.display());
     let script = "while [ ! -e /t/go ]; do sleep 0.02; done; echo last; exit 42";
     daemon
-        .docker(&["run", "-d", "--network=none", "--name", "c", "-v", &bind, "busybox", "sh", "-c", script])?
+        .docker(&["run", "-d", "--network=none", "--name", "cc", "-v", &bind, "busybox", "sh", "-c", script])?
         .ok()?;
-    let pid: i32 = daemon.docker(&["inspect", "-f", "{{.State.Pid}}", "c"])?.ok()?.trim().parse()?;
+    let pid: i32 = daemon.docker(&["inspect", "-f", "{{.State.Pid}}", "cc"])?.ok()?.trim().parse()?;
     daemon.kill9()?;
     std::fs::write(trigger.join("go"), "")?;
     until("the container's end", || {
         Ok((!std::path::Path::new(&format!("/proc/{pid}")).exists()).then_some(()))
     })?;
     daemon.launch()?;
-    assert_eq!(daemon.docker(&["wait", "c"])?.ok()?, "42\n");
-    let state = daemon.docker(&["inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "c"])?.ok()?;
+    assert_eq!(daemon.docker(&["wait", "cc"])?.ok()?, "42\n");
+    let state = daemon.docker(&["inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "cc"])?.ok()?;
     assert_eq!(state, "exited 42\n");
-    assert_eq!(daemon.docker(&["logs", "c"])?.ok()?, "last\n");
+    assert_eq!(daemon.docker(&["logs", "cc"])?.ok()?, "last\n");
     daemon.stop()
 }
 
 #[test]
 fn a_killed_shim_is_a_dead_container_and_no_leak() -> Result<()> {
     let daemon = Daemon::with_busybox()?;
-    let id = run_detached(&daemon, "c", &["sleep", "1000"])?;
+    let id = run_detached(&daemon, "cc", &["sleep", "1000"])?;
     let text = std::fs::read_to_string(daemon.exec_root().join("containers").join(&id).join("shim.pid"))?;
     let shim: i32 = text.split_whitespace().next().unwrap_or_default().parse()?;
     rustix::process::kill_process(
@@ -79,12 +79,12 @@ fn a_killed_shim_is_a_dead_container_and_no_leak() -> Result<()> {
     )?;
     let state = until("the report", || {
         let state = daemon
-            .docker(&["inspect", "-f", "{{.State.Status}} {{.State.Running}} {{.State.Error}}", "c"])?
+            .docker(&["inspect", "-f", "{{.State.Status}} {{.State.Running}} {{.State.Error}}", "cc"])?
             .ok()?;
         Ok((!state.starts_with("running")).then_some(state))
     })?;
     assert!(state.contains("false") && state.contains("shim"), "{state}");
-    daemon.docker(&["rm", "c"])?.ok()?;
+    daemon.docker(&["rm", "cc"])?.ok()?;
     daemon.stop()
 }
 
@@ -108,10 +108,10 @@ fn a_killed_zygote_is_replaced() -> Result<()> {
 fn an_old_style_daemon_stops_its_containers() -> Result<()> {
     let mut daemon = Daemon::builder().flag("--live-restore=false").start()?;
     daemon.load(&wharf_testkit::busybox()?)?;
-    run_detached(&daemon, "c", &["sleep", "1000"])?;
+    run_detached(&daemon, "cc", &["sleep", "1000"])?;
     daemon.terminate()?;
     daemon.launch()?;
-    let state = daemon.docker(&["inspect", "-f", "{{.State.Status}}", "c"])?.ok()?;
+    let state = daemon.docker(&["inspect", "-f", "{{.State.Status}}", "cc"])?.ok()?;
     assert_eq!(state, "exited\n");
     daemon.stop()
 }

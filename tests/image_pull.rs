@@ -17,10 +17,17 @@ fn every_form_of_an_image_is_pulled_and_run() -> Result<()> {
         registry.push(daemon.net(), &image, &format!("test/busybox:{tag}"), args)?;
         let out = daemon.docker(&["pull", &name])?.ok()?;
         assert!(out.contains(&format!("{tag}: Pulling from test/busybox")), "{out}");
-        assert!(out.contains("Digest: sha256:") && out.contains(&format!("Status: Downloaded newer image for {name}")), "{out}");
+        assert!(
+            out.contains("Digest: sha256:")
+                && out.contains(&format!("Status: Downloaded newer image for {name}")),
+            "{out}"
+        );
         let again = daemon.docker(&["pull", &name])?.ok()?;
         assert!(again.contains(&format!("Status: Image is up to date for {name}")), "{again}");
-        assert_eq!(daemon.docker(&["run", "--rm", "--network=none", &name, "echo", tag])?.ok()?, format!("{tag}\n"));
+        assert_eq!(
+            daemon.docker(&["run", "--rm", "--network=none", &name, "echo", tag])?.ok()?,
+            format!("{tag}\n")
+        );
         let digest = out.lines().find_map(|l| l.strip_prefix("Digest: ")).unwrap_or_default().to_owned();
         let by_digest = format!("{}/test/busybox@{digest}", Registry::ADDRESS);
         daemon.docker(&["pull", &by_digest])?.ok()?;
@@ -42,7 +49,11 @@ fn run_pulls_what_is_missing() -> Result<()> {
     assert!(out.stderr.contains(&format!("Unable to find image '{name}:latest' locally")), "{}", out.stderr);
     let missing = daemon.docker(&["pull", &format!("{}/nosuch:v1", Registry::ADDRESS)])?;
     assert_ne!(missing.code, 0);
-    assert!(missing.stderr.contains("not found") || missing.stderr.contains("manifest unknown"), "{}", missing.stderr);
+    assert!(
+        missing.stderr.contains("not found") || missing.stderr.contains("manifest unknown"),
+        "{}",
+        missing.stderr
+    );
     drop(registry);
     let refused = daemon.docker(&["pull", &name])?;
     assert!(refused.stderr.contains("connection refused"), "{}", refused.stderr);

@@ -7,7 +7,8 @@ use std::time::Duration;
 use wharf_testkit::{Daemon, until};
 
 /// A busybox that serves `hello` over HTTP on port 80.
-const SERVE: &[&str] = &["busybox", "sh", "-c", "mkdir -p /www; echo hello > /www/index.html; httpd -f -p 80 -h /www"];
+const SERVE: &[&str] =
+    &["busybox", "sh", "-c", "mkdir -p /www; echo hello > /www/index.html; httpd -f -p 80 -h /www"];
 
 fn run(daemon: &Daemon, name: &str, flags: &[&str], command: &[&str]) -> Result<()> {
     daemon.docker(&[&["run", "-d", "--name", name], flags, command].concat())?.ok().map(|_| ())
@@ -24,14 +25,16 @@ fn get(daemon: &Daemon, address: &str) -> Result<String> {
 }
 
 fn fetched(daemon: &Daemon, address: &str) -> Result<()> {
-    until(&format!("hello from {address}"), || Ok(get(daemon, address).ok().filter(|t| t.contains("hello")))).map(|_| ())
+    until(&format!("hello from {address}"), || Ok(get(daemon, address).ok().filter(|t| t.contains("hello"))))
+        .map(|_| ())
 }
 
 #[test]
 fn containers_on_the_bridge_have_addresses_and_reach_each_other() -> Result<()> {
     let daemon = Daemon::with_busybox()?;
     run(&daemon, "one", &[], SERVE)?;
-    let address = daemon.docker(&["inspect", "-f", "{{.NetworkSettings.Networks.bridge.IPAddress}}", "one"])?.ok()?;
+    let address =
+        daemon.docker(&["inspect", "-f", "{{.NetworkSettings.Networks.bridge.IPAddress}}", "one"])?.ok()?;
     assert_eq!(address, "172.17.0.2\n");
     let fetch = "for i in 1 2 3 4 5; do printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 2 172.17.0.2 80 && exit; sleep 0.2; done";
     let page = daemon.docker(&["run", "--rm", "busybox", "sh", "-c", fetch])?.ok()?;
@@ -62,7 +65,11 @@ fn ports_are_published_in_all_forms() -> Result<()> {
     assert!(ports.contains("80/tcp -> 0.0.0.0:8090") && ports.contains("82/tcp -> 0.0.0.0:8092"), "{ports}");
     let taken = daemon.docker(&["run", "--rm", "-p", "8080:80", "busybox", "true"])?;
     assert_eq!(taken.code, 125, "{}", taken.stderr);
-    assert!(taken.stderr.contains("port is already allocated") || taken.stderr.contains("address already in use"), "{}", taken.stderr);
+    assert!(
+        taken.stderr.contains("port is already allocated") || taken.stderr.contains("address already in use"),
+        "{}",
+        taken.stderr
+    );
     daemon.docker(&["rm", "-f", "any"])?.ok()?;
     run(&daemon, "again", &["-p", "8080:80"], SERVE)?;
     fetched(&daemon, "127.0.0.1:8080")?;
@@ -72,8 +79,10 @@ fn ports_are_published_in_all_forms() -> Result<()> {
 #[test]
 fn exposed_ports_are_published_by_capital_p() -> Result<()> {
     let daemon = Daemon::with_busybox()?;
-    run(&daemon, "p", &["-P", "--expose", "80"], SERVE)?;
-    let port = daemon.docker(&["inspect", "-f", "{{(index (index .NetworkSettings.Ports \"80/tcp\") 0).HostPort}}", "p"])?.ok()?;
+    run(&daemon, "pp", &["-P", "--expose", "80"], SERVE)?;
+    let port = daemon
+        .docker(&["inspect", "-f", "{{(index (index .NetworkSettings.Ports \"80/tcp\") 0).HostPort}}", "pp"])?
+        .ok()?;
     fetched(&daemon, &format!("127.0.0.1:{}", port.trim()))?;
     daemon.stop()
 }
@@ -81,7 +90,12 @@ fn exposed_ports_are_published_by_capital_p() -> Result<()> {
 #[test]
 fn udp_is_published() -> Result<()> {
     let daemon = Daemon::with_busybox()?;
-    run(&daemon, "u", &["-p", "5353:53/udp"], &["busybox", "sh", "-c", "while :; do echo answer | nc -u -l -p 53 -w 1; done"])?;
+    run(
+        &daemon,
+        "uu",
+        &["-p", "5353:53/udp"],
+        &["busybox", "sh", "-c", "while :; do echo answer | nc -u -l -p 53 -w 1; done"],
+    )?;
     until("an answer", || {
         daemon.net().within(|| {
             let socket = UdpSocket::bind("127.0.0.1:0")?;
@@ -97,7 +111,7 @@ fn udp_is_published() -> Result<()> {
 #[test]
 fn published_ports_survive_the_daemon() -> Result<()> {
     let mut daemon = Daemon::with_busybox()?;
-    run(&daemon, "s", &["-p", "8080:80"], SERVE)?;
+    run(&daemon, "ss", &["-p", "8080:80"], SERVE)?;
     fetched(&daemon, "127.0.0.1:8080")?;
     daemon.kill9()?;
     fetched(&daemon, "127.0.0.1:8080").context("without a daemon")?;
@@ -105,9 +119,10 @@ fn published_ports_survive_the_daemon() -> Result<()> {
     fetched(&daemon, "127.0.0.1:8080").context("with the next one")?;
     let second = daemon.docker(&["run", "--rm", "-p", "8080:80", "busybox", "true"])?;
     assert_eq!(second.code, 125, "the port is still taken: {}", second.stderr);
-    daemon.docker(&["rm", "-f", "s"])?.ok()?;
-    run(&daemon, "t", &["-p", "8080:80"], SERVE)?;
-    let address = daemon.docker(&["inspect", "-f", "{{.NetworkSettings.Networks.bridge.IPAddress}}", "t"])?.ok()?;
+    daemon.docker(&["rm", "-f", "ss"])?.ok()?;
+    run(&daemon, "tt", &["-p", "8080:80"], SERVE)?;
+    let address =
+        daemon.docker(&["inspect", "-f", "{{.NetworkSettings.Networks.bridge.IPAddress}}", "tt"])?.ok()?;
     assert_eq!(address, "172.17.0.2\n", "the address is free again");
     daemon.stop()
 }
@@ -117,7 +132,8 @@ fn a_container_shares_anothers_network() -> Result<()> {
     let daemon = Daemon::with_busybox()?;
     run(&daemon, "main", &[], SERVE)?;
     let fetch = "for i in 1 2 3 4 5; do printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 2 127.0.0.1 80 && exit; sleep 0.2; done";
-    let page = daemon.docker(&["run", "--rm", "--network", "container:main", "busybox", "sh", "-c", fetch])?.ok()?;
+    let page =
+        daemon.docker(&["run", "--rm", "--network", "container:main", "busybox", "sh", "-c", fetch])?.ok()?;
     assert!(page.contains("hello"), "{page}");
     daemon.stop()
 }
@@ -126,7 +142,8 @@ fn a_container_shares_anothers_network() -> Result<()> {
 fn a_dropping_forward_policy_does_not_stop_us() -> Result<()> {
     let daemon = Daemon::prepare(Daemon::builder())?;
     let iptables = |args: &[&str]| -> Result<String> {
-        let out = daemon.net().within(|| Ok(std::process::Command::new("iptables").args(args).output()?))?;
+        let out =
+            daemon.net().within(|| Ok(std::process::Command::new("iptables").args(args).output()?))?;
         anyhow::ensure!(out.status.success(), "iptables {args:?}: {}", String::from_utf8_lossy(&out.stderr));
         Ok(String::from_utf8(out.stdout)?)
     };
@@ -135,11 +152,11 @@ fn a_dropping_forward_policy_does_not_stop_us() -> Result<()> {
     let mut daemon = daemon;
     daemon.launch()?;
     daemon.load(&wharf_testkit::busybox()?)?;
-    run(&daemon, "f", &["-p", "8080:80"], SERVE)?;
+    run(&daemon, "ff", &["-p", "8080:80"], SERVE)?;
     fetched(&daemon, "127.0.0.1:8080")?;
     let fetch = "for i in 1 2 3 4 5; do printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 2 172.17.0.2 80 && exit; sleep 0.2; done";
     assert!(daemon.docker(&["run", "--rm", "busybox", "sh", "-c", fetch])?.ok()?.contains("hello"));
-    daemon.docker(&["rm", "-f", "f"])?.ok()?;
+    daemon.docker(&["rm", "-f", "ff"])?.ok()?;
     daemon.terminate()?;
     let out = daemon.net().within(|| Ok(std::process::Command::new("iptables").arg("-S").output()?))?;
     assert_eq!(String::from_utf8(out.stdout)?, before, "our rules are gone, the others are as they were");

@@ -36,8 +36,9 @@ impl Bundle {
     }
 
     fn configure(&self, args: &[&str]) -> Result<()> {
-        self.run(&["spec"])?;
         let path = self.dir.join("config.json");
+        let _ = std::fs::remove_file(&path);
+        self.run(&["spec"])?;
         let mut config: Value = serde_json::from_slice(&std::fs::read(&path)?)?;
         config["process"]["args"] = json!(args);
         config["process"]["terminal"] = json!(false);

@@ -3,7 +3,7 @@
 
 use crate::{
     handlers::{
-        build, containers, disk_usage, events, exec, experimental, images, logs, networks, not_built,
+        archive, build, containers, disk_usage, events, exec, experimental, images, logs, networks, not_built,
         plugins, swarm, system, transfer, volumes,
     },
     http::router::Route,
@@ -36,9 +36,9 @@ pub(crate) static ROUTES: &[Route] = routes! {
 
     POST "/containers/create" => containers::create,
     POST "/containers/prune" since 25 => containers::prune,
-    HEAD "/containers/{name:.*}/archive" => not_built,
-    GET "/containers/{name:.*}/archive" => not_built,
-    PUT "/containers/{name:.*}/archive" => not_built,
+    HEAD "/containers/{name:.*}/archive" => archive::stat,
+    GET "/containers/{name:.*}/archive" => archive::get,
+    PUT "/containers/{name:.*}/archive" => archive::put,
     GET "/containers/{name:.*}/export" => containers::export,
     GET "/containers/{name:.*}/changes" => containers::changes,
     GET "/containers/{name:.*}/json" => containers::inspect,

@@ -64,24 +64,25 @@ pub fn sync_filesystem(fd: impl AsFd) -> Result<()> {
 
 /// A file in memory that nobody can change any more.
 pub fn sealed_memfd(name: &str, bytes: &[u8]) -> Result<OwnedFd> {
-    use rustix::fs::{MemfdFlags, SealFlags};
-    use std::io::Write;
-    // MFD_EXEC is not given: kernels before 6.3 refuse it, later ones assume it (sysctl vm.memfd_noexec=0).
-    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let fd = rustix::fs::memfd_create(name, flags).on("memfd_create", || name)?;
-    let mut file = std::fs::File::from(fd);
-    file.write_all(bytes).on("write", || name)?;
-    std::io::Seek::rewind(&mut file).on("lseek", || name)?;
-    let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
-    rustix::fs::fcntl_add_seals(&file, seals).on("fcntl", || name)?;
-    Ok(file.into())
+    sealed_from(name, &mut { bytes })
 }
 
 /// A sealed copy of a file, such as the shim's own program (CVE-2019-5736).
 pub fn sealed_copy(name: &str, source: &mut std::fs::File) -> Result<OwnedFd> {
-    let mut bytes = Vec::new();
-    std::io::Read::read_to_end(source, &mut bytes).on("read", || name)?;
-    sealed_memfd(name, &bytes)
+    sealed_from(name, source)
+}
+
+fn sealed_from(name: &str, source: &mut impl std::io::Read) -> Result<OwnedFd> {
+    use rustix::fs::{MemfdFlags, SealFlags};
+    // MFD_EXEC is not given: kernels before 6.3 refuse it, later ones assume it (sysctl vm.memfd_noexec=0).
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let fd = rustix::fs::memfd_create(name, flags).on("memfd_create", || name)?;
+    let mut file = std::fs::File::from(fd);
+    std::io::copy(source, &mut file).on("write", || name)?;
+    std::io::Seek::rewind(&mut file).on("lseek", || name)?;
+    let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
+    rustix::fs::fcntl_add_seals(&file, seals).on("fcntl", || name)?;
+    Ok(file.into())
 }
 
 /// Whether a descriptor is a memory file sealed against writing and shrinking.

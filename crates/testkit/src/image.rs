@@ -66,6 +66,7 @@ pub fn from_files(name: &str, files: &[Entry], config: Value) -> Result<Archive>
         "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },
         "os": "linux",
         "created": "2026-01-02T03:04:05Z",
+        "comment": "made by testkit",
         "config": config,
         "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{diff_id}")]},
         "history": [{"created": "2026-01-02T03:04:05Z", "created_by": "testkit"}],

@@ -1,6 +1,7 @@
 //! One file per noun: a handler reads the request, calls the engine, and renders the answer.
 //! Version gates are here and nowhere else.
 
+pub(crate) mod archive;
 pub(crate) mod build;
 pub(crate) mod containers;
 mod create_compat;

@@ -144,7 +144,8 @@ fn start(path: &Path) -> Result<Started> {
     let copy = wharf_sys::fs::sealed_copy("wharf-shim", &mut file).map_err(failed("copy the shim"))?;
     let (ours, theirs) = seqpacket::pair().map_err(failed("make the zygote's socket"))?;
     let mut command = Command::new(format!("/proc/self/fd/{}", copy.as_raw_fd()));
-    command.arg("zygote").env_clear().current_dir("/").stdin(Stdio::null()).stdout(Stdio::null());
+    // The path is for `--init`, which binds a file: a memfd cannot be bound.
+    command.arg("zygote").arg(path).env_clear().current_dir("/").stdin(Stdio::null()).stdout(Stdio::null());
     let child = wharf_sys::process::spawn_with_fd(&mut command, &theirs, SOCKET_NUMBER)
         .map_err(|source| Error::Zygote { step: "start the zygote", source })?;
     tracing::debug!(pid = child.id(), "zygote started");
