@@ -35,8 +35,15 @@ fn output_goes_to_its_stream_and_exit_codes_come_back() -> Result<()> {
         "echo o; echo e >&2; exit 7",
     ])?;
     assert_eq!((out.code, out.stdout.as_str(), out.stderr.as_str()), (7, "o\n", "e\n"));
-    let killed =
-        daemon.docker(&["run", "--rm", "--network=none", "busybox", "sh", "-c", "sh -c 'kill -9 $$'"])?;
+    let killed = daemon.docker(&[
+        "run",
+        "--rm",
+        "--network=none",
+        "busybox",
+        "sh",
+        "-c",
+        "sh -c 'kill -9 $$'; exit $?",
+    ])?;
     assert_eq!(killed.code, 137);
     let out = daemon.docker(&["run", "--rm", "--network=none", "busybox", "nosuchprogram"])?;
     assert_eq!(out.code, 127, "{}", out.stderr);

@@ -89,13 +89,10 @@ fn exposed_ports_are_published_by_capital_p() -> Result<()> {
 
 #[test]
 fn udp_is_published() -> Result<()> {
-    let daemon = Daemon::with_busybox()?;
-    run(
-        &daemon,
-        "uu",
-        &["-p", "5353:53/udp"],
-        &["busybox", "sh", "-c", "while :; do echo answer | nc -u -l -p 53 -w 1; done"],
-    )?;
+    let daemon = Daemon::start()?;
+    daemon
+        .load(&wharf_testkit::static_program("hello:latest", &wharf_testkit::bin_dir().join("hello-web"))?)?;
+    run(&daemon, "uu", &["-p", "5353:53/udp"], &["hello", "--udp", "53"])?;
     until("an answer", || {
         daemon.net().within(|| {
             let socket = UdpSocket::bind("127.0.0.1:0")?;

@@ -18,6 +18,8 @@ macro_rules! routes {
             pattern: $pattern,
             since: { let version = Version::MIN; $(let _ = version; let version = Version(1, $minor);)? version },
             handler: |call| Box::pin($handler(call)),
+            #[cfg(test)]
+            name: stringify!($handler),
         },)*]
     };
 }

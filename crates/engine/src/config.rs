@@ -106,12 +106,6 @@ pub struct NetworkConfig {
     pub ip_masquerade: bool,
     /// `--ip`: where ports are published by default.
     pub default_ip: String,
-    /// `--ipv6`.
-    pub ipv6: bool,
-    /// `--fixed-cidr-v6`.
-    pub fixed_cidr_v6: String,
-    /// `--userland-proxy`.
-    pub userland_proxy: bool,
 }
 
 impl Default for NetworkConfig {
@@ -128,9 +122,6 @@ impl Default for NetworkConfig {
             ip_forward: true,
             ip_masquerade: true,
             default_ip: "0.0.0.0".into(),
-            ipv6: false,
-            fixed_cidr_v6: String::new(),
-            userland_proxy: true,
         }
     }
 }
@@ -155,7 +146,7 @@ impl Default for Config {
             no_new_privileges: false,
             seccomp_profile: String::new(),
             shutdown_timeout: 15,
-            live_restore: false,
+            live_restore: true,
             labels: Vec::new(),
             runtimes: BTreeMap::new(),
             default_runtime: "runc".into(),

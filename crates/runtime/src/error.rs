@@ -88,7 +88,7 @@ impl Error {
                 | FailureKind::WorkingDirectory => ErrorKind::InvalidArgument,
                 FailureKind::NotFound => ErrorKind::NotFound,
                 FailureKind::Conflict => ErrorKind::Conflict,
-                FailureKind::Setup => ErrorKind::System,
+                FailureKind::Setup | FailureKind::ExternalRuntime => ErrorKind::System,
             },
             Error::Step { .. } | Error::InitDied(_) | Error::Hook { .. } => ErrorKind::System,
         }

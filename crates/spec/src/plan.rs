@@ -63,6 +63,21 @@ pub struct Plan {
     /// How a memory-starved or capability-less daemon is treated: limits that the shim's own privileges do
     /// not allow (rlimits, oom score) are skipped with a warning when true, an error when false.
     pub tolerate_missing_privilege: bool,
+    /// The OCI runtime that makes the container; `None` is Wharf's own.
+    pub runtime: Option<ExternalRuntime>,
+}
+
+/// An OCI runtime with runc's command line, started by the shim. The plan's root is a path then.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExternalRuntime {
+    /// Absolute path of the program.
+    pub path: String,
+    /// Arguments before its command.
+    pub args: Vec<String>,
+    /// Its state directory (`--root`), absolute.
+    pub root: String,
+    /// Its environment, `NAME=value`.
+    pub env: Vec<String>,
 }
 
 /// The container's root file system.

@@ -254,4 +254,6 @@ pub enum FailureKind {
     Conflict,
     /// Anything else: exit code 128 or 125 as Docker chooses.
     Setup,
+    /// An external runtime's own words: the exit code follows from the text, as in Docker.
+    ExternalRuntime,
 }

@@ -1,7 +1,7 @@
 //! What a daemon may leave behind, and a look for it.
 
 use crate::NetNs;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -60,12 +60,9 @@ impl Leaks {
     }
 
     fn rules(&mut self, net: &NetNs) -> Result<()> {
-        // Where nft is missing (in the virtual machine) no rule can be seen; the links above still are.
-        let Ok(out) =
-            net.within(|| Ok(std::process::Command::new("nft").args(["list", "tables"]).output()?))
-        else {
-            return Ok(());
-        };
+        let mut command = std::process::Command::new("nft");
+        command.args(["list", "tables"]);
+        let out = net.within(|| command.output().context("the package nftables is needed"))?;
         let tables = String::from_utf8_lossy(&out.stdout).into_owned();
         self.0.extend(tables.lines().filter(|l| l.contains("wharf")).map(|l| format!("nftables {l}")));
         Ok(())

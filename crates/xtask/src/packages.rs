@@ -26,6 +26,8 @@ pub(crate) const VM: &[Package] = &[
     Package { name: "qemu-system-x86", file: "/usr/bin/qemu-system-x86_64" },
     Package { name: "cpio", file: "/bin/cpio" },
     Package { name: "kmod", file: "/sbin/depmod" },
+    Package { name: "iptables", file: "/usr/sbin/iptables" },
+    Package { name: "nftables", file: "/usr/sbin/nft" },
     Package { name: "busybox-static", file: "/bin/busybox" },
 ];
 

@@ -16,6 +16,7 @@ pub(crate) fn run(filter: &[&str]) -> Result<()> {
     }
     // After every other build: a plain build would overwrite the static shim.
     build::all(build::Profile::Dev)?;
+    build::static_binary(build::Profile::Dev, "hello-web", "hello-web")?;
     sh::run(sh::cargo().args(["test", "-p", "wharf-tests", "--"]).args(filter))?;
     if filter.is_empty() {
         vm_test::run(&[])?;

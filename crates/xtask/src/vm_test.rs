@@ -40,6 +40,8 @@ const MODULES: &[&str] = &[
 ];
 
 const STATUS: &str = "WHARF-VM-STATUS=";
+/// What a skipped test prints (`wharf_testkit::lacks`).
+const SKIPPED: &str = "skipped: ";
 
 /// Boots the VM and runs the tests whose names contain one of the filters; all of them without a filter.
 ///
@@ -140,6 +142,8 @@ fn assemble(kernel: &Kernel, e2e: &Path, filter: &[&str]) -> Result<PathBuf> {
     for (from, to) in [
         (PathBuf::from("/bin/busybox"), "bin/busybox"),
         (which("docker")?, "usr/bin/docker"),
+        (which("nft")?, "usr/bin/nft"),
+        (which("iptables")?, "usr/bin/iptables"),
         (bin.join("wharf"), "usr/bin/wharf"),
         (bin.join("wharfd"), "usr/bin/wharfd"),
         (bin.join("wharf-shim"), "usr/bin/wharf-shim"),
@@ -148,7 +152,7 @@ fn assemble(kernel: &Kernel, e2e: &Path, filter: &[&str]) -> Result<PathBuf> {
         // Debug information would only fill the VM's memory.
         sh::run(Command::new("strip").arg("-o").arg(root.join(to)).arg(from))?;
     }
-    for program in ["usr/bin/wharf", "usr/bin/wharfd", "usr/bin/e2e"] {
+    for program in ["usr/bin/wharf", "usr/bin/wharfd", "usr/bin/nft", "usr/bin/iptables", "usr/bin/e2e"] {
         copy_libraries(&root, &root.join(program))?;
     }
     let mut order = String::new();
@@ -210,7 +214,7 @@ exec /bin/busybox switch_root /new /main
 
 /// Then: the machine as an init system would leave it, and the tests.
 const MAIN: &str = "#!/bin/busybox sh
-export PATH=/usr/bin:/bin:/sbin HOME=/root WHARF_BIN_DIR=/usr/bin RUST_BACKTRACE=1
+export PATH=/usr/bin:/bin:/sbin HOME=/root WHARF_BIN_DIR=/usr/bin WHARF_VM=1
 /bin/busybox --install -s /bin
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
@@ -244,15 +248,17 @@ fn boot(kernel: &Path, initrd: &Path) -> Result<()> {
     command.args(["-append", "console=ttyS0 quiet panic=-1 mitigations=off"]);
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
     let console = child.stdout.take().context("a pipe")?;
-    let mut status = None;
+    let (mut status, mut skipped) = (None, 0);
     for line in BufReader::new(console).split(b'\n') {
         let line = String::from_utf8_lossy(&line?).trim_end().to_owned();
         println!("vm| {line}");
         if let Some(code) = line.strip_prefix(STATUS) {
             status = Some(code.to_owned());
         }
+        skipped += usize::from(line.contains(SKIPPED));
     }
     child.wait()?;
+    println!("{skipped} tests were skipped in the VM; their lines above say why");
     match status.as_deref() {
         Some("0") => Ok(()),
         Some(code) => bail!("the tests in the VM ended with status {code}"),

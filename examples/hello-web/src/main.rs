@@ -1,18 +1,35 @@
 //! A web server small enough to be read at a glance: the image of `cargo xtask demo`.
 //!
 //! It answers every request on port 80 with one page and prints a line for each. With `--greet TEXT` it
-//! prints TEXT and ends, so that there is something to exec.
+//! prints TEXT and ends, so that there is something to exec; with `--udp PORT` it answers datagrams instead.
 #![forbid(unsafe_code)]
 
 use std::io::{BufRead, BufReader, Result, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 
 fn main() -> Result<()> {
     let mut args = std::env::args().skip(1);
-    if args.next().as_deref() == Some("--greet") {
-        println!("{}", args.next().unwrap_or_default());
-        return Ok(());
+    let (option, value) = (args.next().unwrap_or_default(), args.next().unwrap_or_default());
+    match option.as_str() {
+        "--greet" => {
+            println!("{value}");
+            Ok(())
+        }
+        "--udp" => serve_datagrams(&value),
+        _ => serve_pages(),
     }
+}
+
+fn serve_datagrams(port: &str) -> Result<()> {
+    let socket = UdpSocket::bind(format!("0.0.0.0:{port}"))?;
+    let mut question = [0; 512];
+    loop {
+        let (_, from) = socket.recv_from(&mut question)?;
+        socket.send_to(b"answer", from)?;
+    }
+}
+
+fn serve_pages() -> Result<()> {
     let listener = TcpListener::bind("0.0.0.0:80")?;
     println!("hello-web listens on port 80");
     for stream in listener.incoming() {

@@ -66,9 +66,6 @@ impl Settings {
             ip_forward: self.ip_forward,
             ip_masquerade: self.ip_masq,
             default_ip: self.ip.clone(),
-            ipv6: self.ipv6,
-            fixed_cidr_v6: self.fixed_cidr_v6.clone(),
-            userland_proxy: self.userland_proxy,
             ..NetworkConfig::default()
         }
     }

@@ -26,6 +26,9 @@ pub(crate) struct Route {
     pub(crate) since: Version,
     /// What answers.
     pub(crate) handler: Handler,
+    /// The handler's name in the table, for the test that holds the documents against it.
+    #[cfg(test)]
+    pub(crate) name: &'static str,
 }
 
 /// The values of a pattern's names.

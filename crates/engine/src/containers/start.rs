@@ -360,7 +360,14 @@ fn build_plan(
     let mut command = vec![record.path.clone()];
     command.extend(record.args.clone().unwrap_or_default());
     let run_dir = run_dir(engine, &container.id);
-    let log = plan::plan_log(&host.log_config, container.dir(), &container.id, &record.config)?;
+    let owner = plan::LogOwner {
+        id: &record.id,
+        name: &record.name,
+        image: &record.image,
+        command: &command,
+        config: &record.config,
+    };
+    let log = plan::plan_log(&host.log_config, container.dir(), &container.id, &owner)?;
     if let wharf_spec::plan::Log::Local(file) = &log
         && let Some(dir) = std::path::Path::new(&file.path).parent()
     {

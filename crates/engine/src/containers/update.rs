@@ -83,6 +83,19 @@ fn merge(host: &mut HostConfig, wanted: &HostConfig) -> Result<()> {
     if wanted.blkio_weight != 0 {
         host.blkio_weight = wanted.blkio_weight;
     }
+    if wanted.blkio_weight_device.is_some() {
+        host.blkio_weight_device.clone_from(&wanted.blkio_weight_device);
+    }
+    for (mine, theirs) in [
+        (&mut host.blkio_device_read_bps, &wanted.blkio_device_read_bps),
+        (&mut host.blkio_device_write_bps, &wanted.blkio_device_write_bps),
+        (&mut host.blkio_device_read_iops, &wanted.blkio_device_read_iops),
+        (&mut host.blkio_device_write_iops, &wanted.blkio_device_write_iops),
+    ] {
+        if theirs.is_some() {
+            mine.clone_from(theirs);
+        }
+    }
     if !wanted.restart_policy.name.is_empty() {
         host.restart_policy = wanted.restart_policy.clone();
     }

@@ -83,6 +83,10 @@ impl Networks {
         if request.enable_ipv6 == Some(true) || request.enable_ipv4 == Some(false) {
             return Err(Error::NotImplemented("a network with IPv6 or without IPv4"));
         }
+        validate::driver_options(request.options.as_ref())?;
+        if request.ingress {
+            return Err(Error::Forbidden("Ingress network can only be global scope network".into()));
+        }
         if request.config_only || request.config_from.as_ref().is_some_and(|from| !from.network.is_empty()) {
             return Err(Error::NotImplemented("a network's configuration apart from the network"));
         }

@@ -3,7 +3,10 @@
 
 use crate::{Error, Result, error::invalid};
 use std::net::IpAddr;
-use wharf_api::network::{EndpointSettings, IpamConfig, Network};
+use wharf_api::{
+    StringMap,
+    network::{EndpointSettings, IpamConfig, Network},
+};
 use wharf_network::Subnet;
 
 use super::table::PREDEFINED;
@@ -27,6 +30,12 @@ fn join(reasons: &[String]) -> Option<String> {
 pub(super) fn endpoint(network: &Network, settings: &EndpointSettings) -> Result<()> {
     let mut reasons = Vec::new();
     let ipam = settings.ipam_config.clone().unwrap_or_default();
+    if ipam.link_local_ips.iter().flatten().next().is_some() {
+        return Err(Error::NotImplemented("a link-local address of an endpoint"));
+    }
+    if settings.driver_opts.iter().flatten().any(|(key, _)| key.starts_with("com.docker.network.")) {
+        return Err(Error::NotImplemented("a driver option of an endpoint"));
+    }
     if PREDEFINED.contains(&network.name.as_str()) {
         if !ipam.ipv4_address.is_empty() || !ipam.ipv6_address.is_empty() {
             reasons.push("user-specified IP address is supported on user-defined networks only".to_owned());
@@ -38,6 +47,29 @@ pub(super) fn endpoint(network: &Network, settings: &EndpointSettings) -> Result
     reasons.extend(address(network, &ipam.ipv4_address, "IPv4"));
     reasons.extend(address(network, &ipam.ipv6_address, "IPv6"));
     join(&reasons).map_or(Ok(()), |reasons| invalid(format!("invalid endpoint settings:\n{reasons}")))
+}
+
+/// Options of Docker's bridge driver that are not built, and the value that changes nothing
+/// (source: moby `daemon/libnetwork/drivers/bridge/bridgelabels.go`, `netlabel/labels.go`).
+const NOT_BUILT: [(&str, &str); 6] = [
+    ("com.docker.network.bridge.gateway_mode_ipv4", "nat"),
+    ("com.docker.network.bridge.gateway_mode_ipv6", "nat"),
+    ("com.docker.network.bridge.inhibit_ipv4", "false"),
+    ("com.docker.network.bridge.trusted_host_interfaces", ""),
+    ("com.docker.network.container_iface_prefix", "eth"),
+    ("com.docker.network.host_ipv4", ""),
+];
+
+/// Refuses driver options that would change nothing here. Unknown ones are ignored, as in Docker.
+///
+/// # Errors
+/// [`Error::NotImplemented`].
+pub(super) fn driver_options(options: Option<&StringMap>) -> Result<()> {
+    let given = |key: &str| options.and_then(|options| options.get(key));
+    match NOT_BUILT.iter().find(|(key, usual)| given(key).is_some_and(|value| value != usual)) {
+        Some((key, _)) => Err(Error::NotImplemented(key)),
+        None => Ok(()),
+    }
 }
 
 fn address(network: &Network, text: &str, family: &str) -> Vec<String> {
@@ -167,6 +199,22 @@ mod tests {
              10.0.0.0/24\n* invalid ip-range 10.1.0.0/16: parent subnet 10.0.0.0/24 doesn't contain ip-range\n\
              * invalid gateway 10.9.9.9: parent subnet 10.0.0.0/24 doesn't contain this address"
         );
+    }
+
+    #[test]
+    fn what_is_not_built_is_refused() {
+        let options = |key: &str, value: &str| [(key.to_owned(), value.to_owned())].into();
+        let mode = "com.docker.network.bridge.gateway_mode_ipv4";
+        assert!(driver_options(Some(&options(mode, "nat"))).is_ok());
+        assert!(driver_options(Some(&options("anything.else", "x"))).is_ok());
+        let error = driver_options(Some(&options(mode, "routed"))).unwrap_err().to_string();
+        assert_eq!(error, format!("{mode} is not supported by this engine"));
+        let (_, network) = super::super::table::new("acnet", "bridge");
+        let asks = EndpointSettings {
+            driver_opts: Some(options("com.docker.network.endpoint.ifname", "x")),
+            ..Default::default()
+        };
+        assert!(endpoint(&network, &asks).is_err());
     }
 
     #[test]

@@ -58,6 +58,7 @@ pub fn to_plan(from: &config::Config, origin: Origin<'_>) -> OciResult<Converted
         hooks: from.hooks.as_ref().map_or(Ok(Hooks::default()), hooks)?,
         annotations: from.annotations.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
         tolerate_missing_privilege: false,
+        runtime: None,
     };
     validate::config(from, linux)?;
     if !linux.mount_label.is_empty() {

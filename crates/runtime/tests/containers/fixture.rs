@@ -126,6 +126,7 @@ impl Rootfs {
             hooks: Hooks::default(),
             annotations: Vec::new(),
             tolerate_missing_privilege: true,
+            runtime: None,
         }
     }
 

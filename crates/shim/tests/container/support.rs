@@ -97,6 +97,7 @@ impl Host {
             hooks: Hooks::default(),
             annotations: Vec::new(),
             tolerate_missing_privilege: true,
+            runtime: None,
         }
     }
 

@@ -10,6 +10,7 @@ use crate::{Context, Error, Result};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use wharf_spec::plan::MountAttrs;
 
 /// An overlay mount.
@@ -29,12 +30,26 @@ pub struct Overlay {
 
 /// Mounts an overlay at `target`, an absolute path the caller trusts.
 pub fn mount_overlay(overlay: &Overlay, target: &Path) -> Result<()> {
+    if !takes_single_layers() {
+        return by_option_string(overlay, target);
+    }
     match detached(overlay) {
         Ok(mount) => attach_at(mount, target),
-        // EINVAL: no `lowerdir+` or a value too long for fsconfig; ENOSYS: no fsopen at all.
-        Err(error) if error.is(Errno::INVAL) || error.is(Errno::NOSYS) => by_option_string(overlay, target),
+        // A value too long for fsconfig(2).
+        Err(error) if error.is(Errno::INVAL) => by_option_string(overlay, target),
         Err(error) => Err(error),
     }
+}
+
+/// Whether the kernel knows `lowerdir+`. Asked once and without making a superblock: up to kernel 6.4 overlay
+/// reads its options only then, and writes those it does not know into the kernel's log.
+fn takes_single_layers() -> bool {
+    static ANSWER: OnceLock<bool> = OnceLock::new();
+    *ANSWER.get_or_init(|| {
+        let Ok(context) = FsContext::open("overlay") else { return false };
+        let reads_options = context.set("nosuchoption", "").is_err();
+        reads_options && context.set("lowerdir+", "/").is_ok()
+    })
 }
 
 /// The new way: one fsconfig(2) for each layer.
@@ -143,7 +158,16 @@ mod tests {
 
     #[test]
     fn stacks_layers_with_the_new_calls() {
-        check(|overlay, target| attach_at(detached(overlay)?, target));
+        if takes_single_layers() {
+            check(|overlay, target| attach_at(detached(overlay)?, target));
+        }
+    }
+
+    #[test]
+    fn knows_what_the_kernel_takes() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(detached(&layers(dir.path())).is_ok(), takes_single_layers());
+        check(mount_overlay);
     }
 
     #[test]

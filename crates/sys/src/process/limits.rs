@@ -22,6 +22,15 @@ pub fn set_limit(pid: i32, resource: u32, limit: LimitValue) -> Result<()> {
     check(value).map(drop).on("prlimit", || format!("resource {resource}"))
 }
 
+/// The caller's limit number `resource` (RLIMIT_*).
+pub fn limit(resource: u32) -> Result<LimitValue> {
+    let mut value = LimitValue { soft: 0, hard: 0 };
+    let new = std::ptr::null::<LimitValue>();
+    // SAFETY: `value` is live and has the layout of struct rlimit64; no new value is given.
+    let result = unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, new, &mut value) };
+    check(result).map(|_| value).on("prlimit", || format!("resource {resource}"))
+}
+
 /// Sets the caller's niceness to 0; lowering it needs CAP_SYS_NICE, without it nothing changes.
 pub fn reset_nice() {
     // A niceness inherited and not removable is no reason to fail.

@@ -1,4 +1,5 @@
-//! Starting a program of the host with one more descriptor than the standard three.
+//! Starting a program of the host: with one more descriptor than the standard three, or with signals as a
+//! program expects them.
 
 use rustix::fd::{AsFd, AsRawFd};
 use std::io;
@@ -26,6 +27,15 @@ pub fn spawn_with_fd(command: &mut Command, fd: impl AsFd, number: i32) -> io::R
     command.spawn()
 }
 
+/// Starts a command whose process has no signal blocked or ignored, whatever the caller blocks and ignores.
+pub fn spawn_with_default_signals(command: &mut Command) -> io::Result<Child> {
+    let reset = || super::reset_signals().map_err(|_| io::Error::last_os_error());
+    // SAFETY: the closure makes system calls that are async-signal-safe and allocates nothing unless one
+    // fails, which with valid signal numbers none does.
+    unsafe { command.pre_exec(reset) };
+    command.spawn()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -46,5 +56,23 @@ mod tests {
         file.read_to_string(&mut text).unwrap();
         assert_eq!(text, "before here\n");
         assert!(spawn_with_fd(&mut Command::new("/nosuch/program"), &file, NUMBER).is_err());
+    }
+
+    #[test]
+    fn no_signal_is_blocked_or_ignored() {
+        // On a thread of its own, whose mask the child inherits; the disposition is the whole process's.
+        std::thread::spawn(|| {
+            crate::process::ignore_signal(12).unwrap();
+            crate::process::block_signals(&[10]).unwrap();
+            let mut command = Command::new("/bin/cat");
+            command.arg("/proc/self/status").stdout(std::process::Stdio::piped());
+            let output = spawn_with_default_signals(&mut command).unwrap().wait_with_output().unwrap();
+            let text = String::from_utf8(output.stdout).unwrap();
+            for line in ["SigBlk:\t0000000000000000", "SigIgn:\t0000000000000000"] {
+                assert!(text.contains(line), "{text}");
+            }
+        })
+        .join()
+        .unwrap();
     }
 }

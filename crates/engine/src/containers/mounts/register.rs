@@ -47,6 +47,9 @@ impl Registered {
             if point.kind == "image" {
                 return Err(Error::NotImplemented("a mount of type image"));
             }
+            if spec.volume_options.as_ref().is_some_and(|o| !o.subpath.is_empty()) {
+                return Err(Error::NotImplemented("a mount of a part of a volume"));
+            }
             self.add_explicit(id, point, false, volumes).await?;
         }
         self.of_image(id, host, config, volumes).await

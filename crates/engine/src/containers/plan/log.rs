@@ -1,5 +1,6 @@
 //! Where a container's output is logged.
 
+use super::LogOwner;
 use crate::{Error, Result};
 use std::{collections::BTreeMap, path::Path};
 use wharf_api::container as api;
@@ -23,7 +24,9 @@ pub(crate) fn log_path(driver: &str, dir: &Path, id: &ContainerId) -> Option<std
 /// As [`plan_log`].
 pub(crate) fn check_log_options(log: &api::LogConfig) -> Result<()> {
     let id = ContainerId::from_random([0; 32]);
-    plan_log(log, Path::new("/"), &id, &api::Config::default()).map(drop)
+    let config = api::Config::default();
+    let nobody = LogOwner { id: "", name: "", image: "", command: &[], config: &config };
+    plan_log(log, Path::new("/"), &id, &nobody).map(drop)
 }
 
 /// The plan's log of a container.
@@ -34,7 +37,7 @@ pub(crate) fn plan_log(
     log: &api::LogConfig,
     dir: &Path,
     id: &ContainerId,
-    config: &api::Config,
+    owner: &LogOwner<'_>,
 ) -> Result<Log> {
     let empty = BTreeMap::new();
     let options = log.config.as_ref().unwrap_or(&empty);
@@ -68,37 +71,12 @@ pub(crate) fn plan_log(
         None => is_local,
     };
     let path = path.to_string_lossy().into_owned();
-    let file = LogFile { path, max_size, max_files, compress, attrs: attributes(options, config) };
+    let file = LogFile { path, max_size, max_files, compress, attrs: owner.attributes(options)? };
     Ok(if is_local { Log::Local(file) } else { Log::JsonFile(file) })
 }
 
 fn bad_option(key: &str, value: &str) -> Error {
     Error::Refused(format!("failed to initialize logging driver: invalid value for {key}: {value:?}"))
-}
-
-/// Labels and environment that the options `labels` and `env` name (source: moby `daemon/logger/loginfo.go`,
-/// ExtraAttributes). The `tag` option is an attribute of json-file too, as given.
-fn attributes(options: &BTreeMap<String, String>, config: &api::Config) -> Vec<(String, String)> {
-    let wanted = |key: &str| {
-        options.get(key).into_iter().flat_map(|list| list.split(',')).filter(|name| !name.is_empty())
-    };
-    let mut found = BTreeMap::new();
-    for name in wanted("labels") {
-        if let Some(value) = config.labels.as_ref().and_then(|labels| labels.get(name)) {
-            found.insert(name.to_owned(), value.clone());
-        }
-    }
-    let env = config.env.as_deref().unwrap_or_default();
-    for name in wanted("env") {
-        let value = env.iter().filter_map(|e| e.split_once('=')).find(|(key, _)| *key == name);
-        if let Some((key, value)) = value {
-            found.insert(key.to_owned(), value.to_owned());
-        }
-    }
-    if let Some(tag) = options.get("tag").filter(|tag| !tag.is_empty()) {
-        found.insert("tag".into(), tag.clone());
-    }
-    found.into_iter().collect()
 }
 
 /// `10m`, `1.5g`, `100`: binary units (source: docker/go-units `RAMInBytes`).
@@ -137,7 +115,8 @@ mod tests {
             env: Some(vec!["E=2".into()]),
             ..Default::default()
         };
-        let plan = |log: &api::LogConfig| plan_log(log, Path::new("/c"), &id, &config);
+        let owner = LogOwner { id: "", name: "", image: "", command: &[], config: &config };
+        let plan = |log: &api::LogConfig| plan_log(log, Path::new("/c"), &id, &owner);
         let json = plan(&log("json-file", &[("max-size", "10k"), ("labels", "a,b"), ("env", "E")])).unwrap();
         let Log::JsonFile(file) = json else { panic!("{json:?}") };
         assert_eq!(file.path, format!("/c/{id}-json.log"));

@@ -5,6 +5,7 @@
 mod devices;
 mod environment;
 mod log;
+mod log_attributes;
 mod mounts;
 mod namespaces;
 mod process;
@@ -13,6 +14,7 @@ mod security;
 
 pub(crate) use environment::{daemon_environment, replace_or_append, with_home};
 pub(crate) use log::{check_log_options, log_path, plan_log};
+pub(crate) use log_attributes::LogOwner;
 pub(crate) use namespaces::{Joined, Netns, open_namespace};
 pub(crate) use process::{ExecInput, exec_process};
 pub(crate) use resources::resources;
