@@ -80,3 +80,45 @@ fn rotation_keeps_the_newest() -> Result<()> {
     until("nothing", || Ok(Some(())))?;
     daemon.stop()
 }
+
+#[test]
+fn lines_carry_the_attributes_that_were_asked_for() -> Result<()> {
+    let daemon = Daemon::with_busybox()?;
+    for driver in ["json-file", "local"] {
+        let name = format!("attributes-{driver}");
+        let run = [
+            "run",
+            "--name",
+            &name,
+            "--network=none",
+            "--log-driver",
+            driver,
+            "--log-opt=labels-regex=^com",
+            "--log-opt=env=A,B",
+            "--log-opt=tag={{.ImageName}}/{{.Name}}",
+            "--label=com.x=1",
+            "--label=y=2",
+            "-e",
+            "A=3",
+            "-e",
+            "C=4",
+            "busybox",
+            "echo",
+            "line",
+        ];
+        daemon.docker(&run)?.ok()?;
+        let logs = daemon.docker(&["logs", "--details", &name])?.ok()?;
+        let tag = format!("tag=busybox%2F{name}");
+        assert_eq!(logs, format!("A=3,com.x=1,{tag} line\n"), "{driver}");
+    }
+    let create = |option: &str| daemon.docker(&["create", "--network=none", "--log-opt", option, "busybox"]);
+    for (option, said) in [
+        ("mode=non-blocking", "the log option mode=non-blocking is not supported by this engine"),
+        ("tag={{upper .Name}}", "log opt tag: not implemented in Wharf yet: {{upper .Name}}"),
+        ("env-regex=(", "invalid value for env-regex"),
+    ] {
+        let refused = create(option)?;
+        assert!(refused.code == 1 && refused.stderr.contains(said), "{option}: {}", refused.stderr);
+    }
+    daemon.stop()
+}

@@ -34,8 +34,10 @@ fn everything_works_on_a_container_of_an_earlier_daemon() -> Result<()> {
             Ok((daemon.docker(&["logs", "--tail", "1", "cc"])?.stdout.trim().parse::<usize>()? > next + 5)
                 .then_some(()))
         })?;
-        let attached =
+        let mut attached =
             daemon.net().spawn(&mut daemon.cli_command("docker", &["attach", "--no-stdin", "cc"]))?;
+        // Its first byte shows that it is attached.
+        std::io::Read::read_exact(attached.stdout.as_mut().expect("a pipe"), &mut [0])?;
         daemon.docker(&["stop", "-t", "0", "cc"])?.ok()?;
         assert_eq!(attached.wait_with_output()?.status.code(), Some(137), "{how}");
         daemon.stop()?;

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use std::io::{Read, Write};
-use std::net::{TcpStream, UdpSocket};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 use wharf_testkit::{Daemon, until};
 
@@ -121,6 +121,66 @@ fn published_ports_survive_the_daemon() -> Result<()> {
     let address =
         daemon.docker(&["inspect", "-f", "{{.NetworkSettings.Networks.bridge.IPAddress}}", "tt"])?.ok()?;
     assert_eq!(address, "172.17.0.2\n", "the address is free again");
+    daemon.stop()
+}
+
+/// Whether a program of the host gets the port; what else may go wrong is an error.
+fn is_free(daemon: &Daemon, port: u16) -> Result<bool> {
+    daemon.net().within(|| match TcpListener::bind(("0.0.0.0", port)) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => Ok(false),
+        Err(error) => Err(error.into()),
+    })
+}
+
+#[test]
+fn without_a_daemon_ports_are_held_as_long_as_their_container_runs() -> Result<()> {
+    let mut daemon = Daemon::with_busybox()?;
+    // More than travel in one packet.
+    run(&daemon, "hh", &["-p", "8080:80", "-p", "9000-9299:9000-9299"], SERVE)?;
+    for _ in 0..2 {
+        daemon.kill9()?;
+        for port in [8080, 9000, 9299] {
+            assert!(!is_free(&daemon, port)?, "port {port} without a daemon");
+        }
+        daemon.launch()?;
+        assert!(!is_free(&daemon, 8080)?, "with the next one");
+        let second = daemon.docker(&["run", "--rm", "-p", "8080:80", "busybox", "true"])?;
+        assert_eq!(second.code, 125, "the port is still taken: {}", second.stderr);
+        fetched(&daemon, "127.0.0.1:8080")?;
+    }
+    anyhow::ensure!(!daemon.log().contains("another program"), "the sockets are adopted: {}", daemon.log());
+    daemon.docker(&["rm", "-f", "hh"])?.ok()?;
+    assert!(is_free(&daemon, 8080)? && is_free(&daemon, 9299)?, "free after the removal");
+    daemon.stop()
+}
+
+#[test]
+fn a_container_that_ends_without_a_daemon_frees_its_ports() -> Result<()> {
+    let mut daemon = Daemon::with_busybox()?;
+    run(&daemon, "ee", &["-p", "8080:80"], SERVE)?;
+    let pid = daemon.docker(&["inspect", "-f", "{{.State.Pid}}", "ee"])?.ok()?;
+    daemon.kill9()?;
+    assert!(!is_free(&daemon, 8080)?);
+    let killed = std::process::Command::new("kill").args(["-9", pid.trim()]).status()?;
+    assert!(killed.success());
+    until("the port", || Ok(is_free(&daemon, 8080)?.then_some(())))?;
+    daemon.launch()?;
+    run(&daemon, "ff", &["-p", "8080:80"], SERVE)?;
+    fetched(&daemon, "127.0.0.1:8080")?;
+    daemon.stop()
+}
+
+#[test]
+fn ports_are_free_when_the_client_hears_of_the_end() -> Result<()> {
+    let daemon = Daemon::with_busybox()?;
+    for _ in 0..5 {
+        let failed = daemon.docker(&["run", "--rm", "-p", "8080:80", "busybox", "/nosuch"])?;
+        assert_eq!(failed.code, 127, "{}", failed.stderr);
+        assert!(is_free(&daemon, 8080)?, "after a failed start");
+        daemon.docker(&["run", "-p", "8080:80", "busybox", "true"])?.ok()?;
+        assert!(is_free(&daemon, 8080)?, "after the end");
+    }
     daemon.stop()
 }
 

@@ -162,3 +162,35 @@ pub(crate) fn help(program: &str, width: usize) -> String {
     out.push_str("\nFor more help on how to use Docker, head to https://docs.docker.com/go/guides/\n");
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = include_str!("../../../docs/api-compat.md");
+
+    fn words(entries: &[Entry], before: &str, all: &mut Vec<String>) {
+        for entry in entries {
+            let path = format!("{before}{}", entry.word);
+            if let Action::Group(inner) = entry.command.action {
+                words(inner, &format!("{path} "), all);
+            }
+            all.push(path);
+        }
+    }
+
+    #[test]
+    fn the_document_lists_the_commands_that_are_built() {
+        let section = TEXT.split_once("\n## Commands\n").map_or("", |(_, rest)| rest);
+        let section = section.split_once("\n## ").map_or(section, |(this, _)| this);
+        let rows = section.lines().filter(|line| line.starts_with("| "));
+        let cells = rows.map(|row| row.trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>());
+        let mut documented: Vec<String> =
+            cells.filter(|cells| cells[1] == "built").map(|cells| cells[0].to_owned()).collect();
+        let mut built = Vec::new();
+        words(TOP, "", &mut built);
+        documented.sort();
+        built.sort();
+        assert_eq!(documented, built);
+    }
+}

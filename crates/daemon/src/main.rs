@@ -12,6 +12,8 @@
 
 mod app;
 mod config;
+#[cfg(test)]
+mod documented;
 mod error;
 mod handlers;
 mod http;

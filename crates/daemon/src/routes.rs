@@ -3,8 +3,8 @@
 
 use crate::{
     handlers::{
-        archive, build, containers, disk_usage, events, exec, experimental, images, logs, networks, not_built,
-        plugins, swarm, system, transfer, volumes,
+        archive, build, containers, disk_usage, events, exec, experimental, images, logs, networks,
+        not_built, plugins, swarm, system, transfer, volumes,
     },
     http::router::Route,
 };

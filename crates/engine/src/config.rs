@@ -48,8 +48,8 @@ pub struct Config {
     pub live_restore: bool,
     /// `--label`: the daemon's own labels.
     pub labels: Vec<String>,
-    /// `--add-runtime`: name and path.
-    pub runtimes: BTreeMap<String, PathBuf>,
+    /// `--add-runtime`: OCI runtimes by name, besides the built-in one.
+    pub runtimes: BTreeMap<String, Runtime>,
     /// `--default-runtime`.
     pub default_runtime: String,
     /// `--debug`.
@@ -70,6 +70,15 @@ pub struct Config {
     pub proxies: Proxies,
     /// The version told to clients, a Docker version number since clients compare it.
     pub server_version: String,
+}
+
+/// An OCI runtime of the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Runtime {
+    /// The program: a path, or a name that is looked up in `PATH`.
+    pub path: PathBuf,
+    /// Arguments before its command.
+    pub args: Vec<String>,
 }
 
 /// The daemon's own connections to registries.

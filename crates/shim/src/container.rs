@@ -1,5 +1,7 @@
-//! The container as the shim holds it: `wharf_runtime`'s calls with the shim's pipes and terminals around them.
+//! The container as the shim holds it: `wharf_runtime`'s calls, or an external runtime's, with the shim's pipes
+//! and terminals around them.
 
+use crate::external::{External, Inputs};
 use crate::serve::{Ends, Started};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
@@ -28,6 +30,8 @@ pub(crate) struct Container {
     /// Its processes end with the main one by themselves.
     has_own_pids: bool,
     tolerate_missing_privilege: bool,
+    /// What made it, if not Wharf's own runtime.
+    external: Option<External>,
     /// Kept when there are hooks to be run at the end.
     plan_with_hooks: Option<Box<Plan>>,
 }
@@ -40,24 +44,20 @@ impl Container {
     /// With everything undone.
     pub(crate) fn create(
         plan: &Plan,
-        fds: Vec<OwnedFd>,
+        fds: &[OwnedFd],
         init_program: Option<&Path>,
     ) -> Result<(Container, Started, Vec<String>), Failure> {
-        let process = &plan.process;
-        let seccomp = compile(process)?;
-        let init_program = match init_program.filter(|_| plan.init) {
-            Some(path) => Some(open(path, OFlags::PATH | OFlags::CLOEXEC)?),
-            None => None,
+        let (ends, theirs) = streams(&plan.process, &plan.stdio, fds)?;
+        let streams = theirs.as_ref().map(|Theirs(fds)| fds);
+        let inputs = Inputs { fds, init_program, streams };
+        let (external, made) = match &plan.runtime {
+            None => (None, create_here(plan, &inputs)?),
+            Some(runtime) => {
+                let (external, made) = External::create(plan, runtime, &inputs)?;
+                (Some(external), made)
+            }
         };
-        let (ends, theirs) = streams(process, &plan.stdio, &fds)?;
-        let options = CreateOptions {
-            io: io(process, &theirs),
-            seccomp: seccomp.as_deref(),
-            gate: None,
-            init_program: init_program.as_ref().map(AsFd::as_fd),
-            lifetime: Lifetime::OfParent,
-        };
-        let made = wharf_runtime::create(plan, &fds, &options).map_err(Failure::from)?;
+        drop(theirs);
         let mut warnings = made.warnings;
         let main = made.pidfd.try_clone().map_err(|e| refused("copy the pidfd", &e))?;
         let mut container = Container {
@@ -69,9 +69,14 @@ impl Container {
             oom_kills: 0,
             has_own_pids: plan.namespaces.pid == Namespace::New,
             tolerate_missing_privilege: plan.tolerate_missing_privilege,
-            plan_with_hooks: (!plan.hooks.poststop.is_empty()).then(|| Box::new(plan.clone())),
+            // An external runtime runs them itself.
+            plan_with_hooks: (!plan.hooks.poststop.is_empty() && external.is_none())
+                .then(|| Box::new(plan.clone())),
+            external,
         };
-        container.run_hooks("poststart", plan, Status::Running, &mut warnings);
+        if container.external.is_none() {
+            container.run_hooks("poststart", plan, Status::Running, &mut warnings);
+        }
         match with_terminal(ends, made.terminal, has_input(&plan.stdio)) {
             Ok(ends) => Ok((container, Started { pid: made.pid, pidfd: made.pidfd, ends }, warnings)),
             Err(failure) => {
@@ -88,19 +93,12 @@ impl Container {
     /// With the process gone.
     pub(crate) fn exec(&self, plan: &ExecPlan, fds: &[OwnedFd]) -> Result<Started, Failure> {
         let process = &plan.process;
-        let seccomp = compile(process)?;
         let (ends, theirs) = streams(process, &plan.stdio, fds)?;
-        let options = ExecOptions {
-            container_id: &self.id,
-            init: self.main.as_fd(),
-            init_pid: self.main_pid,
-            cgroup: self.cgroup.as_ref(),
-            io: io(process, &theirs),
-            seccomp: seccomp.as_deref(),
-            lifetime: Lifetime::OfParent,
-            tolerate_missing_privilege: self.tolerate_missing_privilege,
+        let streams = theirs.as_ref().map(|Theirs(fds)| fds);
+        let made = match &self.external {
+            None => self.exec_here(process, streams)?,
+            Some(external) => external.exec(process, streams)?,
         };
-        let made = wharf_runtime::exec(process, &options).map_err(Failure::from)?;
         let ends = with_terminal(ends, made.terminal, has_input(&plan.stdio)).inspect_err(|_| {
             // What cannot be talked to is not left running.
             let _ = wharf_runtime::signal(&made.pidfd, SIGKILL);
@@ -108,20 +106,59 @@ impl Container {
         Ok(Started { pid: made.pid, pidfd: made.pidfd, ends })
     }
 
+    fn exec_here(
+        &self,
+        process: &Process,
+        streams: Option<&[OwnedFd; 3]>,
+    ) -> Result<wharf_runtime::Process, Failure> {
+        let seccomp = compile(process)?;
+        let options = ExecOptions {
+            container_id: &self.id,
+            init: self.main.as_fd(),
+            init_pid: self.main_pid,
+            cgroup: self.cgroup.as_ref(),
+            io: io(process, streams),
+            seccomp: seccomp.as_deref(),
+            lifetime: Lifetime::OfParent,
+            tolerate_missing_privilege: self.tolerate_missing_privilege,
+        };
+        Ok(wharf_runtime::exec(process, &options)?)
+    }
+
+    /// Signals the main process.
+    pub(crate) fn signal_main(&self, signal: i32) -> Result<(), Failure> {
+        match &self.external {
+            None => Ok(wharf_runtime::signal(&self.main, signal)?),
+            Some(external) => external.signal(&self.main, signal),
+        }
+    }
+
     /// Signals every process.
     pub(crate) fn signal_all(&self, signal: i32) -> Result<(), Failure> {
+        if let Some(external) = &self.external {
+            return external.signal_all(signal);
+        }
         Ok(wharf_runtime::signal_all(self.group("signal")?, signal)?)
     }
 
     pub(crate) fn pause(&self) -> Result<(), Failure> {
+        if let Some(external) = &self.external {
+            return external.pause();
+        }
         Ok(wharf_runtime::pause(self.group("pause")?)?)
     }
 
     pub(crate) fn resume(&self) -> Result<(), Failure> {
+        if let Some(external) = &self.external {
+            return external.resume();
+        }
         Ok(wharf_runtime::resume(self.group("resume")?)?)
     }
 
     pub(crate) fn update(&self, resources: &Resources) -> Result<(), Failure> {
+        if let Some(external) = &self.external {
+            return external.update(resources);
+        }
         // What this machine cannot limit was said when the container was started.
         Ok(wharf_runtime::update(self.group("update")?, resources).map(drop)?)
     }
@@ -159,6 +196,9 @@ impl Container {
     /// Removes what is left of it.
     pub(crate) fn delete(&mut self) {
         self.oom_watch = None;
+        if let Some(external) = self.external.take() {
+            external.delete();
+        }
         if let Some(group) = self.cgroup.take() {
             // A group that stays is found and removed by the daemon's next look.
             let _ = wharf_runtime::delete(&group);
@@ -189,6 +229,23 @@ impl Container {
     }
 }
 
+/// Makes it with Wharf's own runtime.
+fn create_here(plan: &Plan, inputs: &Inputs<'_>) -> Result<wharf_runtime::Container, Failure> {
+    let seccomp = compile(&plan.process)?;
+    let init_program = match inputs.init_program.filter(|_| plan.init) {
+        Some(path) => Some(open(path, OFlags::PATH | OFlags::CLOEXEC)?),
+        None => None,
+    };
+    let options = CreateOptions {
+        io: io(&plan.process, inputs.streams),
+        seccomp: seccomp.as_deref(),
+        gate: None,
+        init_program: init_program.as_ref().map(AsFd::as_fd),
+        lifetime: Lifetime::OfParent,
+    };
+    Ok(wharf_runtime::create(plan, inputs.fds, &options)?)
+}
+
 fn compile(process: &Process) -> Result<Option<std::sync::Arc<wharf_runtime::seccomp::Program>>, Failure> {
     let compiled = wharf_runtime::seccomp::compile(&process.seccomp, process.capabilities.bounding);
     compiled.map_err(|error| wharf_runtime::Error::from(error).into())
@@ -198,11 +255,9 @@ fn compile(process: &Process) -> Result<Option<std::sync::Arc<wharf_runtime::sec
 #[derive(Debug)]
 struct Theirs([OwnedFd; 3]);
 
-fn io<'a>(process: &Process, theirs: &'a Option<Theirs>) -> Io<'a> {
+fn io<'a>(process: &Process, theirs: Option<&'a [OwnedFd; 3]>) -> Io<'a> {
     match (theirs, process.terminal) {
-        (Some(Theirs([stdin, stdout, stderr])), _) => {
-            Io::Given([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()])
-        }
+        (Some([stdin, stdout, stderr]), _) => Io::Given([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]),
         (None, size) => Io::Terminal(size.unwrap_or_default()),
     }
 }

@@ -17,6 +17,7 @@ mod boot;
 mod cli;
 mod container;
 mod docker_init;
+mod external;
 mod serve;
 mod zygote;
 

@@ -73,7 +73,9 @@ impl FromStr for Digest {
     fn from_str(s: &str) -> Result<Self, Self::Err> {
         match s.split_once(':') {
             Some(("sha256", hex)) => Self::from_hex(hex),
-            Some((algorithm, hex)) if !algorithm.is_empty() && !hex.is_empty() => Err(ParseDigestError::Algorithm),
+            Some((algorithm, hex)) if !algorithm.is_empty() && !hex.is_empty() => {
+                Err(ParseDigestError::Algorithm)
+            }
             _ => Err(ParseDigestError::Format),
         }
     }

@@ -120,7 +120,11 @@ impl FromStr for ContainerName {
     type Err = ParseIdError;
     fn from_str(s: &str) -> Result<Self, Self::Err> {
         let name = s.strip_prefix('/').unwrap_or(s);
-        if is_restricted_name(name) { Ok(Self(name.into())) } else { Err(ParseIdError::ContainerName(s.into())) }
+        if is_restricted_name(name) {
+            Ok(Self(name.into()))
+        } else {
+            Err(ParseIdError::ContainerName(s.into()))
+        }
     }
 }
 

@@ -65,6 +65,10 @@ pub struct Plan {
     pub tolerate_missing_privilege: bool,
     /// The OCI runtime that makes the container; `None` is Wharf's own.
     pub runtime: Option<ExternalRuntime>,
+    /// Descriptors that the shim keeps open until the container's end, such as the sockets that hold published
+    /// ports: they outlive the daemon. No process of the container ever sees them. Later daemons get them with
+    /// [`crate::shim::Call::Held`].
+    pub held: Vec<Fd>,
 }
 
 /// An OCI runtime with runc's command line, started by the shim. The plan's root is a path then.

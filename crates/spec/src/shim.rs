@@ -107,6 +107,8 @@ pub enum Call {
     },
     /// After the exit: everything is read, the shim may end. Before it: refused.
     Release,
+    /// Copies of the descriptors that the shim keeps ([`Plan::held`]). Answered by [`Answer::Held`].
+    Held,
 }
 
 /// A process to be started in a running container.
@@ -163,6 +165,8 @@ pub enum Answer {
         /// On the host.
         pid: i32,
     },
+    /// To [`Call::Held`]: the descriptors come with the reply, in the plan's order. None after the exit.
+    Held(Vec<Fd>),
 }
 
 /// How a container stands.

@@ -2,7 +2,8 @@
 //!
 //! A packet is one byte of form and the message; a message above [`INLINE_MAX`] travels in a sealed memory
 //! file, the packet's first descriptor. The receiver checks the seals, so what it reads cannot change under
-//! it. Socket paths longer than the 107 bytes of `sun_path` are reached through `/proc/self/fd/<dir>/<name>`.
+//! it. More descriptors than a packet takes travel in a parcel: a socket with them waiting in it, the packet's
+//! only descriptor. Socket paths longer than the 107 bytes of `sun_path` are reached through `/proc/self/fd/<dir>/<name>`.
 
 use crate::{Context, Error, Result};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -20,10 +21,13 @@ pub const INLINE_MAX: usize = 32 * 1024;
 /// The longest message at all: a plan with everything in it is far below.
 pub const MESSAGE_MAX: u64 = 16 * 1024 * 1024;
 /// The most descriptors in one packet (SCM_MAX_FD).
-pub const FDS_MAX: usize = 253;
+pub const FDS_PACKET_MAX: usize = 253;
+/// The most descriptors in one message: what a parcel's socket takes with the kernel's default buffers.
+pub const FDS_MAX: usize = 64 * FDS_PACKET_MAX;
 
 const FORM_INLINE: u8 = 0;
 const FORM_MEMFD: u8 = 1;
+const FORM_PARCEL: u8 = 2;
 
 /// A received message.
 #[derive(Debug)]
@@ -108,7 +112,7 @@ fn address(dir: BorrowedFd<'_>, name: &str) -> Result<SocketAddrUnix> {
 /// peer is gone (no signal is raised).
 pub fn send(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<()> {
     if bytes.len() <= INLINE_MAX {
-        return send_packet(socket.as_fd(), FORM_INLINE, bytes, fds);
+        return send_form(socket.as_fd(), FORM_INLINE, bytes, fds);
     }
     if bytes.len() as u64 > MESSAGE_MAX {
         return Err(Error::malformed(
@@ -119,16 +123,33 @@ pub fn send(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(
     let spill = crate::fs::sealed_memfd("wharf-message", bytes)?;
     let mut all = vec![spill.as_fd()];
     all.extend_from_slice(fds);
-    send_packet(socket.as_fd(), FORM_MEMFD, &[], &all)
+    send_form(socket.as_fd(), FORM_MEMFD, &[], &all)
 }
 
-fn send_packet(socket: BorrowedFd<'_>, form: u8, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<()> {
+fn send_form(socket: BorrowedFd<'_>, form: u8, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<()> {
+    if fds.len() <= FDS_PACKET_MAX {
+        return send_packet(socket, form, bytes, fds);
+    }
     if fds.len() > FDS_MAX {
         return Err(Error::malformed(
             "message",
             format!("{} descriptors, {FDS_MAX} are possible", fds.len()),
         ));
     }
+    let (ours, parcel) = pair()?;
+    set_nonblocking(&ours, true)?;
+    for part in fds.chunks(FDS_PACKET_MAX) {
+        // Only the peer's buffer being full is a reason to try again later.
+        send_packet(ours.as_fd(), FORM_INLINE, &[], part)
+            .map_err(|error| Error::malformed("message", format!("pack its descriptors: {error}")))?;
+    }
+    drop(ours);
+    let mut whole = vec![form];
+    whole.extend_from_slice(bytes);
+    send_packet(socket, FORM_PARCEL, &whole, &[parcel.as_fd()])
+}
+
+fn send_packet(socket: BorrowedFd<'_>, form: u8, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<()> {
     let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(fds.len()))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
@@ -143,8 +164,16 @@ fn send_packet(socket: BorrowedFd<'_>, form: u8, bytes: &[u8], fds: &[BorrowedFd
 
 /// Receives a message; `None` when the peer has closed. EAGAIN on a non-blocking socket with nothing there.
 pub fn recv(socket: impl AsFd) -> Result<Option<Packet>> {
-    let mut bytes = vec![0u8; INLINE_MAX + 1];
-    let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
+    match recv_packet(socket.as_fd())? {
+        Some((bytes, fds)) => unpack(bytes, fds).map(Some),
+        None => Ok(None),
+    }
+}
+
+fn recv_packet(socket: BorrowedFd<'_>) -> Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
+    // A parcel's form, the form of what is in it, and the message.
+    let mut bytes = vec![0u8; INLINE_MAX + 2];
+    let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_PACKET_MAX))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut receive = || {
         rustix::io::retry_on_intr(|| {
@@ -171,7 +200,7 @@ pub fn recv(socket: impl AsFd) -> Result<Option<Packet>> {
         return Err(Error::malformed("message", "cut off: too long or too many descriptors"));
     }
     bytes.truncate(received.bytes);
-    unpack(bytes, fds).map(Some)
+    Ok(Some((bytes, fds)))
 }
 
 fn unpack(mut bytes: Vec<u8>, mut fds: Vec<OwnedFd>) -> Result<Packet> {
@@ -184,8 +213,27 @@ fn unpack(mut bytes: Vec<u8>, mut fds: Vec<OwnedFd>) -> Result<Packet> {
             let bytes = read_spill(fds.remove(0))?;
             Ok(Packet { bytes, fds })
         }
+        // What is in a parcel is no parcel.
+        Some(&FORM_PARCEL) if bytes.get(1) != Some(&FORM_PARCEL) && fds.len() == 1 => {
+            bytes.remove(0);
+            unpack(bytes, open_parcel(&fds.remove(0))?)
+        }
         _ => Err(Error::malformed("message", "unknown form")),
     }
+}
+
+/// The descriptors that wait in a parcel; never waits for more to come.
+fn open_parcel(parcel: &OwnedFd) -> Result<Vec<OwnedFd>> {
+    set_nonblocking(parcel, true)?;
+    let torn = |error: Error| Error::malformed("message", format!("its descriptors: {error}"));
+    let mut fds = Vec::new();
+    while let Some((_, part)) = recv_packet(parcel.as_fd()).map_err(torn)? {
+        fds.extend(part);
+        if fds.len() > FDS_MAX {
+            return Err(Error::malformed("message", "too many descriptors"));
+        }
+    }
+    Ok(fds)
 }
 
 fn read_spill(fd: OwnedFd) -> Result<Vec<u8>> {
@@ -238,12 +286,30 @@ mod tests {
         let (one, two) = pair().unwrap();
         let long: Vec<u8> = (0..1_000_000u32).map(|number| number as u8).collect();
         let file = tempfile::tempfile().unwrap();
-        send(&one, &long, &vec![file.as_fd(); FDS_MAX - 1]).unwrap();
+        for count in [FDS_PACKET_MAX - 1, FDS_PACKET_MAX, 600] {
+            send(&one, &long, &vec![file.as_fd(); count]).unwrap();
+            let packet = recv(&two).unwrap().unwrap();
+            assert_eq!((packet.bytes == long, packet.fds.len()), (true, count));
+        }
+        let most = vec![b'x'; INLINE_MAX];
+        send(&one, &most, &vec![file.as_fd(); FDS_PACKET_MAX + 1]).unwrap();
         let packet = recv(&two).unwrap().unwrap();
-        assert_eq!(packet.bytes, long);
-        assert_eq!(packet.fds.len(), FDS_MAX - 1);
+        assert_eq!((packet.bytes == most, packet.fds.len()), (true, FDS_PACKET_MAX + 1));
         assert!(send(&one, b"x", &vec![file.as_fd(); FDS_MAX + 1]).is_err());
-        assert!(send(&one, &long, &vec![file.as_fd(); FDS_MAX]).is_err());
+    }
+
+    #[test]
+    fn parcels_take_the_most_descriptors() {
+        let file = tempfile::tempfile().unwrap();
+        let (ours, parcel) = pair().unwrap();
+        set_nonblocking(&ours, true).unwrap();
+        for _ in 0..FDS_MAX / FDS_PACKET_MAX {
+            send_packet(ours.as_fd(), FORM_INLINE, &[], &[file.as_fd()]).unwrap();
+        }
+        assert!(
+            open_parcel(&parcel).unwrap_err().errno().is_none(),
+            "one that is not closed is not waited for"
+        );
     }
 
     #[test]
@@ -252,6 +318,8 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         send_packet(one.as_fd(), FORM_MEMFD, &[], &[file.as_fd()]).unwrap();
         assert!(recv(&two).unwrap_err().to_string().contains("not sealed"));
+        send_packet(one.as_fd(), FORM_PARCEL, &[FORM_PARCEL], &[two.as_fd()]).unwrap();
+        assert!(recv(&two).unwrap_err().to_string().contains("unknown form"));
         send_packet(one.as_fd(), 7, b"x", &[]).unwrap();
         assert!(recv(&two).unwrap_err().to_string().contains("unknown form"));
     }

@@ -21,13 +21,28 @@ impl Registry {
     /// # Errors
     /// When Debian's `docker-registry` is not installed or does not come up.
     pub fn start(net: &NetNs, dir: &Path) -> Result<Self> {
+        Self::serve(net, dir, "")
+    }
+
+    /// Starts one that only these users may use: the text of an htpasswd file with bcrypt.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_with_users(net: &NetNs, dir: &Path, htpasswd: &str) -> Result<Self> {
+        let users = dir.join("htpasswd");
+        std::fs::write(&users, htpasswd)?;
+        Self::serve(net, dir, &format!("auth: {{htpasswd: {{realm: test, path: {}}}}}\n", users.display()))
+    }
+
+    /// `settings` are lines added to its configuration.
+    fn serve(net: &NetNs, dir: &Path, settings: &str) -> Result<Self> {
         let dir = dir.join("registry");
         std::fs::create_dir_all(&dir)?;
         let config = dir.join("config.yml");
         let root = dir.display();
         let text = format!(
             "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {root}}}, delete: {{enabled: true}}}}\n\
-             http: {{addr: {}}}\n",
+             http: {{addr: {}}}\n{settings}",
             Self::ADDRESS
         );
         std::fs::write(&config, text)?;

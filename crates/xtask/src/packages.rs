@@ -19,6 +19,7 @@ pub(crate) const TEST: &[Package] = &[
     Package { name: "iproute2", file: "/sbin/ip" },
     Package { name: "iptables", file: "/usr/sbin/iptables" },
     Package { name: "nftables", file: "/usr/sbin/nft" },
+    Package { name: "crun", file: "/usr/bin/crun" },
 ];
 
 /// For `cargo xtask vm-test`.

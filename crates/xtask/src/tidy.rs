@@ -1,5 +1,6 @@
 //! `cargo xtask tidy`: the rules of the workspace that a compiler does not check.
 
+mod documents;
 mod edges;
 mod licences;
 mod sources;
@@ -16,6 +17,7 @@ pub(crate) fn run() -> Result<()> {
     let metadata: serde_json::Value = serde_json::from_str(&metadata)?;
     let mut findings = edges::check(&metadata);
     findings.extend(licences::check(&metadata));
+    findings.extend(documents::check()?);
     let sources = sources::check()?;
     findings.extend(sources.findings);
     for finding in &findings {

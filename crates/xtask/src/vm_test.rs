@@ -1,9 +1,9 @@
 //! `cargo xtask vm-test`: the end-to-end tests on Debian's 6.1 kernel with cgroup v2.
 //!
 //! qemu (TCG: no KVM is needed) boots Debian's cloud kernel with an initramfs that holds our programs, the
-//! test binary, busybox and the stock CLI. Its init moves everything to a tmpfs, since pivot_root(2) refuses
-//! to leave an initramfs, mounts cgroup v2, runs the tests and powers off; the last line on the serial
-//! console carries the tests' exit code.
+//! tests, busybox, nft, iptables and the stock CLI. Its init moves everything to a tmpfs, since pivot_root(2)
+//! refuses to leave an initramfs, mounts cgroup v2, runs the tests and powers off; the last line on the serial
+//! console says how they went. Without a filter the tests of the crates that talk to the kernel run as well.
 
 use crate::{build, packages, sh};
 use anyhow::{Context, Result, bail, ensure};
@@ -50,9 +50,9 @@ const SKIPPED: &str = "skipped: ";
 pub(crate) fn run(filter: &[&str]) -> Result<()> {
     packages::install(packages::VM)?;
     build::all(build::Profile::Dev)?;
-    let e2e = e2e_binary()?;
+    let tests = test_binaries(filter)?;
     let kernel = Kernel::get()?;
-    let root = assemble(&kernel, &e2e, filter)?;
+    let root = assemble(&kernel, &tests, filter)?;
     let initrd = pack(&root)?;
     boot(&kernel.image, &initrd)
 }
@@ -61,18 +61,31 @@ fn work_dir() -> PathBuf {
     sh::workspace().join("target/vm")
 }
 
-/// The test binary as cargo built it.
-fn e2e_binary() -> Result<PathBuf> {
+/// The test binaries as cargo built them: end to end, and without a filter before it those of the crates that
+/// talk to the kernel.
+fn test_binaries(filter: &[&str]) -> Result<Vec<PathBuf>> {
+    let mut binaries = Vec::new();
+    if filter.is_empty() {
+        binaries.extend(built_tests(&["-p", "wharf-sys", "-p", "wharf-runtime", "-p", "wharf-network"])?);
+    }
+    binaries.extend(built_tests(&["-p", "wharf-tests", "--test", "e2e"])?);
+    Ok(binaries)
+}
+
+/// Builds the tests that cargo's arguments choose, and gives their programs.
+fn built_tests(args: &[&str]) -> Result<Vec<PathBuf>> {
     let mut command = sh::cargo();
-    command.args(["test", "-p", "wharf-tests", "--test", "e2e", "--no-run", "--message-format=json"]);
+    command.arg("test").args(args).args(["--no-run", "--message-format=json"]);
     command.stderr(Stdio::inherit());
     let out = command.output()?;
     ensure!(out.status.success(), "building the tests failed");
     let messages = String::from_utf8(out.stdout)?;
     let artifacts = messages.lines().filter_map(|l| serde_json::from_str::<serde_json::Value>(l).ok());
-    let mut executables = artifacts.filter(|m| m["target"]["name"] == "e2e");
-    let path = executables.find_map(|m| m["executable"].as_str().map(PathBuf::from));
-    path.context("cargo named no test binary")
+    let tests = artifacts.filter(|m| m["profile"]["test"] == true);
+    let executables: Vec<PathBuf> =
+        tests.filter_map(|m| m["executable"].as_str().map(PathBuf::from)).collect();
+    ensure!(!executables.is_empty(), "cargo named no test binary for {args:?}");
+    Ok(executables)
 }
 
 /// Debian's cloud kernel, unpacked below target/vm.
@@ -130,38 +143,32 @@ fn find(dir: &Path, wanted: impl Fn(&str) -> bool) -> Result<PathBuf> {
 }
 
 /// Lays out the VM's root below target/vm/root.
-fn assemble(kernel: &Kernel, e2e: &Path, filter: &[&str]) -> Result<PathBuf> {
+fn assemble(kernel: &Kernel, tests: &[PathBuf], filter: &[&str]) -> Result<PathBuf> {
     let root = work_dir().join("root");
     let _ = fs::remove_dir_all(&root);
-    for dir in
-        ["bin", "sbin", "dev", "proc", "sys", "tmp", "etc", "root", "run", "var/tmp", "usr/bin", "modules"]
-    {
+    for dir in DIRECTORIES {
         fs::create_dir_all(root.join(dir))?;
     }
     let bin = build::Profile::Dev.dir();
-    for (from, to) in [
-        (PathBuf::from("/bin/busybox"), "bin/busybox"),
-        (which("docker")?, "usr/bin/docker"),
-        (which("nft")?, "usr/bin/nft"),
-        (which("iptables")?, "usr/bin/iptables"),
-        (bin.join("wharf"), "usr/bin/wharf"),
-        (bin.join("wharfd"), "usr/bin/wharfd"),
-        (bin.join("wharf-shim"), "usr/bin/wharf-shim"),
-        (e2e.to_path_buf(), "usr/bin/e2e"),
-    ] {
+    let mut programs = vec![
+        (PathBuf::from("/bin/busybox"), "bin/busybox".to_owned()),
+        (bin.join("wharf"), "usr/bin/wharf".to_owned()),
+        (bin.join("wharfd"), "usr/bin/wharfd".to_owned()),
+        (bin.join("wharf-shim"), "usr/bin/wharf-shim".to_owned()),
+    ];
+    for name in ["docker", "nft", "iptables"] {
+        programs.push((which(name)?, format!("usr/bin/{name}")));
+    }
+    for (i, test) in tests.iter().enumerate() {
+        let name = test.file_name().context("a file")?.to_string_lossy();
+        programs.push((test.clone(), format!("tests/{i}-{name}")));
+    }
+    for (from, to) in programs {
         // Debug information would only fill the VM's memory.
-        sh::run(Command::new("strip").arg("-o").arg(root.join(to)).arg(from))?;
+        sh::run(Command::new("strip").arg("-o").arg(root.join(&to)).arg(&from))?;
+        copy_libraries(&root, &from)?;
     }
-    for program in ["usr/bin/wharf", "usr/bin/wharfd", "usr/bin/nft", "usr/bin/iptables", "usr/bin/e2e"] {
-        copy_libraries(&root, &root.join(program))?;
-    }
-    let mut order = String::new();
-    for (i, module) in kernel.module_files()?.iter().enumerate() {
-        let name = format!("{i:03}.ko");
-        fs::copy(module, root.join("modules").join(&name))?;
-        order += &format!("{name}\n");
-    }
-    fs::write(root.join("modules/order"), order)?;
+    copy_modules(kernel, &root)?;
     for (name, text) in [
         ("etc/passwd", "root:x:0:0:root:/root:/bin/sh\n".to_owned()),
         ("etc/group", "root:x:0:\ndocker:x:999:\n".to_owned()),
@@ -176,6 +183,22 @@ fn assemble(kernel: &Kernel, e2e: &Path, filter: &[&str]) -> Result<PathBuf> {
     Ok(root)
 }
 
+const DIRECTORIES: &[&str] = &[
+    "bin", "sbin", "dev", "proc", "sys", "tmp", "etc", "root", "run", "var/tmp", "usr/bin", "modules",
+    "tests",
+];
+
+/// The modules, numbered in loading order, which `modules/order` lists.
+fn copy_modules(kernel: &Kernel, root: &Path) -> Result<()> {
+    let mut order = String::new();
+    for (i, module) in kernel.module_files()?.iter().enumerate() {
+        let name = format!("{i:03}.ko");
+        fs::copy(module, root.join("modules").join(&name))?;
+        order += &format!("{name}\n");
+    }
+    Ok(fs::write(root.join("modules/order"), order)?)
+}
+
 fn which(program: &str) -> Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut candidates = std::env::split_paths(&path).map(|d| d.join(program));
@@ -187,10 +210,12 @@ fn script(path: &Path, text: &str) -> Result<()> {
     Ok(fs::set_permissions(path, fs::Permissions::from_mode(0o755))?)
 }
 
-/// The shared libraries a program names, at the paths it expects them.
+/// The shared libraries a program names, at the paths it expects them; none for a static one.
 fn copy_libraries(root: &Path, program: &Path) -> Result<()> {
-    let listed = sh::output(Command::new("ldd").arg(program))?;
-    for path in listed.split_whitespace().filter(|w| w.starts_with('/')) {
+    // ldd fails on a static program.
+    let listed = Command::new("ldd").arg(program).output()?.stdout;
+    let listed = String::from_utf8_lossy(&listed).into_owned();
+    for path in listed.split_whitespace().filter(|w| w.starts_with('/') && !w.ends_with(':')) {
         let to = root.join(path.trim_start_matches('/'));
         if let Some(dir) = to.parent() {
             fs::create_dir_all(dir)?;
@@ -206,7 +231,7 @@ fn copy_libraries(root: &Path, program: &Path) -> Result<()> {
 const INIT: &str = "#!/bin/busybox sh
 /bin/busybox mkdir /new
 /bin/busybox mount -t tmpfs -o mode=755 tmpfs /new
-for d in bin sbin dev proc sys tmp etc root run var usr lib lib64 modules filter main; do
+for d in bin sbin dev proc sys tmp etc root run var usr lib lib64 modules tests filter main; do
   [ -e /$d ] && /bin/busybox cp -a /$d /new/
 done
 exec /bin/busybox switch_root /new /main
@@ -228,8 +253,12 @@ ln -s /proc/self/fd /dev/fd
 ip link set lo up
 while read module; do insmod /modules/$module || echo \"insmod $module failed\"; done < /modules/order
 echo \"kernel $(uname -r), cgroup controllers: $(cat /sys/fs/cgroup/cgroup.controllers)\"
-e2e --test-threads=2 $(cat /filter)
-echo WHARF-VM-STATUS=$?
+status=0
+for test in /tests/*; do
+  echo \"$test, $(cut -d. -f1 /proc/uptime) s after the boot\"
+  $test --test-threads=2 $(cat /filter) || status=1
+done
+echo WHARF-VM-STATUS=$status
 poweroff -f
 ";
 

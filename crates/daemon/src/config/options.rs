@@ -413,6 +413,25 @@ mod tests {
     }
 
     #[test]
+    fn the_document_lists_them_all() {
+        let documented: Vec<_> = crate::documented::rows("Options of the daemon")
+            .into_iter()
+            .map(|row| row[..3].iter().map(|cell| (*cell).to_owned()).collect::<Vec<_>>())
+            .collect();
+        let flag = |option: &Opt| {
+            let letter = option.short.map(|letter| format!("-{letter}, ")).unwrap_or_default();
+            option.flag.map(|flag| format!("{letter}--{flag}")).unwrap_or_default()
+        };
+        let key = |option: &Opt| if option.flag == Some(option.key) { "" } else { option.key }.to_owned();
+        let state = |option: &Opt| match option.support {
+            Support::Built => "built".to_owned(),
+            Support::Only(default) => format!("only `{default}`"),
+        };
+        let wanted: Vec<_> = OPTIONS.iter().map(|o| vec![flag(o), key(o), state(o)]).collect();
+        assert_eq!(documented, wanted);
+    }
+
+    #[test]
     fn values() {
         assert_eq!(parse_bytes("64m"), Some(64 << 20));
         assert_eq!(parse_bytes("1.5GiB"), Some(3 << 29));

@@ -1,7 +1,7 @@
 //! From the daemon's settings to the engine's.
 
 use super::Settings;
-use wharf_engine::config::{Config, NetworkConfig, Proxies};
+use wharf_engine::config::{Config, NetworkConfig, Proxies, Runtime};
 
 impl Settings {
     /// The part of the settings that concerns the engine.
@@ -34,7 +34,11 @@ impl Settings {
             shutdown_timeout: self.shutdown_timeout,
             live_restore: self.live_restore,
             labels: self.labels.clone(),
-            runtimes: self.runtimes.iter().map(|(name, r)| (name.clone(), r.path.clone().into())).collect(),
+            runtimes: (self.runtimes.iter())
+                .map(|(name, r)| {
+                    (name.clone(), Runtime { path: r.path.clone().into(), args: r.runtime_args.clone() })
+                })
+                .collect(),
             default_runtime: self.default_runtime.clone(),
             debug: self.debug,
             experimental: self.experimental,

@@ -132,14 +132,18 @@ fn runtimes(s: &Settings) -> Check {
         if name == "runc" {
             return Err("runtime name 'runc' is reserved".into());
         }
-        if !runtime.runtime_type.is_empty() || !runtime.runtime_args.is_empty() {
-            return Err(format!("runtime '{name}': runtimeType and runtimeArgs are not built in Wharf yet"));
-        }
-        if runtime.path.is_empty() {
-            return Err(format!("runtime '{name}' has no path"));
+        let refuse = |why: &str| Err(format!("runtime {name}: {why}"));
+        match (runtime.path.is_empty(), runtime.runtime_type.is_empty()) {
+            (true, true) => return refuse("either a runtimeType or a path must be configured"),
+            (false, false) => {
+                return refuse("cannot configure both path and runtimeType for the same runtime");
+            }
+            (true, false) => return refuse("a runtimeType is not built in Wharf yet"),
+            (false, true) => {}
         }
     }
-    if s.default_runtime != "runc" && !s.runtimes.contains_key(&s.default_runtime) {
+    let is_stock = matches!(s.default_runtime.as_str(), "runc" | "io.containerd.runc.v2");
+    if !is_stock && !s.runtimes.contains_key(&s.default_runtime) {
         return Err(format!("specified default runtime '{}' does not exist", s.default_runtime));
     }
     Ok(())

@@ -9,7 +9,12 @@ use crate::{
     },
 };
 use http::{HeaderValue, Method, StatusCode, header};
-use wharf_api::{Version, auth::AuthConfig, gojson, system::Info};
+use wharf_api::{
+    Version,
+    auth::{AuthConfig, AuthResponse},
+    gojson,
+    system::Info,
+};
 
 /// `GET /_ping` and `HEAD /_ping`
 pub(crate) async fn ping(call: Call) -> Result<Reply> {
@@ -36,6 +41,17 @@ pub(crate) async fn version(call: Call) -> Result<Reply> {
     let mut answer = call.app.engine.system.version();
     answer.api_version = Version::MAX.to_string();
     answer.min_api_version = call.app.min_version.to_string();
+    // `docker version` shows what the engine's component says, not the keys beside it.
+    if let Some(engine) = answer.components.first_mut() {
+        let known = [
+            ("ApiVersion", &answer.api_version),
+            ("MinAPIVersion", &answer.min_api_version),
+            ("GitCommit", &answer.git_commit),
+            ("GoVersion", &answer.go_version),
+            ("BuildTime", &answer.build_time),
+        ];
+        engine.details.extend(known.map(|(key, value)| (key.to_owned(), value.clone())));
+    }
     reply::ok(&answer)
 }
 
@@ -82,7 +98,10 @@ pub(crate) async fn auth(mut call: Call) -> Result<Reply> {
     let fail = |why: String| Error::invalid(format!("invalid X-Registry-Auth header: {why}"));
     match gojson::decode::<AuthConfig>(&body) {
         Ok((_, rest)) if gojson::more(rest) => Err(fail("multiple JSON documents not allowed".into())),
-        Ok(_) => Err(call.not_built()),
+        Ok((auth, _)) => {
+            let identity_token = call.app.engine.images.login(auth).await?;
+            reply::ok(&AuthResponse { identity_token, status: "Login Succeeded".into() })
+        }
         Err(e) => Err(fail(format!("invalid JSON: {e}"))),
     }
 }

@@ -1,6 +1,6 @@
 //! What happens to a running container: its shim's events, until it ends; then everything is put away.
 
-use super::{Container, Containers, lifetime, remove::AnonymousVolumes, start::exit_attributes};
+use super::{Container, Containers, lifetime, remove::AnonymousVolumes};
 use crate::{
     Result,
     blocking::blocking,
@@ -10,6 +10,7 @@ use crate::{
 };
 use jiff::Timestamp;
 use std::sync::Arc;
+use wharf_api::StringMap;
 use wharf_spec::shim::{Call, Event, ExitRecord};
 
 /// Exit code of a container whose processes were killed: 128 + SIGKILL.
@@ -179,6 +180,11 @@ fn clean_exit(container: &Container, exit: ExitRecord) -> Exit {
             oom_killed: exit.oom_killed || facts.oom_killed,
         }
     })
+}
+
+/// Attributes of an event about an exit.
+fn exit_attributes(code: i32, seconds: i64) -> StringMap {
+    [("exitCode".to_owned(), code.to_string()), ("execDuration".to_owned(), seconds.to_string())].into()
 }
 
 fn ran_for(exit: &Exit) -> jiff::SignedDuration {

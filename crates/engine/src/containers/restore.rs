@@ -171,8 +171,12 @@ impl Containers {
                 tracing::warn!(container = %container.id, volume = name, %error, "volume not found");
             }
         }
+        let held = shim.held().await.unwrap_or_else(|error| {
+            tracing::warn!(container = %container.id, %error, "published ports are held anew");
+            Vec::new()
+        });
         let networks = container.networks();
-        if let Err(error) = self.parts().networks.restore(&container.id, &networks).await {
+        if let Err(error) = self.parts().networks.restore(&container.id, &networks, held).await {
             tracing::warn!(container = %container.id, %error, "networks not restored");
         }
         self.begin_health(container);

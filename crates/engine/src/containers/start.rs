@@ -18,7 +18,7 @@ use crate::{
 use jiff::Timestamp;
 use rustix::io::Errno;
 use std::{net::IpAddr, os::fd::OwnedFd, sync::Arc, time::Duration};
-use wharf_api::{StringMap, container as api};
+use wharf_api::container as api;
 use wharf_spec::shim::{Failure, FailureKind};
 
 /// Who starts a container.
@@ -298,11 +298,12 @@ impl Containers {
         host: &Arc<api::HostConfig>,
         shared: Shared,
         rootfs: Rootfs,
-        attachment: Option<Attachment>,
+        mut attachment: Option<Attachment>,
         undo: &mut Undo,
     ) -> Result<(wharf_spec::plan::Plan, Vec<OwnedFd>)> {
         let gateway = self.parts().networks.host_gateway();
         let names = names(self.config(), container, host, attachment.as_ref(), gateway);
+        let held = attachment.as_mut().map(|a| std::mem::take(&mut a.reservations)).unwrap_or_default();
         let netns = match (shared.netns, attachment) {
             (Some(netns), _) => netns,
             (None, Some(Attachment { netns: Some(fd), .. })) => Netns::Open(fd),
@@ -326,7 +327,7 @@ impl Containers {
             let files = write_files(&container, names_of.as_deref(), &names)?;
             let shm = prepare_shm(&container, &host, shm_of.as_deref())?;
             make_bind_sources(&container)?;
-            let inputs = Inputs { netns, joined, files, shm };
+            let inputs = Inputs { netns, held, joined, files, shm };
             build_plan(&engine, &container, &host, rootfs, inputs)
         })
         .await
@@ -342,6 +343,7 @@ struct Rootfs {
 /// What was prepared for a plan.
 struct Inputs {
     netns: Netns,
+    held: Vec<OwnedFd>,
     joined: Joined,
     files: Vec<(&'static str, String)>,
     shm: Option<String>,
@@ -360,19 +362,7 @@ fn build_plan(
     let mut command = vec![record.path.clone()];
     command.extend(record.args.clone().unwrap_or_default());
     let run_dir = run_dir(engine, &container.id);
-    let owner = plan::LogOwner {
-        id: &record.id,
-        name: &record.name,
-        image: &record.image,
-        command: &command,
-        config: &record.config,
-    };
-    let log = plan::plan_log(&host.log_config, container.dir(), &container.id, &owner)?;
-    if let wharf_spec::plan::Log::Local(file) = &log
-        && let Some(dir) = std::path::Path::new(&file.path).parent()
-    {
-        crate::config::make_dir(dir, 0o700)?;
-    }
+    let log = plan::log_of(container, &record, &command)?;
     let built = plan::build(plan::Input {
         engine,
         id: &container.id,
@@ -381,8 +371,10 @@ fn build_plan(
         command,
         run_dir: &run_dir,
         root: rootfs.tree,
+        root_path: &rootfs.path,
         user,
         netns: inputs.netns,
+        held: inputs.held,
         joined: inputs.joined,
         link_environment: Vec::new(),
         files: inputs.files,
@@ -524,15 +516,28 @@ fn names(
 /// A shim's failure in Docker's words, with Docker's exit code (source: moby `daemon/errors.go`,
 /// setExitCodeFromError: the code follows from the text, which clients read too).
 pub(super) fn start_error(failure: &Failure, program: &str) -> Error {
-    let (code, message) = failure_text(failure, program);
-    Error::Start {
-        code,
-        message: format!("failed to create shim task: OCI runtime create failed: {message}"),
-    }
+    let (code, message) = failure_text(failure, program, "OCI runtime create failed: ");
+    Error::Start { code, message: format!("failed to create shim task: {message}") }
 }
 
-/// Exit code and text of a process that could not be started.
-pub(crate) fn failure_text(failure: &Failure, program: &str) -> (i32, String) {
+/// Exit code and text of a process that could not be started. `prefix` is what Docker puts before the words of
+/// its runtime; what an external runtime says comes whole.
+pub(crate) fn failure_text(failure: &Failure, program: &str, prefix: &str) -> (i32, String) {
+    if failure.kind == FailureKind::ExternalRuntime {
+        return by_text(format!("{}: unknown", in_gos_words(&failure.message)));
+    }
+    let (code, text) = own_failure_text(failure, program);
+    (code, format!("{prefix}{text}"))
+}
+
+/// A runtime written in C has the C library's words for errors; clients look for Go's, which are in lower case
+/// (source: docker/cli `cli/command/container/run.go`, toStatusError).
+fn in_gos_words(message: &str) -> String {
+    let words = ["No such file or directory", "Permission denied", "Is a directory"];
+    words.iter().fold(message.to_owned(), |text, word| text.replace(word, &word.to_ascii_lowercase()))
+}
+
+fn own_failure_text(failure: &Failure, program: &str) -> (i32, String) {
     let is = |errno: Errno| failure.errno == errno.raw_os_error();
     let init = "unable to start container process: error during container init";
     match failure.kind {
@@ -552,7 +557,7 @@ pub(crate) fn failure_text(failure: &Failure, program: &str) -> (i32, String) {
             let why = errno_words(failure);
             (126, format!("{init}: exec: {program:?}: {why}: unknown"))
         }
-        _ => by_text(failure, init),
+        _ => by_text(format!("{init}: {}: unknown", failure.message)),
     }
 }
 
@@ -563,8 +568,7 @@ fn errno_words(failure: &Failure) -> String {
     }
 }
 
-fn by_text(failure: &Failure, init: &str) -> (i32, String) {
-    let message = format!("{init}: {}: unknown", failure.message);
+fn by_text(message: String) -> (i32, String) {
     let lower = message.to_lowercase();
     if lower.contains("permission denied") {
         (126, message)
@@ -578,11 +582,6 @@ fn by_text(failure: &Failure, init: &str) -> (i32, String) {
     } else {
         (128, message)
     }
-}
-
-/// Attributes of an event about an exit.
-pub(super) fn exit_attributes(code: i32, seconds: i64) -> StringMap {
-    [("exitCode".to_owned(), code.to_string()), ("execDuration".to_owned(), seconds.to_string())].into()
 }
 
 #[cfg(test)]
@@ -611,9 +610,13 @@ mod tests {
             (126, "\"/etc\": is a directory: unknown: permission denied")
         );
         let not_a_dir = failure(FailureKind::Setup, 20, "mount /x: Not a directory");
-        assert_eq!(failure_text(&not_a_dir, "sh").0, 127);
-        assert_eq!(failure_text(&failure(FailureKind::Setup, 5, "mount: Input/output error"), "sh").0, 128);
+        let code = |failure: &Failure| failure_text(failure, "sh", "").0;
+        assert_eq!(code(&not_a_dir), 127);
+        assert_eq!(code(&failure(FailureKind::Setup, 5, "mount: Input/output error")), 128);
         let nameless = failure(FailureKind::ProgramNotRunnable, 0, "no reason given");
-        assert!(failure_text(&nameless, "sh").1.contains("exec: \"sh\": no reason given"));
+        assert!(failure_text(&nameless, "sh", "").1.contains("exec: \"sh\": no reason given"));
+        let theirs = failure(FailureKind::ExternalRuntime, 0, "OCI runtime exec failed: Permission denied");
+        let wanted = (126, "OCI runtime exec failed: permission denied: unknown".to_owned());
+        assert_eq!(failure_text(&theirs, "sh", "OCI runtime create failed: "), wanted);
     }
 }

@@ -148,6 +148,10 @@ mod tests {
         merge(&mut host, &wanted).unwrap();
         assert_eq!((host.cpu_shares, host.memory, host.memory_swap), (512, 32 << 20, -1));
         assert_eq!(host.restart_policy.name, "");
+        let slow = vec![wharf_api::container::ThrottleDevice { path: "/dev/null".into(), rate: 7 }];
+        let wanted = HostConfig { blkio_device_read_bps: Some(slow.clone()), ..Default::default() };
+        merge(&mut host, &wanted).unwrap();
+        assert_eq!(host.blkio_device_read_bps, Some(slow));
         let too_much = HostConfig { memory: 1 << 40, ..Default::default() };
         host.memory_swap = 128 << 20;
         assert!(merge(&mut host, &too_much).is_err());

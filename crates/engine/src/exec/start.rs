@@ -91,8 +91,8 @@ impl Execs {
             Ok(other) => return Err(Error::Protocol(format!("shim answers an exec with {other:?}"))),
             Err(Error::Task(failure)) => {
                 let program = exec.command.first().map_or("", String::as_str);
-                let (code, text) = failure_text(&failure, program);
-                let message = format!("OCI runtime exec failed: exec failed: {text}");
+                let prefix = "OCI runtime exec failed: exec failed: ";
+                let (code, message) = failure_text(&failure, program, prefix);
                 return Err(Error::ExecStart { code, message });
             }
             Err(error) => return Err(error),

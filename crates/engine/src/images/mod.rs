@@ -286,6 +286,16 @@ impl Images {
         Err(Error::NotImplemented("image push"))
     }
 
+    /// `POST /auth`: whether a registry takes these credentials. Gives the identity token that it issues
+    /// instead of the password, if it does.
+    ///
+    /// # Errors
+    /// When it does not take them, or cannot be asked.
+    pub async fn login(&self, auth: AuthConfig) -> Result<String> {
+        let login = self.0.registry.login(&pull::credentials(Some(auth))).await;
+        login.map_err(|error| Error::Registry(error.to_string(), error.kind()))
+    }
+
     /// `GET /distribution/{name}/json`
     pub async fn distribution(&self, transfer: Transfer) -> Result<api::DistributionInspect> {
         pull::inspect(&self.0, transfer).await

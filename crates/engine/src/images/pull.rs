@@ -297,7 +297,7 @@ impl Inner {
 }
 
 /// As the registry client has them.
-fn credentials(auth: Option<wharf_api::auth::AuthConfig>) -> wharf_registry::AuthConfig {
+pub(super) fn credentials(auth: Option<wharf_api::auth::AuthConfig>) -> wharf_registry::AuthConfig {
     let auth = auth.unwrap_or_default();
     wharf_registry::AuthConfig {
         username: auth.username,

@@ -9,7 +9,7 @@ use crate::{
     events::EventKind,
     random,
 };
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, os::fd::OwnedFd, sync::Arc};
 use wharf_api::{StringMap, network::Network};
 use wharf_network::{Endpoint, EndpointRequest, SandboxRequest};
 use wharf_spec::{ContainerId, EndpointId, NetworkId};
@@ -52,6 +52,7 @@ impl Networks {
         }
         Ok(Attachment {
             netns: Some(attached.namespace),
+            reservations: attached.reservations,
             networks,
             addresses: attached.endpoints.iter().map(|endpoint| endpoint.address.address()).collect(),
             extra_hosts: self.link_hosts(&request.links),
@@ -79,14 +80,22 @@ impl Networks {
         networks.ended()
     }
 
-    /// Takes a container that still runs as it is, after the daemon was restarted.
+    /// Takes a container that still runs as it is, after the daemon was restarted. `held` are the sockets of its
+    /// published ports that its shim kept; ports without one are held anew.
     ///
     /// # Errors
     /// When its namespace is gone or has lost its endpoints.
-    pub async fn restore(&self, container: &ContainerId, networks: &NetworkRecord) -> Result<()> {
-        let present = self.0.fabric.endpoints(container.as_str());
+    pub async fn restore(
+        &self,
+        container: &ContainerId,
+        networks: &NetworkRecord,
+        held: Vec<OwnedFd>,
+    ) -> Result<()> {
+        let fabric = Arc::clone(&self.0.fabric);
+        let id = container.to_string();
+        let adopted = blocking(move || Ok(fabric.adopt(&id, held))).await?;
         let on_host = networks.networks.contains_key("host");
-        if present.is_some() || networks.sandbox_id.is_empty() || on_host {
+        if adopted.is_ok() || networks.sandbox_id.is_empty() || on_host {
             return Ok(());
         }
         Err(Error::Refused(format!("the network namespace of container {container} is gone")))
@@ -146,6 +155,7 @@ impl Networks {
         }
         Attachment {
             netns: None,
+            reservations: Vec::new(),
             networks,
             addresses: Vec::new(),
             extra_hosts: self.link_hosts(&request.links),

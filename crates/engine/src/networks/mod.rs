@@ -87,6 +87,8 @@ pub struct Dns {
 pub struct Attachment {
     /// Its network namespace, complete: addresses, routes, ports. `None` with the mode `host` only.
     pub netns: Option<OwnedFd>,
+    /// The sockets that hold its published ports, for its shim to keep.
+    pub reservations: Vec<OwnedFd>,
     /// What its record says from now on.
     pub networks: NetworkRecord,
     /// Its own addresses, for `/etc/hosts`.

@@ -266,11 +266,11 @@ fn networks_and_their_ids_survive_a_restart() {
         let again = open(&world.dir, &world.index).await;
         assert_eq!(again.inspect("bridge", "").await.unwrap().id, before.id);
         assert_eq!(again.resolve("kept").unwrap().1.as_str(), created.id);
-        again.restore(&web.id, &web.networks()).await.unwrap();
+        again.restore(&web.id, &web.networks(), Vec::new()).await.unwrap();
         again.collect_leftovers(std::slice::from_ref(&web.id)).await;
         assert_eq!(again.inspect("bridge", "").await.unwrap().containers.unwrap().len(), 1);
         again.collect_leftovers(&[]).await;
-        assert!(again.restore(&web.id, &web.networks()).await.is_err());
+        assert!(again.restore(&web.id, &web.networks(), Vec::new()).await.is_err());
         again.shutdown().await;
     });
 }

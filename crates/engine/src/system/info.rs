@@ -80,9 +80,11 @@ impl System {
             let runtime = api::Runtime { path: "wharf-runtime".into(), ..api::Runtime::default() };
             info.runtimes.insert(name.into(), runtime);
         }
-        for (name, path) in &config.runtimes {
-            let path = path.to_string_lossy().into_owned();
-            info.runtimes.insert(name.clone(), api::Runtime { path, ..api::Runtime::default() });
+        for (name, runtime) in &config.runtimes {
+            let path = runtime.path.to_string_lossy().into_owned();
+            let runtime_args = runtime.args.clone();
+            info.runtimes
+                .insert(name.clone(), api::Runtime { path, runtime_args, ..api::Runtime::default() });
         }
         info.default_runtime.clone_from(&config.default_runtime);
         for commit in [&mut info.containerd_commit, &mut info.runc_commit, &mut info.init_commit] {

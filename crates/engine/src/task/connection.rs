@@ -30,7 +30,10 @@ pub(crate) struct Shim {
 }
 
 /// Who waits for which reply. `None` when the shim is gone: nobody may wait any more.
-struct Waiting(Mutex<Option<HashMap<u32, oneshot::Sender<Result<Answer>>>>>);
+struct Waiting(Mutex<Option<HashMap<u32, oneshot::Sender<Result<Answered>>>>>);
+
+/// An answer, and the descriptors that came with it.
+type Answered = (Answer, Vec<OwnedFd>);
 
 /// A shim's events, until it is gone.
 pub(crate) struct Events(mpsc::UnboundedReceiver<Event>);
@@ -67,6 +70,14 @@ impl Shim {
         self.send(call, fds).await?.receive().await
     }
 
+    /// Copies of the descriptors that the shim keeps for the container.
+    ///
+    /// # Errors
+    /// As [`Self::call`]; a shim of an older build does not know the request.
+    pub(crate) async fn held(&self) -> Result<Vec<OwnedFd>> {
+        Ok(self.send(Call::Held, &[]).await?.receive_all().await?.1)
+    }
+
     /// Asks; the answer is waited for with [`Pending::receive`].
     ///
     /// # Errors
@@ -93,27 +104,38 @@ impl Shim {
 /// An answer under way.
 pub(super) struct Pending {
     id: ContainerId,
-    receiver: oneshot::Receiver<Result<Answer>>,
+    receiver: oneshot::Receiver<Result<Answered>>,
 }
 
 impl Pending {
     pub(super) async fn receive(self) -> Result<Answer> {
+        self.receive_all().await.map(|(answer, _)| answer)
+    }
+
+    async fn receive_all(self) -> Result<Answered> {
         self.receiver.await.unwrap_or(Err(Error::ShimGone(self.id)))
     }
 }
 
 impl Waiting {
     /// False when the shim is gone.
-    fn enter(&self, seq: u32, sender: oneshot::Sender<Result<Answer>>) -> bool {
+    fn enter(&self, seq: u32, sender: oneshot::Sender<Result<Answered>>) -> bool {
         let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         table.as_mut().map(|table| table.insert(seq, sender)).is_some()
     }
 
-    fn answer(&self, seq: u32, answer: Result<Answer>) {
+    fn answer(&self, seq: u32, answer: Result<Answered>) {
         let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(sender) = table.as_mut().and_then(|table| table.remove(&seq)) {
             // Who asked may have gone away.
             sender.send(answer).ok();
+        }
+    }
+
+    /// A message was lost: whose answer it was is not known, so that all who wait now get none.
+    fn disappoint(&self) {
+        if let Some(table) = self.0.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            table.clear();
         }
     }
 
@@ -130,11 +152,15 @@ async fn read_messages(
     events: mpsc::UnboundedSender<Event>,
 ) {
     loop {
-        let received =
-            socket.async_io(Interest::READABLE, |socket| seqpacket::recv(socket).map_err(io_error)).await;
+        let received = socket.async_io(Interest::READABLE, receive).await;
         match received {
-            Ok(Some(packet)) => dispatch(&id, &packet, &waiting, &events),
-            Ok(None) => break,
+            // Such as one with more descriptors than this process may have: the shim is well.
+            Ok(Err(error)) => {
+                tracing::warn!(container = %id, %error, "message of shim not received");
+                waiting.disappoint();
+            }
+            Ok(Ok(Some(packet))) => dispatch(&id, packet, &waiting, &events),
+            Ok(Ok(None)) => break,
             Err(error) => {
                 tracing::debug!(container = %id, %error, "connection to shim ends");
                 break;
@@ -144,9 +170,21 @@ async fn read_messages(
     waiting.close();
 }
 
-fn dispatch(id: &ContainerId, packet: &Packet, waiting: &Waiting, events: &mpsc::UnboundedSender<Event>) {
+/// The outer error is the connection's, the inner one that of a message, which is lost.
+fn receive(socket: &OwnedFd) -> std::io::Result<std::result::Result<Option<Packet>, wharf_sys::Error>> {
+    match seqpacket::recv(socket) {
+        Ok(packet) => Ok(Ok(packet)),
+        Err(error) if error.errno().is_none() => Ok(Err(error)),
+        Err(error) => Err(io_error(error)),
+    }
+}
+
+fn dispatch(id: &ContainerId, packet: Packet, waiting: &Waiting, events: &mpsc::UnboundedSender<Event>) {
     match decode::<Message>(&packet.bytes) {
-        Ok(Message::Reply(reply)) => waiting.answer(reply.seq, reply.result.map_err(Error::Task)),
+        Ok(Message::Reply(reply)) => {
+            let answered = reply.result.map(|answer| (answer, packet.fds));
+            waiting.answer(reply.seq, answered.map_err(Error::Task));
+        }
         // The container's monitor may have ended: then nobody wants to know.
         Ok(Message::Event(event)) => drop(events.send(event)),
         Err(error) => tracing::warn!(container = %id, %error, "message of shim not understood"),
@@ -164,6 +202,7 @@ pub(super) fn io_error(error: wharf_sys::Error) -> std::io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::fd::AsFd;
     use wharf_spec::shim::{Failure, FailureKind, Reply};
 
     fn id() -> ContainerId {
@@ -205,6 +244,42 @@ mod tests {
         assert_eq!(shim.call(Call::Pause, &[]).await.unwrap(), Answer::Done);
         let error = shim.call(Call::Resume, &[]).await.unwrap_err();
         assert_eq!((error.to_string().as_str(), error.kind()), ("no", wharf_spec::ErrorKind::Conflict));
+    }
+
+    #[tokio::test]
+    async fn descriptors_come_with_their_reply() {
+        let (ours, theirs) = seqpacket::pair().unwrap();
+        let (shim, _events) = Shim::new(id(), ours).unwrap();
+        let answer = std::thread::spawn(move || {
+            let asked: Request = decode(&seqpacket::recv(&theirs).unwrap().unwrap().bytes).unwrap();
+            assert_eq!(asked.call, Call::Held);
+            let reply = Reply { seq: asked.seq, result: Ok(Answer::Held(vec![wharf_spec::plan::Fd(0)])) };
+            let bytes = encode(&Message::Reply(reply)).unwrap();
+            seqpacket::send(&theirs, &bytes, &[theirs.as_fd()]).unwrap();
+        });
+        assert_eq!(shim.held().await.unwrap().len(), 1);
+        answer.join().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_message_that_is_lost_does_not_end_the_connection() {
+        let lost = std::sync::atomic::AtomicBool::new(false);
+        let (ours, theirs) = seqpacket::pair().unwrap();
+        let (shim, _events) = Shim::new(id(), ours).unwrap();
+        std::thread::spawn(move || {
+            while let Ok(Some(packet)) = seqpacket::recv(&theirs) {
+                let asked: Request = decode(&packet.bytes).unwrap();
+                if !lost.swap(true, Ordering::Relaxed) {
+                    rustix::net::send(&theirs, b"\x07of no known form", rustix::net::SendFlags::empty())
+                        .unwrap();
+                    continue;
+                }
+                let reply = Message::Reply(Reply { seq: asked.seq, result: Ok(Answer::Done) });
+                seqpacket::send(&theirs, &encode(&reply).unwrap(), &[]).unwrap();
+            }
+        });
+        assert!(shim.held().await.is_err());
+        assert_eq!(shim.call(Call::Pause, &[]).await.unwrap(), Answer::Done);
     }
 
     #[tokio::test]

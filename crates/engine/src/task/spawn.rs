@@ -85,7 +85,8 @@ impl Tasks {
             seqpacket::pair().map_err(|e| Error::Protocol(format!("make a shim's socket: {e}")))?;
         let (shim, mut events) = Shim::new(id.clone(), ours)?;
         let pending = attach_all(&shim, attach).await?;
-        let next = |fds: &Vec<OwnedFd>| Fd(u16::try_from(fds.len()).expect("a handful of descriptors"));
+        let next =
+            |fds: &Vec<OwnedFd>| Fd(u16::try_from(fds.len()).expect("a process has fewer descriptors"));
         let control = next(&fds);
         fds.push(theirs);
         let run_dir = next(&fds);

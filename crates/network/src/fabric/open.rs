@@ -15,6 +15,7 @@ use crate::{
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::Mutex,
 };
@@ -26,7 +27,8 @@ impl Fabric {
     /// firewall's table anew, takes over containers that an earlier daemon left, and removes what it left of
     /// ended ones. It can be repeated after any crash.
     ///
-    /// Containers that are no longer alive must be detached afterwards ([`Fabric::retain`]).
+    /// Of those taken over, the living must have their ports held again afterwards ([`Fabric::adopt`]), and the
+    /// others must be detached ([`Fabric::retain`]).
     ///
     /// # Errors
     /// A folder that cannot be made, a network that cannot be, or a refusal of the kernel.
@@ -79,6 +81,31 @@ impl Fabric {
             result = result.and(self.detach(&container));
         }
         result
+    }
+
+    /// Holds the ports of a container that was taken over: with the sockets of the earlier daemon that its shim
+    /// kept (`held`), else with new ones. A port that another program took while nobody held it is logged: as
+    /// it is redirected, it leads to the container all the same.
+    ///
+    /// # Errors
+    /// [`Error::UnknownSandbox`]
+    pub fn adopt(&self, container: &str, held: Vec<OwnedFd>) -> Result<()> {
+        let mut inner = self.lock();
+        let live = inner.sandboxes.get_mut(container);
+        let live = live.ok_or_else(|| Error::UnknownSandbox(container.to_owned()))?;
+        let (adopted, missing) = Reservation::adopt(held, &live.record.ports);
+        live.reservation = adopted;
+        for binding in missing {
+            let bound = Reservation::bind(&[binding.host_address], binding.protocol, binding.host_port)
+                .and_then(|bound| bound.arm().map(|()| bound));
+            match bound {
+                Ok(bound) => live.reservation.absorb(bound),
+                Err(error) => {
+                    tracing::warn!(container, %error, "another program has a published port");
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Removes names of namespaces that belong to nobody.
@@ -198,26 +225,11 @@ fn restore(
                 let _ = ipam.take_address(network.network.subnet, endpoint.address.address());
             }
         }
-        let reservation = reserve_again(ports, &record);
+        record.ports.iter().for_each(|binding| ports.restore(binding));
+        let reservation = Reservation::default();
         sandboxes.insert(record.container.clone(), Live { record, sandbox, reservation });
     }
     (sandboxes, lost)
-}
-
-/// Holds a container's ports again. A port that cannot be bound is held by the container's shim, or was
-/// taken by another program while no daemon ran: redirected it is in any case.
-fn reserve_again(ports: &mut PortAllocator, record: &SandboxRecord) -> Reservation {
-    let mut reservation = Reservation::default();
-    for binding in &record.ports {
-        ports.restore(binding);
-        let bound = Reservation::bind(&[binding.host_address], binding.protocol, binding.host_port)
-            .and_then(|bound| bound.arm().map(|()| bound));
-        match bound {
-            Ok(bound) => reservation.absorb(bound),
-            Err(error) => tracing::debug!(%error, "a published port is held by somebody else"),
-        }
-    }
-    reservation
 }
 
 /// The name of a sandbox's namespace, as Docker forms it.

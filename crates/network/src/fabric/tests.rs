@@ -358,12 +358,14 @@ fn a_crash_harms_no_container_and_leaves_nothing() {
         let server = listen(&web.namespace, "0.0.0.0:80");
         drop(fabric);
         assert!(peer_ip(Some(&world.outside), "192.0.2.1:8080", &server).is_some(), "without a daemon");
+        assert!(TcpListener::bind("0.0.0.0:8080").is_err(), "held by the shim");
         run("nft", &["flush", "ruleset"]);
         let fabric = world.open();
         assert!(host.link("wtstray").unwrap().is_none(), "a bridge of ours that no network has");
         fabric.retain(&BTreeSet::from(["web".to_owned()])).unwrap();
         assert_eq!(fabric.containers(), ["web"]);
         assert!(peer_ip(Some(&world.outside), "192.0.2.1:8080", &server).is_some(), "restored");
+        fabric.adopt("web", web.reservations).unwrap();
         assert!(TcpListener::bind("0.0.0.0:8080").is_err(), "held again");
         let next = fabric.attach(&request("next", &[1], vec![])).unwrap();
         assert_eq!(next.endpoints[0].address.to_string(), "172.17.0.3/16");
@@ -371,9 +373,19 @@ fn a_crash_harms_no_container_and_leaves_nothing() {
         // Shutting down with a live container leaves it reachable.
         fabric.shut_down().unwrap();
         assert!(peer_ip(Some(&world.outside), "192.0.2.1:8080", &server).is_some(), "after a shutdown");
+        drop(fabric);
+        // Nobody holds the port now: the first daemon to come finds a stranger there, the second holds it anew.
+        let stranger = TcpListener::bind("0.0.0.0:8080").unwrap();
         let fabric = world.open();
+        fabric.adopt("web", Vec::new()).unwrap();
+        assert!(fabric.adopt("nosuch", Vec::new()).is_err());
+        drop((fabric, stranger));
+        let fabric = world.open();
+        fabric.adopt("web", Vec::new()).unwrap();
+        assert!(TcpListener::bind("0.0.0.0:8080").is_err(), "held anew");
         run("nft", &["flush", "ruleset"]);
         fabric.detach("web").unwrap();
+        assert!(TcpListener::bind("0.0.0.0:8080").is_ok(), "free at once");
         fabric.shut_down().unwrap();
     });
 }

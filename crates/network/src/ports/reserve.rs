@@ -5,11 +5,11 @@
 //! SO_REUSEADDR as ours, from the port. They listen once the redirection is in place ([`Reservation::arm`]),
 //! so that no client is taken in before.
 
-use super::Protocol;
+use super::{PortBinding, Protocol};
 use crate::error::{Error, Result};
 use rustix::{
     io::Errno,
-    net::{AddressFamily, SocketFlags, SocketType, bind, ipproto, listen, socket_with, sockopt},
+    net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, ipproto, listen, socket_with, sockopt},
 };
 use std::{
     net::{IpAddr, SocketAddr},
@@ -56,6 +56,24 @@ impl Reservation {
         Ok(Self { sockets })
     }
 
+    /// Takes over sockets that an earlier daemon bound, each for the binding of its address and protocol, and
+    /// says which bindings are left without one. Sockets that belong to none of them are closed.
+    pub(crate) fn adopt(held: Vec<OwnedFd>, bindings: &[PortBinding]) -> (Self, Vec<PortBinding>) {
+        let mut missing = bindings.to_vec();
+        let mut sockets = Vec::with_capacity(held.len());
+        for fd in held {
+            let Some((at, protocol)) = identify(&fd) else { continue };
+            let is_its = |binding: &PortBinding| {
+                binding.protocol == protocol && SocketAddr::new(binding.host_address, binding.host_port) == at
+            };
+            if let Some(position) = missing.iter().position(is_its) {
+                missing.swap_remove(position);
+                sockets.push(Socket { fd, protocol, at });
+            }
+        }
+        (Self { sockets }, missing)
+    }
+
     /// Makes the hold exclusive, after the redirection is in place.
     ///
     /// # Errors
@@ -92,6 +110,59 @@ fn open(at: SocketAddr, protocol: Protocol) -> Result<Option<OwnedFd>> {
     }
 }
 
+/// Where a socket is bound, and with which protocol; `None` for anything else.
+fn identify(fd: &OwnedFd) -> Option<(SocketAddr, Protocol)> {
+    let protocol = match sockopt::socket_protocol(fd).ok()?? {
+        ipproto::TCP => Protocol::Tcp,
+        ipproto::UDP => Protocol::Udp,
+        ipproto::SCTP => Protocol::Sctp,
+        _ => return None,
+    };
+    Some((SocketAddr::try_from(getsockname(fd).ok()?).ok()?, protocol))
+}
+
 fn refused(step: &'static str, at: SocketAddr, protocol: Protocol) -> impl FnOnce(Errno) -> Error {
     move |errno| Error::PortBind { step, address: at.ip(), port: at.port(), protocol, source: errno.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{Ipv4Addr, TcpListener};
+    use wharf_sys::netns;
+
+    fn binding(protocol: Protocol, host_port: u16) -> PortBinding {
+        let host_address = Ipv4Addr::LOCALHOST.into();
+        PortBinding { container_port: 80, protocol, host_address, host_port }
+    }
+
+    fn bound(binding: &PortBinding) -> Result<Reservation> {
+        let bound = Reservation::bind(&[binding.host_address], binding.protocol, binding.host_port)?;
+        bound.arm().map(|()| bound)
+    }
+
+    #[test]
+    fn sockets_of_an_earlier_daemon_are_adopted_by_address_and_protocol() {
+        netns::in_netns(netns::create().unwrap(), || {
+            let channel = crate::nl::Channel::route().unwrap();
+            channel.run(&[crate::nl::route::set_up("lo")], "up", "lo").unwrap();
+            let bindings =
+                [binding(Protocol::Tcp, 80), binding(Protocol::Udp, 80), binding(Protocol::Tcp, 81)];
+            let copy = |fd: BorrowedFd<'_>| fd.try_clone_to_owned().unwrap();
+            let mut held: Vec<OwnedFd> = Vec::new();
+            for known in [&bindings[1], &bindings[0], &binding(Protocol::Tcp, 99)] {
+                held.extend(bound(known).unwrap().descriptors().map(copy));
+            }
+            held.push(std::fs::File::open("/dev/null").unwrap().into());
+            let (adopted, missing) = Reservation::adopt(held, &bindings);
+            assert_eq!(adopted.descriptors().count(), 2);
+            assert_eq!(missing, [bindings[2]]);
+            adopted.arm().unwrap();
+            assert!(bound(&bindings[0]).is_err() && bound(&bindings[1]).is_err());
+            assert!(TcpListener::bind("127.0.0.1:99").is_ok(), "a socket of no binding is closed");
+            drop(adopted);
+            assert!(bound(&bindings[0]).is_ok() && bound(&bindings[1]).is_ok());
+        })
+        .unwrap();
+    }
 }

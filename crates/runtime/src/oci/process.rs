@@ -128,7 +128,7 @@ fn rlimit(from: &config::Rlimit) -> OciResult<Rlimit> {
 }
 
 /// Writes a process of a plan as one of a document.
-pub(super) fn document(from: &Process) -> config::Process {
+pub fn document(from: &Process) -> config::Process {
     let names = |set: u64| capability::names(set).into_iter().map(str::to_owned).collect();
     config::Process {
         terminal: from.terminal.is_some(),

@@ -89,7 +89,7 @@ fn limit(major: i64, minor: i64, value: u64) -> OciResult<DeviceLimit> {
 }
 
 /// Writes the limits of a plan as those of a document.
-pub(super) fn document(from: &Resources) -> config::Resources {
+pub fn document(from: &Resources) -> config::Resources {
     config::Resources {
         devices: from.devices.iter().map(devices::document_rule).collect(),
         memory: some_if_set(config::Memory {

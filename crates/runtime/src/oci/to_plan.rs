@@ -59,6 +59,7 @@ pub fn to_plan(from: &config::Config, origin: Origin<'_>) -> OciResult<Converted
         annotations: from.annotations.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
         tolerate_missing_privilege: false,
         runtime: None,
+        held: Vec::new(),
     };
     validate::config(from, linux)?;
     if !linux.mount_label.is_empty() {

@@ -127,6 +127,7 @@ impl Rootfs {
             annotations: Vec::new(),
             tolerate_missing_privilege: true,
             runtime: None,
+            held: Vec::new(),
         }
     }
 

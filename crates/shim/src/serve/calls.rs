@@ -5,6 +5,7 @@ use super::control::Incoming;
 use super::process::Process;
 use super::{MAIN, Shim, at_input_end, setup};
 use rustix::fd::OwnedFd;
+use std::rc::Rc;
 use wharf_spec::plan::{Fd, TerminalSize};
 use wharf_spec::shim::{
     Answer, Call, ExecAttach, ExecPlan, Failure, FailureKind, Message, Reply, Request, State,
@@ -33,7 +34,8 @@ impl Shim {
                 Incoming::Nothing => break,
                 Incoming::Closed => return self.drop_control(number),
             };
-            self.tell(number, &Message::Reply(Reply { seq, result }));
+            let fds = matches!(result, Ok(Answer::Held(_))).then(|| Rc::clone(&self.held));
+            self.tell_with(number, &Message::Reply(Reply { seq, result }), fds);
         }
         self.flush_control(number);
     }
@@ -57,6 +59,8 @@ impl Shim {
             Call::Exec(plan) => self.exec(*plan, fds),
             Call::Forget { exec } => self.forget(&exec),
             Call::Release => self.release(),
+            // There are no more than the plan could name.
+            Call::Held => Ok(Answer::Held((0..self.held.len()).map(|index| Fd(index as u16)).collect())),
         }
     }
 
@@ -102,6 +106,9 @@ impl Shim {
         let number = self.running(exec, "signal")?;
         if all {
             return self.container.signal_all(signal).map(|()| Answer::Done);
+        }
+        if number == MAIN {
+            return self.container.signal_main(signal).map(|()| Answer::Done);
         }
         let Some(process) = self.processes.get(&number) else { return Ok(Answer::Done) };
         wharf_runtime::signal(&process.pidfd, signal)?;

@@ -1,8 +1,9 @@
 //! A daemon's connection: messages in and out, without ever waiting for the daemon.
 
-use rustix::fd::OwnedFd;
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use std::collections::VecDeque;
+use std::rc::Rc;
 use wharf_spec::shim::{Message, Request, VERSION};
 use wharf_sys::seqpacket;
 
@@ -13,7 +14,14 @@ const MOST_WAITING: usize = 4096;
 #[derive(Debug)]
 pub(super) struct Control {
     socket: OwnedFd,
-    waiting: VecDeque<Vec<u8>>,
+    waiting: VecDeque<Outgoing>,
+}
+
+/// A message that waits to be sent, with the descriptors it names.
+#[derive(Debug)]
+struct Outgoing {
+    bytes: Vec<u8>,
+    fds: Option<Rc<[OwnedFd]>>,
 }
 
 /// What came in.
@@ -61,15 +69,21 @@ impl Control {
 
     /// Sends, or keeps for [`Control::flush`].
     pub(super) fn send(&mut self, message: &Message) {
+        self.send_with(message, None);
+    }
+
+    /// The same, with the descriptors that the message names.
+    pub(super) fn send_with(&mut self, message: &Message, fds: Option<Rc<[OwnedFd]>>) {
         if self.waiting.len() < MOST_WAITING {
-            self.waiting.push_back(encode(message));
+            self.waiting.push_back(Outgoing { bytes: encode(message), fds });
         }
     }
 
     /// Sends what waits; `false` when the connection is dead.
     pub(super) fn flush(&mut self) -> bool {
-        while let Some(bytes) = self.waiting.front() {
-            match seqpacket::send(&self.socket, bytes, &[]) {
+        while let Some(Outgoing { bytes, fds }) = self.waiting.front() {
+            let fds: Vec<_> = fds.iter().flat_map(|fds| fds.iter()).map(AsFd::as_fd).collect();
+            match seqpacket::send(&self.socket, bytes, &fds) {
                 Ok(()) => drop(self.waiting.pop_front()),
                 Err(error) if error.is(Errno::AGAIN) => return self.waiting.len() < MOST_WAITING,
                 Err(_) => return false,

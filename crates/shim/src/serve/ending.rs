@@ -3,6 +3,7 @@
 use super::process::Ending;
 use super::streams::{Pressure, STREAMS};
 use super::{MAIN, Shim};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 use wharf_spec::shim::{Event, ExitRecord};
 use wharf_sys::process;
@@ -122,6 +123,8 @@ impl Shim {
         self.container.delete();
         let oom_killed = self.oom_killed;
         let record = ExitRecord { code: ending.code, at: ending.at, oom_killed, log_bytes_lost };
+        // What is held is free before anybody can know of the end.
+        self.held = Rc::default();
         // Without the file a later daemon takes the container for lost; the present one still learns the truth.
         let _ = self.records.write_exit(&record);
         self.record(MAIN, record);

@@ -24,9 +24,10 @@ use records::{Records, SOCKET};
 use rustix::fd::OwnedFd;
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 use wharf_logs::{Upkeep, Writer};
-use wharf_spec::plan::{Plan, Stdio};
+use wharf_spec::plan::{Fd, Plan, Stdio};
 use wharf_spec::shim::{Event, Failure, FailureKind, Message};
 use wharf_sys::event::EventFlags;
 use wharf_sys::seqpacket;
@@ -72,6 +73,8 @@ struct Shim {
     processes: BTreeMap<u32, Process>,
     clients: BTreeMap<u32, Client>,
     controls: BTreeMap<u32, Control>,
+    /// The plan's `held`: gone with the container. Replies under way have them too.
+    held: Rc<[OwnedFd]>,
     next_number: u32,
     buffer: Vec<u8>,
     /// Nothing has happened for a while, and memory was given back.
@@ -92,12 +95,14 @@ pub(crate) fn run(birth: Birth<'_>) {
     };
     let mut records = Records::new(birth.run_dir);
     let made = prepare(&mut records, &birth.plan).and_then(|(listener, poller, log)| {
-        let made = Container::create(&birth.plan, birth.fds, birth.init_program)?;
+        let made = Container::create(&birth.plan, &birth.fds, birth.init_program)?;
         Ok((listener, poller, log, made))
     });
     let (listener, poller, log, (container, started, warnings)) = match made {
         Ok(made) => made,
         Err(failure) => {
+            // What it held is free when the daemon hears of it.
+            drop(birth.fds);
             control.send(&Message::Event(Event::Failed(failure)));
             // Nothing else to tell: an unsent message means that nobody listens.
             control.flush();
@@ -106,6 +111,7 @@ pub(crate) fn run(birth: Birth<'_>) {
             return;
         }
     };
+    let held = keep(birth.fds, &birth.plan.held);
     // For whoever looks later; the container runs without its files too.
     let _ = records.write_pid("init.pid", started.pid);
     let shim_pid = std::process::id() as i32;
@@ -121,6 +127,7 @@ pub(crate) fn run(birth: Birth<'_>) {
         processes: BTreeMap::new(),
         clients: BTreeMap::new(),
         controls: BTreeMap::new(),
+        held,
         next_number: MAIN + 1,
         buffer: Vec::new(),
         resting: false,
@@ -134,6 +141,12 @@ pub(crate) fn run(birth: Birth<'_>) {
     drop(birth.plan);
     shim.serve();
     shim.records.remove_socket();
+}
+
+/// The descriptors that are held, in the plan's order; the others are closed.
+fn keep(fds: Vec<OwnedFd>, held: &[Fd]) -> Rc<[OwnedFd]> {
+    let mut fds: Vec<Option<OwnedFd>> = fds.into_iter().map(Some).collect();
+    held.iter().filter_map(|fd| fds.get_mut(usize::from(fd.0))?.take()).collect()
 }
 
 /// What can fail is done before there is a container.
@@ -286,8 +299,12 @@ impl Shim {
     }
 
     fn tell(&mut self, number: u32, message: &Message) {
+        self.tell_with(number, message, None);
+    }
+
+    fn tell_with(&mut self, number: u32, message: &Message, fds: Option<Rc<[OwnedFd]>>) {
         let Some(control) = self.controls.get_mut(&number) else { return };
-        control.send(message);
+        control.send_with(message, fds);
         self.flush_control(number);
     }
 

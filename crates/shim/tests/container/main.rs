@@ -6,10 +6,11 @@ mod support;
 mod throughput;
 
 use std::io::{Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, TcpListener};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use support::*;
-use wharf_spec::plan::{Log, Stdio, TerminalSize};
+use wharf_spec::plan::{Fd, Log, Stdio, TerminalSize};
 use wharf_spec::shim::*;
 
 const STDIN_ONCE: Stdio = Stdio::Shim { stdin: true, stdin_once: true };
@@ -204,6 +205,41 @@ fn terminals_have_sizes_and_detach_keys() {
     let mut client = shim.attach(None, b"");
     client.write_all(b"\n").unwrap();
     assert_eq!(shim.end().code, 5);
+}
+
+#[test]
+fn what_a_shim_holds_is_held_until_the_end_and_seen_by_nobody() {
+    let host = Host::new("held");
+    // More than one packet takes, with a terminal and an exec that could see them.
+    let sockets: Vec<_> = (0..300).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    let addresses: Vec<_> = sockets.iter().map(|socket| socket.local_addr().unwrap()).collect();
+    let mut plan = host.plan("c", "while :; do sleep 1000; done");
+    plan.process.terminal = Some(TerminalSize::default());
+    let mut first = host.start_holding(plan, sockets.into_iter().map(OwnedFd::from).collect());
+    let (pid, shim_pid, run_dir) = (first.pid, first.shim_pid, first.run_dir.clone());
+    assert!(addresses.iter().all(|address| TcpListener::bind(address).is_err()), "held by the shim alone");
+    let answer = first.ask(Call::Exec(Box::new(exec_plan("e1", "sleep 1000"))), &[]);
+    let Ok(Answer::Started { pid: exec }) = answer else { panic!("{answer:?}") };
+    for process in [pid, exec] {
+        let open = std::fs::read_dir(format!("/proc/{process}/fd")).unwrap();
+        let links = open.flatten().filter_map(|entry| std::fs::read_link(entry.path()).ok());
+        assert_eq!(links.filter(|link| link.to_string_lossy().starts_with("socket:")).count(), 0);
+    }
+    drop(first);
+    let mut later = Shim::connect(&run_dir);
+    (later.pid, later.shim_pid) = (pid, shim_pid);
+    assert!(matches!(later.event(), Event::Hello(_)));
+    let Ok(Answer::Held(held)) = later.ask(Call::Held, &[]) else { panic!("no answer") };
+    assert_eq!(held, (0..300).map(Fd).collect::<Vec<_>>());
+    let sockets: Vec<_> = later.fds.drain(..).map(TcpListener::from).collect();
+    assert!(sockets.iter().map(|socket| socket.local_addr().unwrap()).eq(addresses.iter().copied()));
+    drop(sockets);
+    later.signal(9);
+    while !matches!(later.event(), Event::Exited(_)) {}
+    assert!(addresses.iter().all(|address| TcpListener::bind(address).is_ok()), "free with the end");
+    assert_eq!(later.ask(Call::Held, &[]), Ok(Answer::Held(Vec::new())));
+    assert_eq!(later.ask(Call::Release, &[]), Ok(Answer::Done));
+    later.await_shim_end();
 }
 
 #[test]

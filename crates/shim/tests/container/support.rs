@@ -98,6 +98,7 @@ impl Host {
             annotations: Vec::new(),
             tolerate_missing_privilege: true,
             runtime: None,
+            held: Vec::new(),
         }
     }
 
@@ -108,6 +109,11 @@ impl Host {
 
     /// The same; `before` may send requests that the shim then finds in its socket.
     pub(crate) fn spawn_with(&self, plan: Plan, before: impl FnOnce(&mut Shim)) -> Shim {
+        self.spawn_all(plan, &[], before)
+    }
+
+    /// The same with descriptors, which the plan counts from 2.
+    fn spawn_all(&self, plan: Plan, fds: &[OwnedFd], before: impl FnOnce(&mut Shim)) -> Shim {
         let run_dir = self.run_dir(&plan.id);
         std::fs::create_dir_all(&run_dir).unwrap();
         let dir = std::fs::File::open(&run_dir).unwrap();
@@ -116,13 +122,24 @@ impl Host {
         let bytes = encode(&request);
         let mut shim = Shim::new(ours, run_dir);
         before(&mut shim);
-        seqpacket::send(self.socket.as_ref().unwrap(), &bytes, &[theirs.as_fd(), dir.as_fd()]).unwrap();
+        let all: Vec<_> =
+            [theirs.as_fd(), dir.as_fd()].into_iter().chain(fds.iter().map(AsFd::as_fd)).collect();
+        seqpacket::send(self.socket.as_ref().unwrap(), &bytes, &all).unwrap();
         shim
     }
 
     /// Makes a container that must start.
     pub(crate) fn start(&self, plan: Plan) -> Shim {
-        let mut shim = self.spawn(plan);
+        Self::started(self.spawn(plan))
+    }
+
+    /// Makes a container that must start, whose shim holds descriptors.
+    pub(crate) fn start_holding(&self, mut plan: Plan, held: Vec<OwnedFd>) -> Shim {
+        plan.held = (0..held.len()).map(|index| Fd(index as u16 + 2)).collect();
+        Self::started(self.spawn_all(plan, &held, |_| {}))
+    }
+
+    fn started(mut shim: Shim) -> Shim {
         match shim.event() {
             Event::Started { pid, shim_pid, warnings } => {
                 println!("started {pid} under {shim_pid}: {warnings:?}");
@@ -236,13 +253,24 @@ pub(crate) struct Shim {
     pub(crate) pid: i32,
     pub(crate) shim_pid: i32,
     pub(crate) early_client: Option<UnixStream>,
+    /// What came with the last message.
+    pub(crate) fds: Vec<OwnedFd>,
     seq: u32,
     events: Vec<Event>,
 }
 
 impl Shim {
     fn new(socket: OwnedFd, run_dir: PathBuf) -> Shim {
-        Shim { socket, run_dir, pid: 0, shim_pid: 0, early_client: None, seq: 0, events: Vec::new() }
+        Shim {
+            socket,
+            run_dir,
+            pid: 0,
+            shim_pid: 0,
+            early_client: None,
+            fds: Vec::new(),
+            seq: 0,
+            events: Vec::new(),
+        }
     }
 
     /// Asks for an attachment without waiting for the answer.
@@ -262,9 +290,10 @@ impl Shim {
         Shim::new(socket, run_dir.into())
     }
 
-    fn receive(&self) -> Option<Message> {
+    fn receive(&mut self) -> Option<Message> {
         assert!(event::wait_readable(&self.socket, Some(PATIENCE)).unwrap(), "the shim says nothing");
         let packet = seqpacket::recv(&self.socket).unwrap()?;
+        self.fds = packet.fds;
         assert_eq!(packet.bytes[..2], VERSION.to_le_bytes());
         Some(postcard::from_bytes(&packet.bytes[2..]).unwrap())
     }

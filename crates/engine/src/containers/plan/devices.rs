@@ -212,6 +212,19 @@ mod tests {
     }
 
     #[test]
+    fn devices_by_capability_have_no_driver() {
+        let request = api::DeviceRequest {
+            capabilities: Some(vec![vec!["gpu".into(), "nvidia".into()]]),
+            ..Default::default()
+        };
+        let host = api::HostConfig { device_requests: Some(vec![request]), ..Default::default() };
+        assert_eq!(
+            devices(&host).unwrap_err().to_string(),
+            "could not select device driver \"\" with capabilities: [[gpu nvidia]]"
+        );
+    }
+
+    #[test]
     fn devices_of_the_host_are_mapped() {
         let (nodes, rules) = devices(&host(&[("/dev/null", "/dev/x", "rm")])).unwrap();
         assert_eq!((nodes[0].path.as_str(), nodes[0].major, nodes[0].minor), ("/dev/x", 1, 3));

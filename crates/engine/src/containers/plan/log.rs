@@ -1,7 +1,10 @@
 //! Where a container's output is logged.
 
 use super::LogOwner;
-use crate::{Error, Result};
+use crate::{
+    Error, Result,
+    containers::{Container, record::Record},
+};
 use std::{collections::BTreeMap, path::Path};
 use wharf_api::container as api;
 use wharf_spec::{
@@ -29,16 +32,33 @@ pub(crate) fn check_log_options(log: &api::LogConfig) -> Result<()> {
     plan_log(log, Path::new("/"), &id, &nobody).map(drop)
 }
 
+/// The log of a container that starts; the directory of a local one is made.
+///
+/// # Errors
+/// As [`plan_log`], and when the directory cannot be made.
+pub(crate) fn log_of(container: &Container, record: &Record, command: &[String]) -> Result<Log> {
+    let (name, host) = (container.name(), container.host_config());
+    let owner = LogOwner {
+        id: container.id.as_str(),
+        name: name.as_str(),
+        image: &record.image,
+        command,
+        config: &record.config,
+    };
+    let log = plan_log(&host.log_config, container.dir(), &container.id, &owner)?;
+    if let Log::Local(file) = &log
+        && let Some(dir) = Path::new(&file.path).parent()
+    {
+        crate::config::make_dir(dir, 0o700)?;
+    }
+    Ok(log)
+}
+
 /// The plan's log of a container.
 ///
 /// # Errors
 /// For option values that make no sense and drivers that do not exist here.
-pub(crate) fn plan_log(
-    log: &api::LogConfig,
-    dir: &Path,
-    id: &ContainerId,
-    owner: &LogOwner<'_>,
-) -> Result<Log> {
+fn plan_log(log: &api::LogConfig, dir: &Path, id: &ContainerId, owner: &LogOwner<'_>) -> Result<Log> {
     let empty = BTreeMap::new();
     let options = log.config.as_ref().unwrap_or(&empty);
     let Some(path) = log_path(&log.driver, dir, id) else {

@@ -85,7 +85,9 @@ fn choose(
     let given = |key: &str| options.get(key).filter(|value| !value.is_empty());
     let names: Vec<&str> = given(list).into_iter().flat_map(|list| list.split(',')).collect();
     let pattern = given(pattern).map(|text| {
-        let bad = |why| format!("failed to initialize logging driver: invalid value for {pattern}: {text:?}: {why}");
+        let bad = |why| {
+            format!("failed to initialize logging driver: invalid value for {pattern}: {text:?}: {why}")
+        };
         Regex::new(text).map_err(|why| Error::Refused(bad(why)))
     });
     let pattern = pattern.transpose()?;
@@ -142,10 +144,7 @@ mod tests {
     fn tags_are_filled_in() {
         let tag = |template: &str| attributes(&[("tag", template)]).unwrap()[0].1.clone();
         assert_eq!(tag("plain"), "plain");
-        assert_eq!(
-            tag("{{.ImageName}}/{{.Name}}/{{ .ID }} {{.Command}}"),
-            "busybox/web/0123456789ab sh -c"
-        );
+        assert_eq!(tag("{{.ImageName}}/{{.Name}}/{{ .ID }} {{.Command}}"), "busybox/web/0123456789ab sh -c");
         assert_eq!(tag("{{.ImageID}}|{{.ContainerName}}"), "fedcba987654|/web");
         for more in ["{{upper .Name}}", "{{.Nope}}", "{{.Name"] {
             let error = attributes(&[("tag", more)]).unwrap_err();

@@ -10,14 +10,16 @@ mod mounts;
 mod namespaces;
 mod process;
 mod resources;
+mod runtime;
 mod security;
 
 pub(crate) use environment::{daemon_environment, replace_or_append, with_home};
-pub(crate) use log::{check_log_options, log_path, plan_log};
-pub(crate) use log_attributes::LogOwner;
+pub(crate) use log::{check_log_options, log_of, log_path};
+use log_attributes::LogOwner;
 pub(crate) use namespaces::{Joined, Netns, open_namespace};
 pub(crate) use process::{ExecInput, exec_process};
 pub(crate) use resources::resources;
+pub(crate) use runtime::check_runtime;
 pub(crate) use security::{SecurityOptions, parse_options as parse_security_options};
 
 use crate::{Config, Result, containers::record::MountPoint};
@@ -28,6 +30,9 @@ use wharf_spec::{
     plan::{Cgroup, Fd, Hooks, Plan, Propagation, Root, Source, Stdio},
     user::User,
 };
+
+/// The most sockets of published ports that a shim keeps; the daemon alone holds further ones.
+const MOST_HELD: usize = 8192;
 
 /// All that a plan is made of.
 pub(crate) struct Input<'a> {
@@ -41,9 +46,13 @@ pub(crate) struct Input<'a> {
     pub(crate) run_dir: &'a Path,
     /// The mounted root, detached.
     pub(crate) root: OwnedFd,
+    /// Where it is mounted, for runtimes that take no descriptor.
+    pub(crate) root_path: &'a Path,
     /// Who the main process runs as.
     pub(crate) user: User,
     pub(crate) netns: Netns,
+    /// What the shim keeps open until the end: the sockets of published ports.
+    pub(crate) held: Vec<OwnedFd>,
     /// Namespaces of other containers.
     pub(crate) joined: Joined,
     /// Environment that links bring.
@@ -67,7 +76,7 @@ pub(crate) struct Fds(pub(crate) Vec<OwnedFd>);
 impl Fds {
     fn add(&mut self, fd: OwnedFd) -> Fd {
         self.0.push(fd);
-        Fd(u16::try_from(self.0.len() - 1).expect("a plan has a handful of descriptors"))
+        Fd(u16::try_from(self.0.len() - 1).expect("a process has fewer descriptors"))
     }
 }
 
@@ -86,7 +95,11 @@ pub(crate) struct Built {
 pub(crate) fn build(input: Input<'_>) -> Result<Built> {
     let mut fds = Fds::default();
     let mut warnings = Vec::new();
-    let root = fds.add(input.root);
+    let runtime = runtime::runtime(input.engine, &input.host.runtime, input.run_dir)?;
+    let root = match runtime {
+        None => Source::Fd(fds.add(input.root)),
+        Some(_) => Source::Path(input.root_path.to_string_lossy().into_owned()),
+    };
     let propagation = mounts::root_propagation(input.mounts);
     let set = mounts::MountInput {
         host: input.host,
@@ -116,12 +129,13 @@ pub(crate) fn build(input: Input<'_>) -> Result<Built> {
     let sysctls = namespaces::sysctls(input.host);
     let in_own_pid_namespace = input.host.pid_mode.is_empty();
     let namespaces = namespaces::namespaces(input.host, input.netns, input.joined, &mut fds)?;
+    let held = input.held.into_iter().take(MOST_HELD).map(|fd| fds.add(fd)).collect();
     let (hostname, domainname) = names(input.config, input.host);
     let stdio = Stdio::Shim { stdin: input.config.open_stdin, stdin_once: input.config.stdin_once };
     let plan = Plan {
         id: input.id.to_string(),
         bundle: input.run_dir.to_string_lossy().into_owned(),
-        root: Root { source: Source::Fd(root), readonly: input.host.readonly_rootfs, propagation },
+        root: Root { source: root, readonly: input.host.readonly_rootfs, propagation },
         mounts,
         devices,
         namespaces,
@@ -138,6 +152,8 @@ pub(crate) fn build(input: Input<'_>) -> Result<Built> {
         hooks: Hooks::default(),
         annotations: input.host.annotations.clone().into_iter().collect(),
         tolerate_missing_privilege: true,
+        held,
+        runtime,
     };
     Ok(Built { plan, fds, warnings })
 }

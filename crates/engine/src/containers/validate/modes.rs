@@ -31,7 +31,10 @@ pub(super) fn check(against: &Against<'_>, host: &mut HostConfig, warnings: &mut
     if network.is_host() && host.port_bindings.as_ref().is_some_and(|ports| !ports.is_empty()) {
         warnings.push("Published ports are discarded when using host network mode".into());
     }
-    check_runtime(against, host)?;
+    if host.runtime.is_empty() {
+        host.runtime.clone_from(&against.engine.default_runtime);
+    }
+    crate::containers::plan::check_runtime(against.engine, &host.runtime)?;
     for destination in host.tmpfs.keys() {
         crate::containers::mounts::check_target(destination)?;
     }
@@ -44,14 +47,4 @@ pub(super) fn check(against: &Against<'_>, host: &mut HostConfig, warnings: &mut
         );
     }
     Ok(())
-}
-
-/// `runc` is Docker's name for the built-in runtime, which here is Wharf's own.
-fn check_runtime(against: &Against<'_>, host: &mut HostConfig) -> Result<()> {
-    if host.runtime.is_empty() {
-        host.runtime.clone_from(&against.engine.default_runtime);
-    }
-    let known = matches!(host.runtime.as_str(), "runc" | "io.containerd.runc.v2")
-        || against.engine.runtimes.contains_key(&host.runtime);
-    if known { Ok(()) } else { invalid(format!("unknown or invalid runtime name: {}", host.runtime)) }
 }
