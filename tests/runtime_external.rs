@@ -156,7 +156,7 @@ fn crun_containers_stop_and_start_and_outlive_the_daemon() -> Result<()> {
     let mut daemon = daemon(&[])?;
     let script = "trap 'echo bye; exit 7' TERM; echo ready; while :; do sleep 0.05; done";
     run(&daemon, &["-d", "--name=cc", "busybox", "sh", "-c", script])?.ok()?;
-    let logs = |daemon: &Daemon| Ok::<_, anyhow::Error>(daemon.docker(&["logs", "cc"])?.ok()?);
+    let logs = |daemon: &Daemon| daemon.docker(&["logs", "cc"])?.ok();
     until("the first line", || Ok((logs(&daemon)? == "ready\n").then_some(())))?;
     daemon.kill9()?;
     daemon.launch()?;

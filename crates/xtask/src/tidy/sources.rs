@@ -57,7 +57,7 @@ fn check_file(file: &Path, text: &str, findings: &mut Vec<String>) {
     if code.len() > MAX_FILE && !excused {
         findings.push(format!("{name}: {} non-test lines, more than {MAX_FILE}", code.len()));
     }
-    for (line, length) in long_functions(&code) {
+    for (line, length) in long_functions(code) {
         findings.push(format!("{name}:{line}: a function of {length} lines, more than {MAX_FUNCTION}"));
     }
 }
