@@ -31,7 +31,7 @@ pub(crate) fn run() -> Result<()> {
     show(&daemon, &["ps"])?;
     show(&daemon, &["exec", "web", "/hello-web", "--greet", "a second process in the container"])?;
     show(&daemon, &["logs", "web"])?;
-    show(&daemon, &["stop", "web"])?;
+    show(&daemon, &["stop", "-t", "1", "web"])?;
     show(&daemon, &["rm", "web"])?;
     daemon.stop()?;
     say("Container, daemon, mounts, network and cgroups are gone again: looked for, nothing found.");
@@ -66,6 +66,6 @@ fn farewell(bin: &Path) {
 To use it, as root:
   {bin}/wharfd --data-root /var/lib/wharf --exec-root /run/wharf --pidfile /run/wharf.pid -H unix:///run/wharf.sock &
   export DOCKER_HOST=unix:///run/wharf.sock
-  docker run --rm hello-world        # or {bin}/wharf run ..."
+  docker load -i IMAGE.tar && docker run --rm -it IMAGE        # or {bin}/wharf load, run ..."
     );
 }

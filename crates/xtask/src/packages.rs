@@ -27,6 +27,7 @@ pub(crate) const VM: &[Package] = &[
     Package { name: "qemu-system-x86", file: "/usr/bin/qemu-system-x86_64" },
     Package { name: "cpio", file: "/bin/cpio" },
     Package { name: "kmod", file: "/sbin/depmod" },
+    Package { name: "e2fsprogs", file: "/sbin/mkfs.ext4" },
     Package { name: "iptables", file: "/usr/sbin/iptables" },
     Package { name: "nftables", file: "/usr/sbin/nft" },
     Package { name: "busybox-static", file: "/bin/busybox" },

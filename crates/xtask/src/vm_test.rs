@@ -15,6 +15,8 @@ use std::process::{Command, Stdio};
 
 /// What the tests need that Debian's cloud kernel has as modules, with all they depend on.
 const MODULES: &[&str] = &[
+    "virtio_pci",
+    "virtio_blk",
     "overlay",
     "bridge",
     "br_netfilter",
@@ -54,7 +56,7 @@ pub(crate) fn run(filter: &[&str]) -> Result<()> {
     let kernel = Kernel::get()?;
     let root = assemble(&kernel, &tests, filter)?;
     let initrd = pack(&root)?;
-    boot(&kernel.image, &initrd)
+    boot(&kernel.image, &initrd, &disk()?)
 }
 
 fn work_dir() -> PathBuf {
@@ -168,6 +170,7 @@ fn assemble(kernel: &Kernel, tests: &[PathBuf], filter: &[&str]) -> Result<PathB
         sh::run(Command::new("strip").arg("-o").arg(root.join(&to)).arg(&from))?;
         copy_libraries(&root, &from)?;
     }
+    copy_extensions(&root, &which("iptables")?)?;
     copy_modules(kernel, &root)?;
     for (name, text) in [
         ("etc/passwd", "root:x:0:0:root:/root:/bin/sh\n".to_owned()),
@@ -227,6 +230,17 @@ fn copy_libraries(root: &Path, program: &Path) -> Result<()> {
     Ok(())
 }
 
+/// What iptables loads at run time for its targets and matches: the folder beside its own library.
+fn copy_extensions(root: &Path, iptables: &Path) -> Result<()> {
+    let listed = sh::output(Command::new("ldd").arg(iptables))?;
+    let library = listed.split_whitespace().find(|w| w.starts_with('/') && w.contains("libxtables"));
+    let library = fs::canonicalize(library.context("iptables without libxtables")?)?;
+    let folder = library.with_file_name("xtables");
+    let to = root.join(folder.strip_prefix("/")?);
+    fs::create_dir_all(to.parent().context("a folder")?)?;
+    sh::run(Command::new("cp").arg("-rL").arg(&folder).arg(&to))
+}
+
 /// First process: moves everything from the initramfs to a tmpfs.
 const INIT: &str = "#!/bin/busybox sh
 /bin/busybox mkdir /new
@@ -248,10 +262,12 @@ mkdir -p /dev/pts /dev/shm
 mount -t devpts -o mode=620,ptmxmode=666 devpts /dev/pts
 mount -t tmpfs shm /dev/shm
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
-chmod 1777 /tmp /var/tmp
 ln -s /proc/self/fd /dev/fd
 ip link set lo up
 while read module; do insmod /modules/$module || echo \"insmod $module failed\"; done < /modules/order
+mount -t ext4 /dev/vda /var/tmp
+mount --bind /var/tmp /tmp
+chmod 1777 /tmp
 echo \"kernel $(uname -r), cgroup controllers: $(cat /sys/fs/cgroup/cgroup.controllers)\"
 status=0
 for test in /tests/*; do
@@ -269,12 +285,28 @@ fn pack(root: &Path) -> Result<PathBuf> {
     Ok(initrd)
 }
 
-fn boot(kernel: &Path, initrd: &Path) -> Result<()> {
+/// An empty disk for images and containers: not every file system can do what a disk's can (a tmpfs of this
+/// kernel maps no ids).
+fn disk() -> Result<PathBuf> {
+    let disk = work_dir().join("disk");
+    let _ = fs::remove_file(&disk);
+    fs::File::create(&disk)?.set_len(4 << 30)?;
+    sh::run(Command::new("mkfs.ext4").args(["-q", "-F", "-O", "^has_journal"]).arg(&disk))?;
+    Ok(disk)
+}
+
+/// The oldest processor with all that our programs are built for and the TSC as clock: emulating a newer one,
+/// or a clock that is a device, takes half as long again.
+const PROCESSOR: &str = "Nehalem";
+const KERNEL_ARGUMENTS: &str =
+    "console=ttyS0 quiet panic=-1 mitigations=off nopti clocksource=tsc tsc=reliable";
+
+fn boot(kernel: &Path, initrd: &Path, disk: &Path) -> Result<()> {
     let mut command = Command::new("timeout");
-    command.args(["1200", "qemu-system-x86_64", "-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max"]);
-    command.args(["-smp", "2", "-m", "4096", "-nographic", "-no-reboot", "-nic", "none"]);
-    command.arg("-kernel").arg(kernel).arg("-initrd").arg(initrd);
-    command.args(["-append", "console=ttyS0 quiet panic=-1 mitigations=off"]);
+    command.args(["1200", "qemu-system-x86_64", "-M", "q35", "-accel", "tcg,thread=multi"]);
+    command.args(["-cpu", PROCESSOR, "-smp", "2", "-m", "3072", "-nographic", "-no-reboot", "-nic", "none"]);
+    command.arg("-drive").arg(format!("file={},format=raw,if=virtio,cache=unsafe", disk.display()));
+    command.arg("-kernel").arg(kernel).arg("-initrd").arg(initrd).args(["-append", KERNEL_ARGUMENTS]);
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
     let console = child.stdout.take().context("a pipe")?;
     let (mut status, mut skipped) = (None, 0);
