@@ -182,6 +182,13 @@ pub struct State {
     pub execs: Vec<(String, i32, Option<ExitRecord>)>,
 }
 
+impl State {
+    /// Whether an exec is known and has not ended.
+    pub fn runs(&self, exec: &str) -> bool {
+        self.execs.iter().any(|(id, _, exit)| id == exec && exit.is_none())
+    }
+}
+
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Event {

@@ -334,7 +334,7 @@ fn session(attached: Attached) -> Session {
         Some(logs) => logs::chunks(logs).boxed(),
         None => futures_util::stream::empty().boxed(),
     };
-    Session { before, stream: attached.stream }
+    Session { before, stream: attached.stream, settled: None }
 }
 
 #[cfg(test)]

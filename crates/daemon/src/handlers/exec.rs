@@ -47,8 +47,11 @@ pub(crate) async fn start(mut call: Call) -> Result<Reply> {
         started?;
         return Ok(reply::empty(StatusCode::OK));
     }
+    let execs = call.app.engine.exec.clone();
     let session = match started {
-        Ok(StartedExec { stream: Some(stream), .. }) => Session::of_stream(stream),
+        Ok(StartedExec { stream: Some(stream), .. }) => {
+            Session::of_stream(stream, async move { execs.settle(&id).await })
+        }
         Ok(StartedExec { stream: None, .. }) => Session::of_text(Vec::new()),
         Err(error) => {
             tracing::error!(%error, exec = %id, "Error running exec in container");

@@ -3,7 +3,10 @@
 use super::{adapter::Adapter, body::Body, conn::Connection, reply::Reply, server::Socket};
 use crate::error::Result;
 use bytes::{Bytes, BytesMut};
-use futures_util::stream::{self, BoxStream, StreamExt};
+use futures_util::{
+    future::BoxFuture,
+    stream::{self, BoxStream, StreamExt},
+};
 use http::{HeaderValue, Response, StatusCode, header};
 use hyper::{ext::ReasonPhrase, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
@@ -37,18 +40,21 @@ pub(crate) struct Session {
     pub(crate) before: BoxStream<'static, io::Result<Bytes>>,
     /// The process's end: reading gives its output, writing its input.
     pub(crate) stream: Option<UnixStream>,
+    /// What must have happened before the client sees the end of the output: who reads it to its end and then
+    /// asks how the process ended is told.
+    pub(crate) settled: Option<BoxFuture<'static, ()>>,
 }
 
 impl Session {
     /// A session that says one thing and ends.
     pub(crate) fn of_text(text: impl Into<Bytes>) -> Self {
         let text = text.into();
-        Self { before: stream::once(async { Ok(text) }).boxed(), stream: None }
+        Self { before: stream::once(async { Ok(text) }).boxed(), stream: None, settled: None }
     }
 
-    /// A session with a process.
-    pub(crate) fn of_stream(stream: UnixStream) -> Self {
-        Self { before: stream::empty().boxed(), stream: Some(stream) }
+    /// A session with a process, which ends for the client when the future has.
+    pub(crate) fn of_stream(stream: UnixStream, settled: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self { before: stream::empty().boxed(), stream: Some(stream), settled: Some(Box::pin(settled)) }
     }
 }
 
@@ -113,7 +119,8 @@ pub(crate) fn take_over(mut line: Line, content_type: &'static str, session: Ses
 
 fn without_upgrade(session: Session) -> Reply {
     let output = session.stream.map(|s| tokio_util::io::ReaderStream::with_capacity(s, CHUNK));
-    let body = session.before.chain(stream::iter(output).flatten());
+    let settled = stream::iter(session.settled).then(|settled| settled).filter_map(async |()| None);
+    let body = session.before.chain(stream::iter(output).flatten()).chain(settled);
     let mut reply = super::reply::stream(RAW, body);
     reply.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     reply
@@ -161,6 +168,9 @@ async fn relay(mut client: Socket, early: Bytes, mut session: Session) -> io::Re
     tokio::select! {
         result = copy(from_process, &mut to_client) => result?,
         () = input => {}
+    }
+    if let Some(settled) = session.settled {
+        settled.await;
     }
     to_client.shutdown().await
 }

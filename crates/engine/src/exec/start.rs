@@ -157,6 +157,20 @@ impl Execs {
         container.shim()?.call(call, &[]).await.map(drop)
     }
 
+    /// Waits until the end of an exec is known, if it has ended: when the stream of a client is at its end the
+    /// shim has said so, but the news may still be on its way. A client that detached leaves a running process.
+    pub async fn settle(&self, id: &str) {
+        let Ok(exec) = self.get(id) else { return };
+        let shim = self.container(&exec).and_then(|container| container.shim());
+        let runs_on = match shim {
+            Ok(shim) => matches!(shim.call(Call::State, &[]).await, Ok(Answer::State(s)) if s.runs(id)),
+            Err(_) => false,
+        };
+        if !runs_on {
+            self.wait(id).await.ok();
+        }
+    }
+
     /// Waits for the end of an exec: its exit code.
     pub(crate) async fn wait(&self, id: &str) -> Result<i32> {
         let mut progress = self.get(id)?.progress.subscribe();
