@@ -24,7 +24,6 @@ pub(crate) const TEST: &[Package] = &[
 
 /// For `cargo xtask vm-test`.
 pub(crate) const VM: &[Package] = &[
-    Package { name: "qemu-system-x86", file: "/usr/bin/qemu-system-x86_64" },
     Package { name: "cpio", file: "/bin/cpio" },
     Package { name: "kmod", file: "/sbin/depmod" },
     Package { name: "e2fsprogs", file: "/sbin/mkfs.ext4" },

@@ -5,6 +5,8 @@
 //! refuses to leave an initramfs, mounts cgroup v2, runs the tests and powers off; the last line on the serial
 //! console says how they went. Without a filter the tests of the crates that talk to the kernel run as well.
 
+mod qemu;
+
 use crate::{build, packages, sh};
 use anyhow::{Context, Result, bail, ensure};
 use std::fs;
@@ -303,7 +305,8 @@ const KERNEL_ARGUMENTS: &str =
 
 fn boot(kernel: &Path, initrd: &Path, disk: &Path) -> Result<()> {
     let mut command = Command::new("timeout");
-    command.args(["1200", "qemu-system-x86_64", "-M", "q35", "-accel", "tcg,thread=multi"]);
+    command.arg("2400").args(qemu::command(&work_dir())?);
+    command.args(["-M", "q35", "-accel", "tcg,thread=multi"]);
     command.args(["-cpu", PROCESSOR, "-smp", "2", "-m", "3072", "-nographic", "-no-reboot", "-nic", "none"]);
     command.arg("-drive").arg(format!("file={},format=raw,if=virtio,cache=unsafe", disk.display()));
     command.arg("-kernel").arg(kernel).arg("-initrd").arg(initrd).args(["-append", KERNEL_ARGUMENTS]);
