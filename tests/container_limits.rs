@@ -62,6 +62,22 @@ fn ulimits_and_sysctls() -> Result<()> {
 }
 
 #[test]
+fn hundreds_of_ports_need_no_higher_limit_and_containers_get_the_daemons() -> Result<()> {
+    let daemon = Daemon::builder().descriptors(100).start()?;
+    daemon.load(&wharf_testkit::busybox()?)?;
+    assert_eq!(sh(&daemon, &[], "ulimit -Sn")?, "100");
+    let ports = ["run", "-d", "--name", "many", "-p", "20000-20299:20000-20299", "busybox", "sleep", "1000"];
+    daemon.docker(&ports)?.ok()?;
+    assert_eq!(
+        daemon.docker(&["port", "many"])?.ok()?.lines().filter(|l| l.contains("0.0.0.0:")).count(),
+        300
+    );
+    assert_eq!(daemon.docker(&["exec", "many", "sh", "-c", "ulimit -Sn"])?.ok()?, "100\n");
+    daemon.docker(&["rm", "-f", "many"])?.ok()?;
+    daemon.stop()
+}
+
+#[test]
 fn devices_are_limited() -> Result<()> {
     let daemon = Daemon::with_busybox()?;
     let denied = sh(&daemon, &[], "mknod /m b 254 0 && head -c1 /m 2>&1 | tail -1; true")?;

@@ -30,6 +30,9 @@ pub struct Config {
     pub log_options: BTreeMap<String, String>,
     /// `--default-ulimit`: name, soft, hard.
     pub default_ulimits: BTreeMap<String, (i64, i64)>,
+    /// How many descriptors the daemon was given, soft and hard: what containers get that say nothing of it. Set
+    /// by [`Self::raise_descriptor_limit`].
+    pub descriptors: Option<(u64, u64)>,
     /// `--dns`.
     pub dns: Vec<String>,
     /// `--dns-search`.
@@ -148,6 +151,7 @@ impl Default for Config {
             log_driver: "json-file".into(),
             log_options: BTreeMap::new(),
             default_ulimits: BTreeMap::new(),
+            descriptors: None,
             dns: Vec::new(),
             dns_search: Vec::new(),
             dns_options: Vec::new(),
@@ -173,6 +177,15 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Lets this process, and the shims after it, have as many descriptors as there may be: a published port is
+    /// one in each. What was given at first is kept for containers.
+    pub(crate) fn raise_descriptor_limit(&mut self) {
+        match wharf_sys::process::raise_descriptor_limit() {
+            Ok(before) => self.descriptors = Some((before.soft, before.hard)),
+            Err(error) => tracing::warn!(%error, "the limit of descriptors is not raised"),
+        }
+    }
+
     /// `<data-root>/containers`
     pub fn containers_dir(&self) -> PathBuf {
         self.data_root.join("containers")

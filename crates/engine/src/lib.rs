@@ -75,7 +75,8 @@ impl Engine {
     ///
     /// # Errors
     /// When the data-root cannot be used: a second daemon holds it, or it cannot be read or written.
-    pub async fn open(config: Config) -> Result<Self> {
+    pub async fn open(mut config: Config) -> Result<Self> {
+        config.raise_descriptor_limit();
         let config = Arc::new(config);
         config.prepare_directories().await?;
         let events = Events::new();

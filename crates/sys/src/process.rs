@@ -16,7 +16,7 @@ pub use clone::{CloneOptions, Fork, SingleThreaded, clone};
 pub use credentials::{join_session_keyring, no_new_privileges, set_groups, set_ids, set_umask};
 pub use exec::{close_on_exec_from, execve, execveat, exit};
 pub use inherit::take_inherited;
-pub use limits::{LimitValue, limit, reset_nice, set_limit, set_oom_score_adj};
+pub use limits::{LimitValue, limit, raise_descriptor_limit, reset_nice, set_limit, set_oom_score_adj};
 pub use memory::trim_heap;
 pub use signals::{block_signals, ignore_signal, reset_signals, set_signal_mask};
 pub use spawn::{spawn_with_default_signals, spawn_with_fd};

@@ -46,9 +46,17 @@ pub struct Builder {
     flags: Vec<String>,
     config: Option<String>,
     bin_dir: Option<PathBuf>,
+    descriptors: Option<u32>,
 }
 
 impl Builder {
+    /// With this soft limit of descriptors.
+    #[must_use]
+    pub fn descriptors(mut self, soft: u32) -> Self {
+        self.descriptors = Some(soft);
+        self
+    }
+
     /// With the programs of this folder instead of those of [`bin_dir`].
     #[must_use]
     pub fn bin_dir(mut self, dir: &Path) -> Self {
@@ -89,6 +97,7 @@ pub struct Daemon {
     net: NetNs,
     flags: Vec<String>,
     bin: PathBuf,
+    descriptors: Option<u32>,
     child: Option<Child>,
 }
 
@@ -132,7 +141,8 @@ impl Daemon {
         fs::write(&config, builder.config.as_deref().unwrap_or("{}"))?;
         let net = NetNs::new()?;
         let bin = builder.bin_dir.unwrap_or_else(bin_dir);
-        Ok(Self { dir, cgroup_parent: format!("/{name}"), net, flags: builder.flags, bin, child: None })
+        let (flags, descriptors) = (builder.flags, builder.descriptors);
+        Ok(Self { dir, cgroup_parent: format!("/{name}"), net, flags, bin, descriptors, child: None })
     }
 
     /// Starts the process again, as an init system would, and waits until it answers.
@@ -162,7 +172,15 @@ impl Daemon {
     }
 
     fn command(&self) -> Result<Command> {
-        let mut command = Command::new(self.bin.join("wharfd"));
+        let mut command = match self.descriptors {
+            None => Command::new(self.bin.join("wharfd")),
+            Some(soft) => {
+                let mut limited = Command::new("sh");
+                limited.args(["-c", &format!("ulimit -Sn {soft}; exec \"$0\" \"$@\"")]);
+                limited.arg(self.bin.join("wharfd"));
+                limited
+            }
+        };
         let log = fs::File::options().create(true).append(true).open(self.dir.join("daemon.log"))?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         command.env("HOME", self.dir.join("home")).env("RUST_BACKTRACE", "1");

@@ -44,6 +44,9 @@ const OOM_LOOK: Duration = Duration::from_millis(5);
 /// Bytes asked of a process's output or a client at a time.
 const READ_SIZE: usize = 64 * 1024;
 
+/// Below this number there is room for all that making a container needs.
+const HELD_FROM: i32 = 256;
+
 /// What a shim is born with.
 #[derive(Debug)]
 pub(crate) struct Birth<'a> {
@@ -88,7 +91,8 @@ struct Shim {
 }
 
 /// Makes the container and serves it until it has ended and nobody needs the shim any more.
-pub(crate) fn run(birth: Birth<'_>) {
+pub(crate) fn run(mut birth: Birth<'_>) {
+    set_aside(&mut birth.fds, &birth.plan.held);
     let mut control = match Control::new(birth.control) {
         Ok(control) => control,
         Err(_) => return,
@@ -141,6 +145,18 @@ pub(crate) fn run(birth: Birth<'_>) {
     drop(birth.plan);
     shim.serve();
     shim.records.remove_socket();
+}
+
+/// Gives high numbers to the descriptors that are only held: the container's first process inherits them until it
+/// runs its program, and its own limit of descriptors is one of numbers. What cannot be moved stays where it is.
+fn set_aside(fds: &mut [OwnedFd], held: &[Fd]) {
+    for fd in held {
+        if let Some(fd) = fds.get_mut(usize::from(fd.0))
+            && let Ok(moved) = rustix::io::fcntl_dupfd_cloexec(&*fd, HELD_FROM)
+        {
+            *fd = moved;
+        }
+    }
 }
 
 /// The descriptors that are held, in the plan's order; the others are closed.

@@ -31,6 +31,13 @@ pub fn limit(resource: u32) -> Result<LimitValue> {
     check(result).map(|_| value).on("prlimit", || format!("resource {resource}"))
 }
 
+/// Lets the caller have as many descriptors as its hard limit allows; gives what it had before.
+pub fn raise_descriptor_limit() -> Result<LimitValue> {
+    let before = limit(libc::RLIMIT_NOFILE)?;
+    set_limit(0, libc::RLIMIT_NOFILE, LimitValue { soft: before.hard, ..before })?;
+    Ok(before)
+}
+
 /// Sets the caller's niceness to 0; lowering it needs CAP_SYS_NICE, without it nothing changes.
 pub fn reset_nice() {
     // A niceness inherited and not removable is no reason to fail.

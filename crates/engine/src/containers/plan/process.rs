@@ -140,7 +140,11 @@ const RLIMITS: [(&str, u32); 15] = [
     ("rttime", 15),
 ];
 
-/// The container's limits, then the daemon's defaults that it does not set itself.
+/// RLIMIT_NOFILE.
+const NOFILE: u32 = 7;
+
+/// The container's limits, then the daemon's defaults that it does not set itself. The daemon's own raised limit
+/// of descriptors is not passed on.
 fn rlimits(engine: &Config, host: &api::HostConfig) -> Result<Vec<Rlimit>> {
     let own = host.ulimits.as_deref().unwrap_or_default();
     let mut all = Vec::new();
@@ -151,6 +155,11 @@ fn rlimits(engine: &Config, host: &api::HostConfig) -> Result<Vec<Rlimit>> {
         if !own.iter().any(|l| l.name == *name) {
             all.push(rlimit(name, *soft, *hard)?);
         }
+    }
+    if let Some((soft, hard)) = engine.descriptors
+        && !all.iter().any(|l| l.resource == NOFILE)
+    {
+        all.push(Rlimit { resource: NOFILE, soft, hard });
     }
     Ok(all)
 }
@@ -184,6 +193,13 @@ mod tests {
             got,
             [Rlimit { resource: 7, soft: 1, hard: 2 }, Rlimit { resource: 4, soft: 0, hard: u64::MAX }]
         );
+        engine.descriptors = Some((64, 128));
+        assert_eq!(rlimits(&engine, &host).unwrap(), got);
+        let inherited = rlimits(&engine, &api::HostConfig::default()).unwrap();
+        assert!(inherited.iter().any(|l| *l == Rlimit { resource: 7, soft: 10, hard: 20 }));
+        engine.default_ulimits.remove("nofile");
+        let inherited = rlimits(&engine, &api::HostConfig::default()).unwrap();
+        assert!(inherited.iter().any(|l| *l == Rlimit { resource: 7, soft: 64, hard: 128 }));
         assert_eq!(rlimit("nosuch", 1, 1).unwrap_err().to_string(), "invalid ulimit type: nosuch");
     }
 
