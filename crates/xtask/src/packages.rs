@@ -17,6 +17,7 @@ pub(crate) const TEST: &[Package] = &[
     Package { name: "docker-registry", file: "/usr/bin/docker-registry" },
     Package { name: "skopeo", file: "/usr/bin/skopeo" },
     Package { name: "iproute2", file: "/sbin/ip" },
+    Package { name: "procps", file: "/bin/ps" },
     Package { name: "iptables", file: "/usr/sbin/iptables" },
     Package { name: "nftables", file: "/usr/sbin/nft" },
     Package { name: "crun", file: "/usr/bin/crun" },
@@ -30,6 +31,7 @@ pub(crate) const VM: &[Package] = &[
     Package { name: "iptables", file: "/usr/sbin/iptables" },
     Package { name: "nftables", file: "/usr/sbin/nft" },
     Package { name: "busybox-static", file: "/bin/busybox" },
+    Package { name: "procps", file: "/bin/ps" },
 ];
 
 /// Installs those that are missing.

@@ -54,6 +54,7 @@ const SKIPPED: &str = "skipped: ";
 pub(crate) fn run(filter: &[&str]) -> Result<()> {
     packages::install(packages::VM)?;
     build::all(build::Profile::Dev)?;
+    build::static_binary(build::Profile::Dev, "hello-web", "hello-web")?;
     let tests = test_binaries(filter)?;
     let kernel = Kernel::get()?;
     let root = assemble(&kernel, &tests, filter)?;
@@ -159,8 +160,9 @@ fn assemble(kernel: &Kernel, tests: &[PathBuf], filter: &[&str]) -> Result<PathB
         (bin.join("wharf"), "usr/bin/wharf".to_owned()),
         (bin.join("wharfd"), "usr/bin/wharfd".to_owned()),
         (bin.join("wharf-shim"), "usr/bin/wharf-shim".to_owned()),
+        (bin.join("hello-web"), "usr/bin/hello-web".to_owned()),
     ];
-    for name in ["docker", "nft", "iptables"] {
+    for name in ["docker", "nft", "iptables", "ps"] {
         programs.push((which(name)?, format!("usr/bin/{name}")));
     }
     for (i, test) in tests.iter().enumerate() {
