@@ -18,6 +18,7 @@ mod daemon_flags;
 mod daemon_restart;
 mod image_load;
 mod image_pull;
+mod image_pull_faults;
 mod network_publish;
 mod registry_login;
 mod runtime_cli;

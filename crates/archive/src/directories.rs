@@ -52,6 +52,11 @@ impl Directories {
         }
     }
 
+    /// Keeps a directory that was just made or found under this name, no link: what is in it comes next.
+    pub(crate) fn put(&mut self, name: &[u8], directory: OwnedFd) {
+        self.keep(name, directory);
+    }
+
     /// After something was removed: a name may mean another directory now.
     pub(crate) fn forget(&mut self) {
         self.open.clear();

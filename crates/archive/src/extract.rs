@@ -4,7 +4,7 @@ use crate::{
     Error, Header, Kind, Reader,
     directories::Directories,
     error::lossy,
-    metadata,
+    metadata::{self, Inode},
     path::{self, clean, entry_name, is_local},
     whiteout::{self, Meaning, OPAQUE_XATTR, Whiteouts},
 };
@@ -193,7 +193,8 @@ impl Extractor {
         if hides_below {
             make_opaque(open.as_fd(), place.whole)?;
         }
-        metadata::apply(open.as_fd(), header, self.options.owner, place.whole)?;
+        metadata::apply(Inode::Open(open.as_fd()), header, self.options.owner, place.whole)?;
+        self.directories.put(place.whole, open);
         let times = Header { mtime: header.mtime, atime: header.atime, ..Header::default() };
         self.times.push((place.whole.to_vec(), times));
         Ok(())
@@ -201,13 +202,13 @@ impl Extractor {
 
     fn regular(&mut self, place: &Place<'_>, header: &Header, data: impl BufRead) -> Result<(), Error> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = self.make(place, header, "open", || {
-            fs::openat(&*place.directory, place.name, flags, Mode::from_raw_mode(0o600))
-        })?;
+        let mode = Mode::from_raw_mode(first_mode(header));
+        let fd =
+            self.make(place, header, "open", || fs::openat(&*place.directory, place.name, flags, mode))?;
         let mut file = File::from(fd);
         write_data(&mut file, header, data, place.whole)?;
         self.extracted.bytes += header.size;
-        metadata::apply(file.as_fd(), header, self.options.owner, place.whole)?;
+        metadata::apply(Inode::Open(file.as_fd()), header, self.options.owner, place.whole)?;
         fs::futimens(&file, &metadata::timestamps(header)).map_err(place.error("futimens"))
     }
 
@@ -260,7 +261,7 @@ impl Extractor {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let inode =
             fs::openat(&*place.directory, place.name, flags, Mode::empty()).map_err(place.error("open"))?;
-        metadata::apply(inode.as_fd(), header, self.options.owner, place.whole)?;
+        metadata::apply(Inode::Path(inode.as_fd()), header, self.options.owner, place.whole)?;
         metadata::set_times(&place.directory, place.name, header).map_err(place.error("utimensat"))
     }
 
@@ -311,6 +312,11 @@ impl Place<'_> {
     fn error<E: Into<io::Error>>(&self, operation: &'static str) -> impl FnOnce(E) -> Error {
         Error::file(operation, self.whole)
     }
+}
+
+/// The mode that a file is made with: its own, unless whoever extracts could lend his power by it.
+fn first_mode(header: &Header) -> u32 {
+    if header.mode & 0o7000 == 0 { header.mode & 0o777 } else { 0o600 }
 }
 
 fn is_whiteout(stat: &Stat) -> bool {

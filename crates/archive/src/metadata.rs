@@ -7,26 +7,65 @@ use rustix::{
     io::Errno,
 };
 
-/// Sets everything but times on an open inode; `O_PATH` is enough. The order matters: chown clears setuid
-/// and capabilities.
-pub(crate) fn apply(inode: BorrowedFd<'_>, header: &Header, owner: Owner, path: &[u8]) -> Result<(), Error> {
-    chown(inode, header, owner, path)?;
-    set_xattrs(inode, header, path)?;
-    if header.kind != Kind::Symlink {
-        // fchmod does not take O_PATH, fchmodat2 is too young (6.6).
-        let mode = Mode::from_raw_mode(header.mode);
-        fs::chmod(proc_path(inode), mode).map_err(Error::file("chmod", path))?;
-    }
-    Ok(())
+/// An inode, and how it is reached.
+#[derive(Clone, Copy)]
+pub(crate) enum Inode<'fd> {
+    /// Open for reading or writing.
+    Open(BorrowedFd<'fd>),
+    /// `O_PATH`: calls that do not take such go through `/proc`, which costs a lookup.
+    Path(BorrowedFd<'fd>),
 }
 
-fn chown(inode: BorrowedFd<'_>, header: &Header, owner: Owner, path: &[u8]) -> Result<(), Error> {
+/// Sets everything but times on an inode. The order matters: chown clears setuid and capabilities.
+///
+/// What a new file has already is not set again: most files of an image have the owner and mode that they were
+/// made with, and each call is a transaction of the file system.
+pub(crate) fn apply(inode: Inode<'_>, header: &Header, owner: Owner, path: &[u8]) -> Result<(), Error> {
+    let fd = inode.fd();
+    let stat = fs::fstat(fd).map_err(Error::file("stat", path))?;
+    let has_owner = chown(fd, &stat, header, owner, path)?;
+    set_xattrs(inode, header, path)?;
+    // An attribute may be an access list, which changes the mode.
+    let is_plain = has_owner && header.xattrs().next().is_none();
+    let has_mode = is_plain && stat.st_mode & 0o7777 == header.mode & 0o7777;
+    if header.kind == Kind::Symlink || has_mode {
+        return Ok(());
+    }
+    let mode = Mode::from_raw_mode(header.mode);
+    let changed = match inode {
+        Inode::Open(fd) => fs::fchmod(fd, mode),
+        // fchmod does not take O_PATH, fchmodat2 is too young (6.6).
+        Inode::Path(fd) => fs::chmod(proc_path(fd), mode),
+    };
+    changed.map_err(Error::file("chmod", path))
+}
+
+impl<'fd> Inode<'fd> {
+    fn fd(self) -> BorrowedFd<'fd> {
+        match self {
+            Self::Open(fd) | Self::Path(fd) => fd,
+        }
+    }
+}
+
+/// Whether the owner was right before.
+fn chown(
+    inode: BorrowedFd<'_>,
+    stat: &fs::Stat,
+    header: &Header,
+    owner: Owner,
+    path: &[u8],
+) -> Result<bool, Error> {
     let (uid, gid) = match owner {
         Owner::Archive => (in_range("uid", header.uid, path)?, in_range("gid", header.gid, path)?),
         Owner::Fixed { uid, gid } => (uid, gid),
-        Owner::Caller => return Ok(()),
+        Owner::Caller => return Ok(true),
     };
+    if (stat.st_uid, stat.st_gid) == (uid, gid) {
+        return Ok(true);
+    }
     fs::chownat(inode, "", Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)), AtFlags::EMPTY_PATH)
+        .map(|()| false)
         .map_err(Error::file("chown", path))
 }
 
@@ -38,13 +77,17 @@ pub(crate) fn in_range(what: &'static str, value: i64, path: &[u8]) -> Result<u3
     }
 }
 
-fn set_xattrs(inode: BorrowedFd<'_>, header: &Header, path: &[u8]) -> Result<(), Error> {
+fn set_xattrs(inode: Inode<'_>, header: &Header, path: &[u8]) -> Result<(), Error> {
     for (name, value) in header.xattrs() {
         if whiteout::steers_overlayfs(name) {
             tracing::debug!(path = lossy(path), xattr = lossy(name), "left out an attribute of overlayfs");
             continue;
         }
-        match fs::setxattr(proc_path(inode), name, value, XattrFlags::empty()) {
+        let set = match inode {
+            Inode::Open(fd) => fs::fsetxattr(fd, name, value, XattrFlags::empty()),
+            Inode::Path(fd) => fs::setxattr(proc_path(fd), name, value, XattrFlags::empty()),
+        };
+        match set {
             Ok(()) => {}
             // In a user namespace some may not be set; Docker ignores it too.
             Err(Errno::PERM) => {

@@ -63,8 +63,10 @@ pub struct Config {
     pub insecure_registries: Vec<String>,
     /// `--registry-mirror`.
     pub registry_mirrors: Vec<String>,
-    /// `--max-concurrent-downloads`.
+    /// `--max-concurrent-downloads`; 0 for no limit.
     pub max_concurrent_downloads: usize,
+    /// `--max-download-attempts`.
+    pub max_download_attempts: u32,
     /// `--max-concurrent-uploads`.
     pub max_concurrent_uploads: usize,
     /// `--bridge`, `--bip`, `--mtu`, ... as given; read by `networks`.
@@ -168,6 +170,7 @@ impl Default for Config {
             insecure_registries: Vec::new(),
             registry_mirrors: Vec::new(),
             max_concurrent_downloads: 3,
+            max_download_attempts: 5,
             max_concurrent_uploads: 5,
             network: NetworkConfig::default(),
             proxies: Proxies::default(),

@@ -8,13 +8,41 @@ use bytes::{Buf, Bytes};
 use http::{HeaderValue, Method, StatusCode, header};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use wharf_spec::Descriptor;
 
-/// A connection that brings nothing for so long is broken.
-const STALL: Duration = Duration::from_secs(60);
+/// What a connection must bring while its patience lasts: a byte now and then keeps nobody waiting for ever.
+const TRICKLE: u64 = 16 << 10;
 /// A failure after so many new bytes does not count: long downloads over bad lines come to an end, too.
 const PROGRESS: u64 = 1 << 20;
+
+/// How much trouble a download puts up with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Endurance {
+    /// How often it is tried, at least once.
+    pub(crate) attempts: u32,
+    /// How long a connection may bring next to nothing.
+    pub(crate) patience: Duration,
+}
+
+/// How a connection is doing. Time in which nobody wanted its bytes does not count.
+#[derive(Debug, Default)]
+struct Flow {
+    waited: Duration,
+    brought: u64,
+}
+
+impl Flow {
+    /// Notes what came after waiting for so long. Whether that is too little.
+    fn is_trickle(&mut self, waited: Duration, brought: usize, patience: Duration) -> bool {
+        self.waited += waited;
+        self.brought += brought as u64;
+        if self.waited < patience {
+            return false;
+        }
+        std::mem::take(self).brought < TRICKLE
+    }
+}
 
 /// What a blob's stream brings.
 #[derive(Debug)]
@@ -35,14 +63,15 @@ pub struct Blob {
     to_skip: u64,
     body: Option<(Incoming, Url)>,
     wait: Option<Duration>,
+    flow: Flow,
     failures: u32,
-    max_attempts: u32,
+    endurance: Endurance,
     received_at_failure: u64,
     resumed: bool,
 }
 
 impl Blob {
-    pub(crate) fn new(repository: Repository, descriptor: Descriptor, max_attempts: u32) -> Self {
+    pub(crate) fn new(repository: Repository, descriptor: Descriptor, endurance: Endurance) -> Self {
         Self {
             repository,
             descriptor,
@@ -51,8 +80,9 @@ impl Blob {
             to_skip: 0,
             body: None,
             wait: None,
+            flow: Flow::default(),
             failures: 0,
-            max_attempts,
+            endurance,
             received_at_failure: 0,
             resumed: false,
         }
@@ -94,13 +124,17 @@ impl Blob {
         };
         loop {
             let failed = |source| Error::transport(&Method::GET, &url, source);
-            let frame = tokio::time::timeout(STALL, body.frame())
+            let (asked, patience) = (Instant::now(), self.endurance.patience);
+            let frame = tokio::time::timeout(patience, body.frame())
                 .await
                 .map_err(|_| failed(TransportError::Stalled))?;
             let Some(frame) = frame else { return self.end(&url) };
             let Ok(mut data) = frame.map_err(|e| failed(TransportError::Http(e)))?.into_data() else {
                 continue;
             };
+            if self.flow.is_trickle(asked.elapsed(), data.len(), patience) {
+                return Err(failed(TransportError::Stalled));
+            }
             let again = self.to_skip.min(data.len() as u64);
             self.to_skip -= again;
             data.advance(usize::try_from(again).unwrap_or(data.len()));
@@ -129,6 +163,7 @@ impl Blob {
             outgoing.headers.insert(header::RANGE, range);
         }
         let answer = exchange.send(outgoing, &[]).await?;
+        self.flow = Flow::default();
         self.resumed |= self.received > 0;
         self.to_skip = match answer.status() {
             StatusCode::PARTIAL_CONTENT if self.received > 0 => {
@@ -178,7 +213,7 @@ impl Blob {
         }
         self.received_at_failure = self.received;
         self.failures += 1;
-        if !error.is_passing() || self.failures >= self.max_attempts {
+        if !error.is_passing() || self.failures >= self.endurance.attempts {
             return Err(error);
         }
         let wait = Duration::from_secs(1 << (self.failures - 1).min(4));
@@ -197,4 +232,22 @@ fn check_range(answer: &Answer, from: u64) -> Result<(), Error> {
         return Ok(());
     }
     Err(Error::protocol(&answer.url, format!("could not use Content-Range header: {range}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_byte_now_and_then_is_a_broken_connection() {
+        let (second, patience) = (Duration::from_secs(1), Duration::from_secs(60));
+        let mut flow = Flow::default();
+        let mut trickles = |bytes: usize, times: u32| {
+            (0..times).filter(|_| flow.is_trickle(second, bytes, patience)).count()
+        };
+        assert_eq!(trickles(1, 59), 0);
+        assert_eq!(trickles(1, 1), 1);
+        assert_eq!(trickles(300, 600), 0, "16 KiB a minute are slow, but come");
+        assert_eq!(trickles(200, 60), 1);
+    }
 }

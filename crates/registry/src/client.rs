@@ -1,7 +1,7 @@
 //! The client: configuration, connections and tokens, shared by everything that talks to registries.
 
 use crate::{
-    AuthConfig, Config, ConfigError, Endpoint, Error, Repository, Scheme, endpoint::Places,
+    AuthConfig, Config, ConfigError, Endpoint, Error, Repository, Scheme, blob::Endurance, endpoint::Places,
     exchange::Exchange, tls::Trust, token::Tokens, transport::Transport,
 };
 use std::{collections::VecDeque, sync::Arc};
@@ -35,7 +35,7 @@ pub(crate) struct Inner {
     places: Places,
     pub(crate) transport: Arc<Transport>,
     pub(crate) tokens: Arc<Tokens>,
-    max_download_attempts: u32,
+    endurance: Endurance,
 }
 
 impl Registry {
@@ -49,7 +49,7 @@ impl Registry {
             places: Places::new(config)?,
             transport: Arc::new(Transport::new(trust, &config.user_agent)),
             tokens: Arc::default(),
-            max_download_attempts: config.max_download_attempts.max(1),
+            endurance: Endurance { attempts: config.max_download_attempts.max(1), patience: config.patience },
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -138,8 +138,7 @@ impl Endpoints {
             let scope = format!("repository:{}:{}", self.image.path(), self.access.actions());
             match self.registry.open(&endpoint, &self.auth, scope).await {
                 Ok(exchange) => {
-                    let attempts = self.registry.inner.max_download_attempts;
-                    return Ok(Repository::new(exchange, &self.image, attempts));
+                    return Ok(Repository::new(exchange, &self.image, self.registry.inner.endurance));
                 }
                 Err(error) => {
                     tracing::debug!(%error, ?endpoint, "registry endpoint does not answer");

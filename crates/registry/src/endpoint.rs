@@ -7,6 +7,7 @@ use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::PathBuf,
+    time::Duration,
 };
 use wharf_spec::{DEFAULT_DOMAIN, ErrorKind};
 
@@ -47,6 +48,8 @@ pub struct Config {
     pub user_agent: String,
     /// How often the download of a blob is tried before it fails, at least 1.
     pub max_download_attempts: u32,
+    /// A connection that brings next to nothing of a blob for so long is broken.
+    pub patience: Duration,
 }
 
 impl Default for Config {
@@ -57,6 +60,7 @@ impl Default for Config {
             certs_dir: PathBuf::from("/etc/docker/certs.d"),
             user_agent: format!("wharf/{}", env!("CARGO_PKG_VERSION")),
             max_download_attempts: 5,
+            patience: Duration::from_secs(60),
         }
     }
 }

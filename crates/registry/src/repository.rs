@@ -4,6 +4,7 @@
 
 use crate::{
     Blob, Error,
+    blob::Endurance,
     exchange::{Exchange, read_error},
     transport::{Answer, Outgoing},
     url::Url,
@@ -39,12 +40,12 @@ pub struct FetchedManifest {
 pub struct Repository {
     pub(crate) exchange: Arc<Exchange>,
     image: ImageRef,
-    max_download_attempts: u32,
+    endurance: Endurance,
 }
 
 impl Repository {
-    pub(crate) fn new(exchange: Exchange, image: &ImageRef, max_download_attempts: u32) -> Self {
-        Self { exchange: Arc::new(exchange), image: image.repository(), max_download_attempts }
+    pub(crate) fn new(exchange: Exchange, image: &ImageRef, endurance: Endurance) -> Self {
+        Self { exchange: Arc::new(exchange), image: image.repository(), endurance }
     }
 
     /// The repository's name, without tag and digest.
@@ -160,7 +161,7 @@ impl Repository {
 
     /// A blob as a stream, which is resumed when the connection breaks and verified at its end.
     pub fn blob(&self, descriptor: &Descriptor) -> Blob {
-        Blob::new(self.clone(), descriptor.clone(), self.max_download_attempts)
+        Blob::new(self.clone(), descriptor.clone(), self.endurance)
     }
 
     /// How long a blob is, if the repository has it.

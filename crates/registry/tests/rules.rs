@@ -186,6 +186,30 @@ async fn a_broken_download_goes_on_where_it_was() {
 }
 
 #[tokio::test]
+async fn a_connection_that_brings_nothing_is_broken() {
+    let blob = data(100_000);
+    let server = Server::start({
+        let blob = blob.clone();
+        move |seen: &Seen| match (seen.path(), seen.header("Range")) {
+            ("/v2/", _) => Reply::new(200, "{}"),
+            (_, None) => Reply::new(200, blob.clone()).hang_after(60_000),
+            (_, Some(_)) => {
+                Reply::new(206, &blob[60_000..]).with("Content-Range", "bytes 60000-99999/100000")
+            }
+        }
+    });
+    let patience = std::time::Duration::from_millis(50);
+    let registry = Registry::new(&Config { patience, ..Config::default() }).unwrap();
+    let image = image(&server, "app");
+    let mut endpoints = registry.endpoints(&image, &AuthConfig::default(), Access::Pull).await.unwrap();
+    let repository = endpoints.next().await.unwrap();
+    let descriptor = Descriptor::new("l", sha(&blob), blob.len() as u64);
+    let (bytes, retries) = read_all(&repository, &descriptor).await.unwrap();
+    assert!(bytes == blob && retries == 1, "retries: {retries}");
+    assert_eq!(server.seen_at("/blobs/")[1].header("Range"), Some("bytes=60000-"));
+}
+
+#[tokio::test]
 async fn content_that_is_not_what_was_asked_for_is_refused() {
     let server = Server::start(|seen: &Seen| match seen.path() {
         "/v2/" => Reply::new(200, "{}"),

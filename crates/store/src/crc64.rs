@@ -1,6 +1,13 @@
 //! CRC-64/ISO, the checksum of files in tar-split records (source: Go `hash/crc64`, polynomial `ISO`).
 
+use wharf_sys::crc64::{BLOCK, Folding};
+
 const POLYNOMIAL: u64 = 0xD800_0000_0000_0000;
+
+static FOLDING: Folding = Folding::new(POLYNOMIAL);
+
+/// Shorter data is looked up in the tables.
+const WORTH_FOLDING: usize = 2 * BLOCK;
 
 /// Sixteen bytes are looked up at once: a byte at a time would take as long as inflating.
 const WIDTH: usize = 16;
@@ -33,6 +40,25 @@ const fn tables() -> [[u64; 256]; WIDTH] {
     tables
 }
 
+fn look_up(mut crc: u64, bytes: &[u8]) -> u64 {
+    let mut chunks = bytes.chunks_exact(WIDTH);
+    for chunk in &mut chunks {
+        let (low, high) = chunk.split_at(8);
+        let low = u64::from_le_bytes(low.try_into().expect("half of 16")) ^ crc;
+        crc = 0;
+        for (at, byte) in low.to_le_bytes().into_iter().enumerate() {
+            crc ^= TABLES[15 - at][usize::from(byte)];
+        }
+        for (at, byte) in high.iter().enumerate() {
+            crc ^= TABLES[7 - at][usize::from(*byte)];
+        }
+    }
+    for &byte in chunks.remainder() {
+        crc = TABLES[0][usize::from(crc as u8 ^ byte)] ^ crc >> 8;
+    }
+    crc
+}
+
 /// A checksum in the making.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Crc64 {
@@ -42,22 +68,14 @@ pub(crate) struct Crc64 {
 impl Crc64 {
     pub(crate) fn update(&mut self, bytes: &[u8]) {
         let mut crc = !self.value;
-        let mut chunks = bytes.chunks_exact(WIDTH);
-        for chunk in &mut chunks {
-            let (low, high) = chunk.split_at(8);
-            let low = u64::from_le_bytes(low.try_into().expect("half of 16")) ^ crc;
-            crc = 0;
-            for (at, byte) in low.to_le_bytes().into_iter().enumerate() {
-                crc ^= TABLES[15 - at][usize::from(byte)];
-            }
-            for (at, byte) in high.iter().enumerate() {
-                crc ^= TABLES[7 - at][usize::from(*byte)];
-            }
+        let mut rest = bytes;
+        let whole = rest.len() - rest.len() % BLOCK;
+        if whole >= WORTH_FOLDING
+            && let Some(folded) = FOLDING.fold(crc, &rest[..whole])
+        {
+            (crc, rest) = (look_up(0, &folded), &rest[whole..]);
         }
-        for &byte in chunks.remainder() {
-            crc = TABLES[0][usize::from(crc as u8 ^ byte)] ^ crc >> 8;
-        }
-        self.value = !crc;
+        self.value = !look_up(crc, rest);
     }
 
     /// Big-endian, as records have it.

@@ -9,13 +9,16 @@ use std::{
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 pub(crate) const MARK: &str = "unsynced";
 
-/// Layers of one pull are synced together.
-const GATHER: Duration = Duration::from_millis(500);
+/// Layers of one pull are synced together, when it is over: writing to the disk takes from what writes layers.
+const QUIET: Duration = Duration::from_secs(2);
+
+/// A sync is not put off for longer.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Syncs in the background, by a thread that lives as long as there is something to do.
 pub(crate) struct Syncer {
@@ -41,11 +44,23 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Waits until no layer has come for a while.
+    fn gather(&self) -> MutexGuard<'_, State> {
+        let start = Instant::now();
+        let mut state = self.lock();
+        loop {
+            let pending = state.pending.len();
+            let waited = self.changed.wait_timeout_while(state, QUIET, |state| !state.hurry);
+            (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+            if state.hurry || state.pending.len() == pending || start.elapsed() >= PATIENCE {
+                return state;
+            }
+        }
+    }
+
     fn run(&self) {
         loop {
-            let state = self.lock();
-            let waited = self.changed.wait_timeout_while(state, GATHER, |state| !state.hurry);
-            let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+            let mut state = self.gather();
             let batch = std::mem::take(&mut state.pending);
             if batch.is_empty() {
                 state.running = false;

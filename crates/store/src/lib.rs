@@ -22,6 +22,7 @@
 //! the lock.
 #![forbid(unsafe_code)]
 
+mod ahead;
 mod changes;
 mod content;
 mod crc64;

@@ -16,6 +16,7 @@
 //! | [`seqpacket`] | messages with descriptors over unix sockets |
 //! | [`event`] | epoll, eventfd, signalfd, inotify |
 //! | [`netns`] | network namespaces and threads inside them |
+//! | [`crc64`] | checksums by carry-less multiplication |
 //! | [`netlink`] | requests and replies on netlink sockets |
 //!
 //! Files on disk: none of its own.
@@ -25,6 +26,7 @@
 
 pub mod caps;
 pub mod cgroup;
+pub mod crc64;
 mod error;
 pub mod event;
 pub mod fs;

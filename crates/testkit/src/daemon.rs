@@ -47,6 +47,7 @@ pub struct Builder {
     config: Option<String>,
     bin_dir: Option<PathBuf>,
     descriptors: Option<u32>,
+    below: Option<PathBuf>,
 }
 
 impl Builder {
@@ -61,6 +62,13 @@ impl Builder {
     #[must_use]
     pub fn bin_dir(mut self, dir: &Path) -> Self {
         self.bin_dir = Some(dir.to_path_buf());
+        self
+    }
+
+    /// With its folders below this one instead of `/var/tmp`.
+    #[must_use]
+    pub fn below(mut self, dir: &Path) -> Self {
+        self.below = Some(dir.to_path_buf());
         self
     }
 
@@ -133,7 +141,7 @@ impl Daemon {
     /// When they cannot be made.
     pub fn prepare(builder: Builder) -> Result<Self> {
         let name = format!("wharf-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let dir = Path::new("/var/tmp").join(&name);
+        let dir = builder.below.as_deref().unwrap_or(Path::new("/var/tmp")).join(&name);
         for sub in ["home", "exec", "data"] {
             fs::create_dir_all(dir.join(sub))?;
         }

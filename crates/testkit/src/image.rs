@@ -83,6 +83,7 @@ pub fn from_files(name: &str, files: &[Entry], config: Value) -> Result<Archive>
     Ok(Archive { name: name.into(), id: format!("sha256:{id}"), bytes })
 }
 
-fn sha256(bytes: &[u8]) -> String {
+/// The digest in hexadecimal.
+pub fn sha256(bytes: &[u8]) -> String {
     digest(&SHA256, bytes).as_ref().iter().map(|b| format!("{b:02x}")).collect()
 }

@@ -8,6 +8,7 @@
 
 mod api;
 mod daemon;
+mod faulty;
 mod image;
 mod leaks;
 mod needs;
@@ -18,7 +19,8 @@ mod wait;
 
 pub use api::{Api, Response};
 pub use daemon::{Builder, Daemon, Output, bin_dir};
-pub use image::{Archive, busybox, from_files, static_program};
+pub use faulty::{Asked, Fault, FaultyRegistry};
+pub use image::{Archive, busybox, from_files, sha256, static_program};
 pub use leaks::Leaks;
 pub use needs::lacks;
 pub use netns::NetNs;

@@ -56,6 +56,21 @@ impl Registry {
         Ok(registry)
     }
 
+    /// The files of its blobs: manifests, configs, layers.
+    ///
+    /// # Errors
+    /// When its folder cannot be read.
+    pub fn blobs(&self) -> Result<Vec<PathBuf>> {
+        let mut blobs = Vec::new();
+        for prefix in std::fs::read_dir(self.dir.join("docker/registry/v2/blobs/sha256"))? {
+            for blob in std::fs::read_dir(prefix?.path())? {
+                blobs.push(blob?.path().join("data"));
+            }
+        }
+        blobs.sort();
+        Ok(blobs)
+    }
+
     /// Pushes an image with skopeo, which converts it: `args` such as `--format oci`,
     /// `--dest-compress-format zstd`.
     ///
@@ -64,6 +79,14 @@ impl Registry {
     pub fn push(&self, net: &NetNs, image: &Archive, as_name: &str, args: &[&str]) -> Result<()> {
         let archive = self.dir.join("push.tar");
         std::fs::write(&archive, &image.bytes)?;
+        self.push_file(net, &archive, as_name, args)
+    }
+
+    /// As [`Self::push`], from an archive in a file.
+    ///
+    /// # Errors
+    /// When skopeo fails.
+    pub fn push_file(&self, net: &NetNs, archive: &Path, as_name: &str, args: &[&str]) -> Result<()> {
         let mut command = Command::new("skopeo");
         command.args(["--insecure-policy", "copy", "--quiet", "--dest-tls-verify=false"]).args(args);
         command.arg(format!("docker-archive:{}", archive.display()));

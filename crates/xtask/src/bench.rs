@@ -3,7 +3,12 @@
 //! All engines run in one pass, in turn, each in a network namespace and on a data root of its own, with the
 //! same image, and Docker and Wharf with the same client. Figures are medians; what counts are the ratios.
 
+mod disk;
+mod docker;
+mod document;
+pub(crate) mod images;
 mod peers;
+mod sample;
 
 use crate::build::{self, Profile};
 use anyhow::Result;
@@ -14,7 +19,7 @@ use std::time::Instant;
 const ROUNDS: usize = 15;
 const MANY: usize = 100;
 
-/// Measures and writes `docs/performance.md`.
+/// Measures and writes its section of `docs/performance.md`.
 ///
 /// # Errors
 /// When Wharf fails; a peer that cannot be started is left out and said to be.
@@ -58,7 +63,7 @@ pub(crate) fn run() -> Result<()> {
     }
     let text = table.render();
     println!("{text}");
-    std::fs::write("docs/performance.md", text)?;
+    document::put("run", &text)?;
     peers.into_iter().try_for_each(Peer::stop)
 }
 
@@ -106,7 +111,7 @@ impl Table {
 
     fn render(&self) -> String {
         let mut text = String::from(
-            "# Performance\n\nWritten by `cargo xtask bench run` (release build). All engines in one run on one machine; medians\n\
+            "## Running\n\nWritten by `cargo xtask bench run` (release build). All engines in one run on one machine; medians\n\
              of 15 rounds, each a whole CLI process. The ratio says how many times Wharf's figure the other one's is.\n\n",
         );
         let _ = writeln!(text, "| what | {} |", self.names.join(" | "));

@@ -22,7 +22,8 @@ cargo xtask <command>
   test [FILTER]       install what the tests need, then run every test; FILTER: only e2e tests so named
   tidy                crate edges, sizes, headers, licences, formatting, clippy
   vm-test [FILTER]    the end-to-end tests in a virtual machine: Debian's 6.1 kernel, cgroup v2
-  bench run           run latency and memory, beside docker.io and podman where they are installed";
+  bench run           run latency and memory, beside docker.io and podman where they are installed
+  bench images        pull, push, save, load, export, import of a 600 MB image, beside docker.io";
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -36,6 +37,7 @@ fn main() -> Result<()> {
         ["tidy"] => tidy::run(),
         ["vm-test", filter @ ..] => vm_test::run(filter),
         ["bench", "run"] => bench::run(),
+        ["bench", "images"] => bench::images::run(),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
             Ok(())

@@ -23,6 +23,14 @@ pub(crate) const TEST: &[Package] = &[
     Package { name: "crun", file: "/usr/bin/crun" },
 ];
 
+/// For `cargo xtask bench images`. What is measured beside Wharf is not installed, but taken where it is.
+pub(crate) const BENCH_IMAGES: &[Package] = &[
+    Package { name: "docker-registry", file: "/usr/bin/docker-registry" },
+    Package { name: "skopeo", file: "/usr/bin/skopeo" },
+    Package { name: "isal", file: "/usr/bin/igzip" },
+    Package { name: "e2fsprogs", file: "/sbin/mkfs.ext4" },
+];
+
 /// For `cargo xtask vm-test`.
 pub(crate) const VM: &[Package] = &[
     Package { name: "cpio", file: "/bin/cpio" },

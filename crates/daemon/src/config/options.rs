@@ -206,7 +206,12 @@ pub(super) static OPTIONS: &[Opt] = &[
         "Set the max concurrent downloads (default 3)",
     ),
     only("max-concurrent-uploads", "max-concurrent-uploads", Kind::Int, "5"),
-    only("max-download-attempts", "max-download-attempts", Kind::Int, "5"),
+    opt(
+        "max-download-attempts",
+        "max-download-attempts",
+        Kind::Int,
+        "Set the max download attempts for each pull (default 5)",
+    ),
     only("metrics-addr", "metrics-addr", Kind::Text, "\"\""),
     Opt {
         flag: None,

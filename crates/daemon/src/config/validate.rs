@@ -79,6 +79,7 @@ fn numbers(s: &Settings) -> Check {
         (s.mtu, "default MTU"),
         (s.max_concurrent_downloads, "max concurrent downloads"),
         (s.max_concurrent_uploads, "max concurrent uploads"),
+        (s.max_download_attempts, "max download attempts"),
     ] {
         if value < 0 {
             return Err(format!("invalid {what}: {value}"));

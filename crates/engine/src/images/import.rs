@@ -7,7 +7,7 @@ use wharf_archive::Decompressor;
 use wharf_spec::{History, ImageConfig, ImageId, Platform, RootFs, RunConfig};
 
 impl Inner {
-    pub(super) fn import(&self, archive: impl Read, options: &ImportImage) -> Result<ImageId> {
+    pub(super) fn import(&self, archive: impl Read + Send, options: &ImportImage) -> Result<ImageId> {
         let reference = repository_and_tag(&options.repository, &options.tag)?;
         if !options.changes.is_empty() {
             return Err(Error::NotImplemented("changes of an imported image"));

@@ -157,6 +157,7 @@ fn registry_client(config: &Config) -> Result<Registry> {
         mirrors: config.registry_mirrors.clone(),
         insecure_registries: config.insecure_registries.clone(),
         user_agent: format!("docker/{} wharf/{}", config.server_version, env!("CARGO_PKG_VERSION")),
+        max_download_attempts: config.max_download_attempts,
         ..wharf_registry::Config::default()
     };
     Registry::new(&config).map_err(|error| Error::Invalid(error.to_string()))

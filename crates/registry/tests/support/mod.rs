@@ -36,11 +36,13 @@ pub(crate) struct Reply {
     pub(crate) body: Vec<u8>,
     /// The connection is closed after so many bytes of the body.
     pub(crate) cut: Option<usize>,
+    /// It is not closed then, but nothing comes any more.
+    pub(crate) hang: bool,
 }
 
 impl Reply {
     pub(crate) fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
-        Self { status, headers: Vec::new(), body: body.into(), cut: None }
+        Self { status, headers: Vec::new(), body: body.into(), cut: None, hang: false }
     }
 
     pub(crate) fn with(mut self, name: &str, value: impl Into<String>) -> Self {
@@ -50,6 +52,10 @@ impl Reply {
 
     pub(crate) fn json(status: u16, text: &str) -> Self {
         Self::new(status, text).with("Content-Type", "application/json")
+    }
+
+    pub(crate) fn hang_after(self, bytes: usize) -> Self {
+        Self { hang: true, ..self.cut_after(bytes) }
     }
 
     pub(crate) fn cut_after(mut self, bytes: usize) -> Self {
@@ -112,6 +118,10 @@ fn serve(stream: TcpStream, handler: &Handler, log: &Mutex<Vec<Seen>>) {
         if writer.write_all(head.as_bytes()).and_then(|()| writer.write_all(body)).is_err()
             || reply.cut.is_some()
         {
+            if reply.hang {
+                // Until the client goes.
+                let _ = reader.read_to_end(&mut Vec::new());
+            }
             let _ = writer.shutdown(std::net::Shutdown::Both);
             return;
         }

@@ -2,7 +2,8 @@
 
 use super::{Layers, record::TAR_SPLIT};
 use crate::{
-    Error, Hashing, Result,
+    Error, Result,
+    ahead::{Ahead, read_ahead},
     crc64::Crc64,
     files,
     tarsplit::{CHUNK, Recorder},
@@ -57,11 +58,11 @@ impl Drop for Unpacked {
 type RecordFile = Recorder<GzEncoder<BufWriter<File>>>;
 
 impl Layers {
-    /// Extracts an uncompressed archive.
+    /// Extracts an uncompressed archive, which is read on a thread of its own.
     ///
     /// # Errors
     /// When the archive is damaged or would leave the layer, or the disk fails. Nothing is left then.
-    pub fn unpack(self: &Arc<Self>, archive: impl Read) -> Result<Unpacked> {
+    pub fn unpack(self: &Arc<Self>, archive: impl Read + Send) -> Result<Unpacked> {
         let cache_id = files::random_id();
         let record = self.records.start(&cache_id)?;
         let mut unpacked = Unpacked {
@@ -75,32 +76,33 @@ impl Layers {
         self.overlay.create(&unpacked.cache_id)?;
         let path = unpacked.record.join(TAR_SPLIT);
         // A record is mostly zeros and base64: more effort than this buys little.
-        let gzip = GzEncoder::new(BufWriter::new(files::create(&path, 0o644)?), Compression::new(3));
+        let gzip = GzEncoder::new(BufWriter::new(files::create(&path, 0o644)?), Compression::new(1));
         let diff = files::open_directory(&self.overlay.diff(&unpacked.cache_id))?;
-        let mut pass = Pass::new(archive, &diff, Recorder::new(gzip))?;
-        while pass.entry()? {}
-        let (recorder, extracted, reader) = pass.finish()?;
+        let ((recorder, extracted), seen) = read_ahead(archive, |archive| {
+            let mut pass = Pass::new(archive, &diff, Recorder::new(gzip))?;
+            while pass.entry()? {}
+            pass.finish()
+        })?;
         let finished = recorder.into_inner().finish().and_then(|buffer| Ok(buffer.into_inner()?));
         finished.map_err(Error::file("write", path))?;
-        let (digest, bytes) = reader.into_source().finish();
-        unpacked.diff_id = DiffId(digest);
-        unpacked.archive_size = bytes;
+        unpacked.diff_id = DiffId(seen.digest);
+        unpacked.archive_size = seen.bytes;
         unpacked.size = if extracted.replaced { union::tree_size(diff)? } else { extracted.bytes };
         Ok(unpacked)
     }
 }
 
-struct Pass<R> {
-    reader: Reader<Hashing<R>>,
+struct Pass {
+    reader: Reader<Ahead>,
     extractor: Extractor,
     recorder: RecordFile,
 }
 
-impl<R: Read> Pass<R> {
-    fn new(archive: R, diff: &OwnedFd, recorder: RecordFile) -> Result<Self> {
+impl Pass {
+    fn new(archive: Ahead, diff: &OwnedFd, recorder: RecordFile) -> Result<Self> {
         let options = Options { whiteouts: Whiteouts::Overlay, ..Options::default() };
         let extractor = Extractor::new(diff.as_fd(), options)?;
-        Ok(Self { reader: Reader::with_raw(Hashing::new(archive)), extractor, recorder })
+        Ok(Self { reader: Reader::with_raw(archive), extractor, recorder })
     }
 
     /// Whether there was one.
@@ -126,11 +128,11 @@ impl<R: Read> Pass<R> {
     }
 
     /// What is after the last entry.
-    fn finish(mut self) -> Result<(RecordFile, wharf_archive::Extracted, Reader<Hashing<R>>)> {
+    fn finish(mut self) -> Result<(RecordFile, wharf_archive::Extracted)> {
         self.recorder.segment(&self.reader.take_raw())?;
         let recorder = &mut self.recorder;
         self.reader.drain_tail(CHUNK, |piece| recorder.segment(piece))?;
-        Ok((self.recorder, self.extractor.finish()?, self.reader))
+        Ok((self.recorder, self.extractor.finish()?))
     }
 }
 

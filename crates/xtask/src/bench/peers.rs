@@ -1,12 +1,13 @@
 //! The engines that are measured: Wharf with the stock CLI and with its own, docker.io, podman.
 
+use super::docker::Docker;
 use crate::build::Profile;
 use anyhow::{Context, Result, ensure};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::rc::Rc;
-use wharf_testkit::{Api, Daemon, NetNs, busybox, until};
+use wharf_testkit::{Api, Daemon, NetNs, busybox};
 
 /// Every column there can be.
 pub(super) const KNOWN: &[&str] = &["wharf (docker CLI)", "wharf (own CLI)", "docker.io", "podman"];
@@ -31,8 +32,8 @@ pub(super) fn all() -> Result<Vec<Peer>> {
         Peer { name: KNOWN[0], engine: Engine::Wharf(Rc::clone(&daemon), "docker") },
         Peer { name: KNOWN[1], engine: Engine::Wharf(daemon, "wharf") },
     ];
-    if Path::new("/usr/sbin/dockerd").exists() {
-        peers.push(Peer { name: KNOWN[2], engine: Engine::Docker(Docker::start()?) });
+    if Docker::is_installed() {
+        peers.push(Peer { name: KNOWN[2], engine: Engine::Docker(Docker::with_busybox()?) });
     }
     if Path::new("/usr/bin/podman").exists() {
         peers.push(Peer { name: KNOWN[3], engine: Engine::Podman(Podman::start()?) });
@@ -41,6 +42,42 @@ pub(super) fn all() -> Result<Vec<Peer>> {
 }
 
 impl Peer {
+    /// A Wharf without images, below `dir`, with the stock CLI.
+    pub(super) fn wharf_below(dir: &Path) -> Result<Self> {
+        let daemon = Daemon::builder().bin_dir(&Profile::Release.dir()).below(dir).start()?;
+        Ok(Self { name: KNOWN[0], engine: Engine::Wharf(Rc::new(daemon), "docker") })
+    }
+
+    /// A docker.io without images, below `dir`.
+    pub(super) fn docker_below(dir: &Path) -> Result<Self> {
+        Ok(Self { name: KNOWN[2], engine: Engine::Docker(Docker::start(dir)?) })
+    }
+
+    pub(super) fn net(&self) -> &NetNs {
+        match &self.engine {
+            Engine::Wharf(daemon, _) => daemon.net(),
+            Engine::Docker(docker) => docker.net(),
+            Engine::Podman(podman) => &podman.net,
+        }
+    }
+
+    pub(super) fn api(&self) -> Option<Api> {
+        match &self.engine {
+            Engine::Wharf(daemon, _) => Some(daemon.api()),
+            Engine::Docker(docker) => Some(docker.api()),
+            Engine::Podman(_) => None,
+        }
+    }
+
+    /// The daemon, and what it cannot do without.
+    pub(super) fn pids(&self) -> Vec<u32> {
+        match &self.engine {
+            Engine::Wharf(daemon, _) => vec![daemon.pid()],
+            Engine::Docker(docker) => docker.pids(),
+            Engine::Podman(_) => Vec::new(),
+        }
+    }
+
     pub(super) fn name(&self) -> &str {
         self.name
     }
@@ -100,66 +137,6 @@ fn suffixed(arg: &str) -> &str {
     if ours { Box::leak(format!("{arg}-own").into_boxed_str()) } else { arg }
 }
 
-/// Debian's docker.io, apart from everything of the machine.
-struct Docker {
-    dir: PathBuf,
-    net: NetNs,
-    child: Child,
-}
-
-impl Docker {
-    fn start() -> Result<Self> {
-        let dir = PathBuf::from(format!("/var/tmp/wharf-bench-docker-{}", std::process::id()));
-        fs::create_dir_all(&dir)?;
-        fs::write(dir.join("daemon.json"), "{}")?;
-        let net = NetNs::new()?;
-        let mut command = Command::new("/usr/sbin/dockerd");
-        for (flag, path) in [
-            ("--data-root", "data"),
-            ("--exec-root", "exec"),
-            ("--pidfile", "pid"),
-            ("--config-file", "daemon.json"),
-        ] {
-            command.arg(flag).arg(dir.join(path));
-        }
-        command.arg("--host").arg(format!("unix://{}", dir.join("sock").display()));
-        let log = fs::File::create(dir.join("log"))?;
-        let child = net.spawn(command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log))?;
-        let docker = Self { dir, net, child };
-        let api = Api::new(docker.dir.join("sock"), "");
-        until("dockerd", || Ok(api.call("GET", "/_ping").ok().filter(|r| r.status == 200)))?;
-        let loaded = api.send("POST", "/images/load?quiet=1", "application/x-tar", &busybox()?.bytes)?;
-        ensure!(loaded.status == 200, "docker load: {}", loaded.message());
-        Ok(docker)
-    }
-
-    fn ok(&self, args: &[&str]) -> Result<()> {
-        let mut command = Command::new("docker");
-        command.args(args).env("DOCKER_HOST", format!("unix://{}", self.dir.join("sock").display()));
-        finish(&self.net, command)
-    }
-}
-
-impl Drop for Docker {
-    fn drop(&mut self) {
-        if let Some(pid) = rustix_pid(&self.child) {
-            // dockerd takes its containerd down with it when asked nicely.
-            let _ = Command::new("kill").args(["-TERM", &pid]).status();
-        }
-        let _ = self.child.wait();
-        let _ = Command::new("sh")
-            .args([
-                "-c",
-                &format!("umount -l {0}/data/overlay2/*/merged 2>/dev/null; rm -rf {0}", self.dir.display()),
-            ])
-            .status();
-    }
-}
-
-fn rustix_pid(child: &Child) -> Option<String> {
-    (child.id() != 0).then(|| child.id().to_string())
-}
-
 /// Debian's podman with storage of its own.
 struct Podman {
     dir: PathBuf,
@@ -195,7 +172,7 @@ impl Drop for Podman {
     }
 }
 
-fn finish(net: &NetNs, mut command: Command) -> Result<()> {
+pub(super) fn finish(net: &NetNs, mut command: Command) -> Result<()> {
     let child = net.spawn(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()))?;
     let out = child.wait_with_output()?;
     ensure!(out.status.success(), "{command:?}: {}", String::from_utf8_lossy(&out.stderr));

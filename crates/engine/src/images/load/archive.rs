@@ -47,7 +47,7 @@ enum Part {
 }
 
 impl Archive {
-    pub(super) fn read(inner: &Inner, source: impl Read, report: &Report) -> Result<Self> {
+    pub(super) fn read(inner: &Inner, source: impl Read + Send, report: &Report) -> Result<Self> {
         let failed = |error: wharf_archive::Error| store_error(error.into());
         let mut reader = Reader::new(Decompressor::new(source).map_err(failed)?);
         let mut archive = Self { files: HashMap::new(), memory: MEMORY };
@@ -76,7 +76,7 @@ impl Archive {
         inner: &Inner,
         name: &[u8],
         header: &Header,
-        mut data: impl Read,
+        mut data: impl Read + Send,
         report: &Report,
     ) -> Result<Part> {
         let io = |source: io::Error| Error::Os { step: "read archive", source };
@@ -200,7 +200,7 @@ fn known_layer(inner: &Inner, blob: &Digest) -> Option<DiffId> {
 }
 
 /// Extracts a blob and checks that it is the one its name says.
-fn checked_layer(inner: &Inner, blob: impl Read, expected: Digest) -> Result<Unpacked> {
+fn checked_layer(inner: &Inner, blob: impl Read + Send, expected: Digest) -> Result<Unpacked> {
     let mut hashing = Hashing::new(blob);
     let unpacked = unpack(inner, &mut hashing)?;
     io::copy(&mut hashing, &mut io::sink()).map_err(|source| Error::Os { step: "read archive", source })?;
@@ -216,7 +216,7 @@ fn checked_layer(inner: &Inner, blob: impl Read, expected: Digest) -> Result<Unp
     Err(store_error(wharf_store::Error::DigestMismatch { what, expected, actual }))
 }
 
-fn unpack(inner: &Inner, blob: impl Read) -> Result<Unpacked> {
+fn unpack(inner: &Inner, blob: impl Read + Send) -> Result<Unpacked> {
     let plain = Decompressor::new(blob).map_err(|error| store_error(error.into()))?;
     inner.store.layers.unpack(plain).map_err(store_error)
 }

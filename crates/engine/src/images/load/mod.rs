@@ -54,7 +54,7 @@ struct Entry {
 }
 
 impl Inner {
-    pub(super) fn load(&self, source: impl Read, report: &Report) -> Result<()> {
+    pub(super) fn load(&self, source: impl Read + Send, report: &Report) -> Result<()> {
         let mut archive = Archive::read(self, source, report)?;
         let entries = match archive.bytes(b"manifest.json")? {
             Some(manifest) => docker::entries(&mut archive, &manifest)?,

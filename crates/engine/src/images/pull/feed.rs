@@ -11,7 +11,7 @@ use std::{
 use tokio::sync::mpsc;
 
 /// Pieces that may wait for the extractor; the client reads at most 256 KiB at once.
-const WAITING: usize = 16;
+const WAITING: usize = 8;
 
 enum Piece {
     Bytes(Bytes),

@@ -1,17 +1,18 @@
 //! The layers of an image: what is here, what is brought, and the order in which it is put together (source:
 //! moby `daemon/internal/distribution/xfer/download.go`).
 //!
-//! One task per missing layer. It extracts by itself, side by side with the others, and then waits for the
-//! layer below to be registered.
+//! One task per missing layer, shared by all pulls that want it ([`Coming`]). It extracts by itself, side by side
+//! with the others, and then waits for the layer below to be registered.
 
-use super::{Failure, Pull, choose, hold::Hold};
-use crate::{Error, blocking::blocking, images::store_error};
-use std::{collections::HashSet, sync::Arc};
-use tokio::{
-    sync::{OwnedMutexGuard, oneshot},
-    task::JoinSet,
+use super::{
+    Failure, Pull, choose,
+    downloads::{Bringer, Coming},
+    hold::Hold,
 };
-use wharf_spec::{ChainId, Descriptor, DiffId, ImageManifest};
+use crate::{Error, blocking::blocking, images::store_error};
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use std::{collections::HashSet, sync::Arc};
+use wharf_spec::{ChainId, Descriptor, DiffId, Digest, ImageManifest};
 use wharf_store::{LayerRef, Unpacked, V2Metadata, chain_ids};
 
 /// A layer that is not here.
@@ -25,9 +26,10 @@ pub(super) struct Missing {
 }
 
 /// On what a layer stands.
+#[derive(Clone)]
 enum Parent {
     Here(Option<Hold<LayerRef>>),
-    Coming(oneshot::Receiver<Hold<LayerRef>>),
+    Coming(Arc<Coming>),
 }
 
 impl Parent {
@@ -35,7 +37,7 @@ impl Parent {
     async fn here(self) -> Option<Option<Hold<LayerRef>>> {
         match self {
             Self::Here(parent) => Some(parent),
-            Self::Coming(parent) => parent.await.ok().map(Some),
+            Self::Coming(parent) => parent.here().await.map(Some),
         }
     }
 }
@@ -67,29 +69,54 @@ impl Pull {
         contents: &[DiffId],
     ) -> Result<Option<Hold<LayerRef>>, Failure> {
         let chains = chain_ids(contents);
-        let (present, top) = self.present(&chains);
-        self.note_present(&manifest.layers[..present], &contents[..present]).await?;
-        let mut seen: HashSet<_> = manifest.layers[..present].iter().map(|blob| blob.digest).collect();
-        let (mut tasks, mut parent) = (JoinSet::new(), Parent::Here(top));
-        let mut jobs = Vec::new();
+        let mut wanted = self.want(manifest, contents, &chains).await?;
+        loop {
+            match arrival(&wanted).await? {
+                Arrival::All(top) => {
+                    self.note_others(&wanted).await?;
+                    return Ok(top);
+                }
+                // Another pull failed with what this one waited for. What is still coming is kept.
+                Arrival::Again => wanted = self.want(manifest, contents, &chains).await?,
+            }
+        }
+    }
+
+    /// Joins or starts what brings the layers that are missing, from the bottom up.
+    async fn want(
+        &self,
+        manifest: &ImageManifest,
+        contents: &[DiffId],
+        chains: &[ChainId],
+    ) -> Result<Wanted, Failure> {
+        let (present, top) = self.present(chains);
+        let blobs = &manifest.layers[..present];
+        blobs.iter().for_each(|blob| self.report.state(&short(blob), "Already exists"));
+        self.note(blobs.iter().map(|blob| blob.digest).zip(contents.iter().copied()).collect()).await?;
+        let mut seen: HashSet<_> = blobs.iter().map(|blob| blob.digest).collect();
+        let mut missing = Vec::new();
         for (at, blob) in manifest.layers.iter().enumerate().skip(present) {
-            let (registered, coming) = oneshot::channel();
             let repeated = !seen.insert(blob.digest);
             if !repeated {
                 self.report.state(&short(blob), "Pulling fs layer");
             }
-            let (blob, contents, chain) = (blob.clone(), contents[at], chains[at]);
-            jobs.push((Missing { blob, contents, chain, repeated }, parent, registered));
-            parent = Parent::Coming(coming);
+            missing.push(Missing { blob: blob.clone(), contents: contents[at], chain: chains[at], repeated });
         }
-        for (layer, parent, registered) in jobs {
-            tasks.spawn(self.clone().bring(layer, parent, registered));
+        let mut wanted = Wanted { top: Parent::Here(top), layers: Vec::new() };
+        for layer in missing {
+            let (digest, contents, repeated) = (layer.blob.digest, layer.contents, layer.repeated);
+            let (pull, parent) = (self.clone(), wanted.top.clone());
+            let (coming, bringer) = self.inner.downloads.join(layer.chain, move |report| {
+                let pull = Pull { report, ..pull };
+                async move { pull.bring(layer, parent).await }
+            });
+            if !repeated {
+                coming.watch(&self.report);
+            }
+            wanted.top = Parent::Coming(Arc::clone(&coming));
+            wanted.layers.push(WantedLayer { coming, bringer, digest, contents });
         }
-        while let Some(ended) = tasks.join_next().await {
-            ended.map_err(|_| Error::Panicked)??;
-        }
-        let top = parent.here().await;
-        top.ok_or_else(|| Failure::Engine(Error::Panicked))
+        Ok(wanted)
     }
 
     /// How many layers are here, from the bottom up, and the topmost of them.
@@ -100,14 +127,10 @@ impl Pull {
         found.map_or((0, None), |(at, layer)| (at + 1, Some(Hold::new(layer))))
     }
 
-    /// Tells of layers that are here, and notes that this repository has them, too.
-    async fn note_present(&self, blobs: &[Descriptor], contents: &[DiffId]) -> Result<(), Failure> {
-        for blob in blobs {
-            self.report.state(&short(blob), "Already exists");
-        }
+    /// Notes that this repository has these layers, too.
+    async fn note(&self, pairs: Vec<(Digest, DiffId)>) -> Result<(), Failure> {
         let inner = Arc::clone(&self.inner);
         let source_repository = self.repository.name().name();
-        let pairs: Vec<_> = blobs.iter().map(|blob| blob.digest).zip(contents.iter().copied()).collect();
         let noted = blocking(move || {
             // What a blob contains counts only if it was seen to contain it.
             for (digest, contents) in pairs {
@@ -122,48 +145,30 @@ impl Pull {
         Ok(noted.await?)
     }
 
-    /// Brings a layer and registers it. When a layer below failed, that one's error counts.
-    async fn bring(
-        self,
-        layer: Missing,
-        mut parent: Parent,
-        registered: oneshot::Sender<Hold<LayerRef>>,
-    ) -> Result<(), Failure> {
-        let _turn = self.turn(&layer).await;
-        // Whoever waits for the layer is gone only when the pull is.
+    async fn note_others(&self, wanted: &Wanted) -> Result<(), Failure> {
+        let others = wanted.layers.iter().filter(|layer| layer.bringer == Bringer::Another);
+        self.note(others.map(|layer| (layer.digest, layer.contents)).collect()).await
+    }
+
+    /// Brings a layer and registers it. `None` when a layer below failed.
+    async fn bring(self, layer: Missing, mut parent: Parent) -> Result<Option<Hold<LayerRef>>, Failure> {
         if let Ok(here) = self.inner.store.layers.get(layer.chain) {
             self.state(&layer, "Already exists");
-            let _ = registered.send(Hold::new(here));
-            return Ok(());
+            return Ok(Some(Hold::new(here)));
         }
         if layer.repeated {
-            let Some(here) = parent.here().await else { return Ok(()) };
+            let Some(here) = parent.here().await else { return Ok(None) };
             parent = Parent::Here(here);
         }
         let extracted = self.extract(&layer).await?;
-        let Some(parent) = parent.here().await else { return Ok(()) };
+        let Some(parent) = parent.here().await else { return Ok(None) };
         let here = self.register(&layer, extracted, parent).await?;
         self.state(&layer, "Pull complete");
-        let _ = registered.send(here);
-        Ok(())
-    }
-
-    /// Waits while another pull brings the layer.
-    async fn turn(&self, layer: &Missing) -> OwnedMutexGuard<()> {
-        let turn = self.inner.downloads.turn(layer.chain);
-        match Arc::clone(&turn).try_lock_owned() {
-            Ok(turn) => turn,
-            Err(_) => {
-                self.state(layer, "Waiting");
-                turn.lock_owned().await
-            }
-        }
+        Ok(Some(here))
     }
 
     fn state(&self, layer: &Missing, state: &str) {
-        if !layer.repeated {
-            self.report.state(&layer.id(), state);
-        }
+        self.report.state(&layer.id(), state);
     }
 
     /// From a layer with the same contents on another parent, else from the registry.
@@ -213,5 +218,53 @@ impl Pull {
             Ok(layer)
         });
         Ok(Hold::new(registered.await?))
+    }
+}
+
+/// The layers of an image that were missing.
+struct Wanted {
+    top: Parent,
+    layers: Vec<WantedLayer>,
+}
+
+struct WantedLayer {
+    coming: Arc<Coming>,
+    bringer: Bringer,
+    digest: Digest,
+    contents: DiffId,
+}
+
+enum Arrival {
+    /// All are here; the topmost, if there is any layer at all.
+    All(Option<Hold<LayerRef>>),
+    /// What another pull was to bring failed there.
+    Again,
+}
+
+/// Waits for all, or for the first failure.
+async fn arrival(wanted: &Wanted) -> Result<Arrival, Failure> {
+    let wait = async |layer| (layer, WantedLayer::here(layer).await);
+    let mut waiting: FuturesUnordered<_> = wanted.layers.iter().map(wait).collect();
+    while let Some((layer, here)) = waiting.next().await {
+        if here {
+            continue;
+        }
+        if layer.bringer == Bringer::Another {
+            return Ok(Arrival::Again);
+        }
+        // Without a failure of its own, it waited for one below, which is among those waited for.
+        if let Some(failure) = layer.coming.failure() {
+            return Err(failure);
+        }
+    }
+    match wanted.top.clone().here().await {
+        Some(top) => Ok(Arrival::All(top)),
+        None => Err(Error::Panicked.into()),
+    }
+}
+
+impl WantedLayer {
+    async fn here(&self) -> bool {
+        self.coming.here().await.is_some()
     }
 }

@@ -6,7 +6,7 @@
 use crate::images::{Progress as Sink, layers::signed};
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -23,9 +23,25 @@ const STEP: u64 = 512 << 10;
 
 /// Where messages go. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Report {
-    queue: mpsc::UnboundedSender<Message>,
-    waiting: Arc<AtomicUsize>,
+pub(super) enum Report {
+    /// To a client.
+    Client { queue: mpsc::UnboundedSender<Message>, waiting: Arc<AtomicUsize> },
+    /// To all that watch.
+    Shared(Arc<Mutex<Watched>>),
+}
+
+/// What several clients watch.
+#[derive(Default)]
+pub(super) struct Watched {
+    clients: Vec<Report>,
+    last: Option<Message>,
+}
+
+/// Whether a message may be left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Weight {
+    State,
+    Progress,
 }
 
 impl Report {
@@ -42,35 +58,63 @@ impl Report {
                 counter.fetch_sub(1, Ordering::Relaxed);
             }
         });
-        Self { queue, waiting }
+        Self::Client { queue, waiting }
+    }
+
+    /// For nobody yet.
+    pub(super) fn shared() -> Self {
+        Self::Shared(Arc::default())
+    }
+
+    /// Sends what is reported here to a client, too, beginning with the last that was.
+    pub(super) fn watch(&self, client: &Report) {
+        let Self::Shared(watched) = self else { return };
+        let mut watched = watched.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(last) = watched.last.clone() {
+            client.send(last, Weight::State);
+        }
+        watched.clients.push(client.clone());
     }
 
     /// A line for the whole, or about a tag.
     pub(super) fn line(&self, id: impl Into<String>, text: impl Into<String>) {
-        self.send(Message::status(id, text));
+        self.send(Message::status(id, text), Weight::State);
     }
 
     /// The state of a layer.
     pub(super) fn state(&self, id: &str, state: impl Into<String>) {
-        self.send(Message::progress(id, state, Progress::default()));
+        self.send(Message::progress(id, state, Progress::default()), Weight::State);
     }
 
     /// All of a layer is done.
     pub(super) fn all(&self, id: &str, action: &str, total: u64) {
-        self.send(bar(id, action, total, total));
+        self.send(bar(id, action, total, total), Weight::State);
     }
 
     /// How far a layer is.
     pub(super) fn progress(&self, id: &str, action: &str, current: u64, total: u64) {
-        if self.waiting.load(Ordering::Relaxed) < WAITING_MAX {
-            self.send(bar(id, action, current, total));
-        }
+        self.send(bar(id, action, current, total), Weight::Progress);
     }
 
-    fn send(&self, message: Message) {
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        // A client that left does not hear of it.
-        let _ = self.queue.send(message);
+    /// Whether there still is a client.
+    fn send(&self, message: Message, weight: Weight) -> bool {
+        match self {
+            Self::Client { waiting, .. }
+                if weight == Weight::Progress && waiting.load(Ordering::Relaxed) >= WAITING_MAX =>
+            {
+                true
+            }
+            Self::Client { queue, waiting } => {
+                waiting.fetch_add(1, Ordering::Relaxed);
+                queue.send(message).is_ok()
+            }
+            Self::Shared(watched) => {
+                let mut watched = watched.lock().unwrap_or_else(PoisonError::into_inner);
+                watched.clients.retain(|client| client.send(message.clone(), weight));
+                watched.last = Some(message);
+                true
+            }
+        }
     }
 }
 
@@ -119,6 +163,23 @@ mod tests {
         assert!(!due(510, 900));
         assert!(due(1000, 901));
         assert!(!due(1000, 5000));
+    }
+
+    #[tokio::test]
+    async fn who_comes_late_hears_where_it_is() {
+        let shared = Report::shared();
+        let (sink, mut first) = mpsc::channel(8);
+        shared.watch(&Report::start(sink));
+        shared.state("layer", "Waiting");
+        let (sink, mut second) = mpsc::channel(8);
+        shared.watch(&Report::start(sink));
+        shared.state("layer", "Pull complete");
+        drop(shared);
+        for messages in [&mut first, &mut second] {
+            assert_eq!(messages.recv().await.unwrap().status, "Waiting");
+            assert_eq!(messages.recv().await.unwrap().status, "Pull complete");
+            assert!(messages.recv().await.is_none());
+        }
     }
 
     #[tokio::test]
