@@ -1,6 +1,6 @@
 //! Compression, recognised by its first bytes (source: moby `go-archive/compression`).
 
-use crate::Error;
+use crate::{Error, bzip2::Bzip2Decoder};
 use flate2::bufread::MultiGzDecoder;
 use lzma_rust2::XzReader;
 use std::io::{self, BufReader, Chain, Cursor, Read};
@@ -48,6 +48,7 @@ enum Stream<R: Read> {
     Plain(Source<R>),
     Gzip(Box<MultiGzDecoder<Source<R>>>),
     Zstd(Box<zstd::Decoder<'static, Source<R>>>),
+    Bzip2(Box<Bzip2Decoder<Source<R>>>),
     Xz(Box<XzReader<Source<R>>>),
 }
 
@@ -55,7 +56,7 @@ impl<R: Read> Decompressor<R> {
     /// Looks at the first bytes and chooses.
     ///
     /// # Errors
-    /// When they cannot be read, or stand for something that is not supported.
+    /// When they cannot be read.
     pub fn new(mut source: R) -> Result<Self, Error> {
         // A pipe or socket may give fewer bytes at once than it takes to tell.
         let mut first = Vec::with_capacity(6);
@@ -68,7 +69,7 @@ impl<R: Read> Decompressor<R> {
             Compression::Zstd => {
                 Stream::Zstd(Box::new(zstd::Decoder::with_buffer(source).map_err(Error::Read)?))
             }
-            Compression::Bzip2 => return Err(Error::Compression("bzip2")),
+            Compression::Bzip2 => Stream::Bzip2(Box::new(Bzip2Decoder::new(source))),
             Compression::Xz => Stream::Xz(Box::new(XzReader::new_mem_limit(source, true, XZ_MEMORY))),
         };
         Ok(Self { stream })
@@ -80,6 +81,7 @@ impl<R: Read> Decompressor<R> {
             Stream::Plain(_) => Compression::None,
             Stream::Gzip(_) => Compression::Gzip,
             Stream::Zstd(_) => Compression::Zstd,
+            Stream::Bzip2(_) => Compression::Bzip2,
             Stream::Xz(_) => Compression::Xz,
         }
     }
@@ -91,6 +93,7 @@ impl<R: Read> Read for Decompressor<R> {
             Stream::Plain(source) => source.read(into),
             Stream::Gzip(source) => source.read(into),
             Stream::Zstd(source) => source.read(into),
+            Stream::Bzip2(source) => source.read(into),
             Stream::Xz(source) => source.read(into),
         }
     }
@@ -123,7 +126,7 @@ mod tests {
         let skippable = [&b"\x50\x2a\x4d\x18\x02\0\0\0xx"[..], &zstd].concat();
         assert_eq!(decompress(&skippable).unwrap(), b"three");
         assert_eq!(decompress(XZ).unwrap(), b"fourfourfour");
-        assert!(matches!(Decompressor::new(&b"BZh9..."[..]), Err(Error::Compression("bzip2"))));
+        assert_eq!(decompress(include_bytes!("../tests/data/small.bz2")).unwrap(), b"fourfourfour");
     }
 
     /// `printf fourfourfour | xz -9`

@@ -66,9 +66,6 @@ pub enum Error {
     /// More bytes than the header announced, or fewer.
     #[error("archive/tar: {0:?} was announced with another size")]
     WrongSize(String),
-    /// Compressed in a way that is not read.
-    #[error("unsupported compression: {0}")]
-    Compression(&'static str),
     /// The archive's bytes could not be read.
     #[error("reading the archive: {0}")]
     Read(#[source] io::Error),
@@ -101,8 +98,7 @@ impl Error {
             | Self::Range { .. }
             | Self::Kind { .. }
             | Self::Overwrite { .. }
-            | Self::Encode { .. }
-            | Self::Compression(_) => ErrorKind::InvalidArgument,
+            | Self::Encode { .. } => ErrorKind::InvalidArgument,
             Self::WrongSize(_) | Self::Read(_) | Self::Write(_) | Self::File { .. } => ErrorKind::System,
         }
     }

@@ -16,6 +16,7 @@
 //! is allocated by a declared size.
 #![forbid(unsafe_code)]
 
+mod bzip2;
 mod compress;
 mod directories;
 mod error;

@@ -64,7 +64,7 @@ pub(crate) static ROUTES: &[Route] = routes! {
     POST "/containers/{name:.*}/checkpoints" => experimental,
     DELETE "/containers/{name}/checkpoints/{checkpoint}" => experimental,
     DELETE "/containers/{name:.*}" => containers::remove,
-    POST "/commit" => not_built,
+    POST "/commit" => containers::commit,
 
     GET "/exec/{id:.*}/json" => exec::inspect,
     POST "/exec/{name:.*}/start" => exec::start,

@@ -105,6 +105,7 @@ pub(crate) enum Verb {
     Update,
     Remove,
     Export,
+    Commit,
 }
 
 /// Why a verb is refused.
@@ -188,8 +189,10 @@ impl Status {
         match (verb, self) {
             (Verb::Start, Self::Paused(_)) => Some(R::Paused),
             (Verb::Start, Self::Running(_) | Self::Restarting(_)) => Some(R::AlreadySo),
-            (Verb::Start | Verb::Update | Verb::Export, _) if marked => Some(R::MarkedForRemoval),
-            (Verb::Start | Verb::Update | Verb::Export, _) => None,
+            (Verb::Start | Verb::Update | Verb::Export | Verb::Commit, _) if marked => {
+                Some(R::MarkedForRemoval)
+            }
+            (Verb::Start | Verb::Update | Verb::Export | Verb::Commit, _) => None,
 
             (Verb::Stop, _) if stopped || marked => Some(R::AlreadySo),
             (Verb::Stop, _) => None,
@@ -366,6 +369,7 @@ mod tests {
             (Verb::Update, [None, None, None, None, None, m, m]),
             (Verb::Remove, [None, Some(R::Running), p, r, None, None, None]),
             (Verb::Export, [None, None, None, None, None, m, m]),
+            (Verb::Commit, [None, None, None, None, None, m, m]),
         ];
         for (verb, row) in table {
             for (status, wanted) in statuses().iter().zip(row) {

@@ -14,6 +14,7 @@
 pub mod capability;
 mod descriptor;
 mod digest;
+pub mod duration;
 mod error;
 mod id;
 mod image;

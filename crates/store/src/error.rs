@@ -177,6 +177,16 @@ impl Error {
         move |source| Self::File { operation, path, source: source.into() }
     }
 
+    /// Whether nobody reads any more what was to be written.
+    pub(crate) fn is_broken_pipe(&self) -> bool {
+        match self {
+            Self::Write { source, .. } | Self::Archive(wharf_archive::Error::Write(source)) => {
+                source.kind() == io::ErrorKind::BrokenPipe
+            }
+            _ => false,
+        }
+    }
+
     pub(crate) fn is_not_found(&self) -> bool {
         matches!(self, Self::File { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }

@@ -21,6 +21,9 @@ pub(crate) const TEST: &[Package] = &[
     Package { name: "iptables", file: "/usr/sbin/iptables" },
     Package { name: "nftables", file: "/usr/sbin/nft" },
     Package { name: "crun", file: "/usr/bin/crun" },
+    Package { name: "bzip2", file: "/usr/bin/bzip2" },
+    Package { name: "xz-utils", file: "/usr/bin/xz" },
+    Package { name: "zstd", file: "/usr/bin/zstd" },
 ];
 
 /// For `cargo xtask bench images`. What is measured beside Wharf is not installed, but taken where it is.

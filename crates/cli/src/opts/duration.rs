@@ -1,45 +1,7 @@
 //! Durations: Go's `1h30m`, `250ms` in; `About a minute` out (source: Go `time.ParseDuration`; docker/go-units
 //! `duration.go`).
 
-const UNITS: [(&str, f64); 8] =
-    [("ns", 1.0), ("us", 1e3), ("µs", 1e3), ("μs", 1e3), ("ms", 1e6), ("s", 1e9), ("m", 60e9), ("h", 3600e9)];
-
-/// Reads a duration in nanoseconds.
-///
-/// # Errors
-/// In Go's words.
-pub(crate) fn parse(text: &str) -> Result<i64, String> {
-    let invalid = || format!("time: invalid duration {text:?}");
-    let (negative, mut rest) = match text.strip_prefix('-') {
-        Some(rest) => (true, rest),
-        None => (false, text.strip_prefix('+').unwrap_or(text)),
-    };
-    if rest == "0" {
-        return Ok(0);
-    }
-    if rest.is_empty() {
-        return Err(invalid());
-    }
-    let mut total = 0.0;
-    while !rest.is_empty() {
-        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
-        let number: f64 = rest[..end].parse().map_err(|_| invalid())?;
-        rest = &rest[end..];
-        let end = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
-        let unit = &rest[..end];
-        if unit.is_empty() {
-            return Err(format!("time: missing unit in duration {text:?}"));
-        }
-        let unknown = || format!("time: unknown unit {unit:?} in duration {text:?}");
-        let factor = UNITS.iter().find(|(name, _)| *name == unit).map(|(_, f)| *f).ok_or_else(unknown)?;
-        total += number * factor;
-        rest = &rest[end..];
-    }
-    if total > i64::MAX as f64 {
-        return Err(invalid());
-    }
-    Ok(if negative { -(total as i64) } else { total as i64 })
-}
+pub(crate) use wharf_spec::duration::parse;
 
 /// A duration in seconds as people say it.
 pub(crate) fn human(seconds: i64) -> String {
@@ -62,30 +24,6 @@ pub(crate) fn human(seconds: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn durations_are_read_as_go_does() {
-        for (text, nanos) in [
-            ("0", 0),
-            ("0s", 0),
-            ("1s", 1_000_000_000),
-            ("1m30s", 90_000_000_000),
-            ("1.5h", 5_400_000_000_000),
-            ("-250ms", -250_000_000),
-            ("+1us", 1_000),
-            ("1h2m3s", 3_723_000_000_000),
-        ] {
-            assert_eq!(parse(text), Ok(nanos), "{text}");
-        }
-        for (text, error) in [
-            ("", "time: invalid duration \"\""),
-            ("3", "time: missing unit in duration \"3\""),
-            ("3d", "time: unknown unit \"d\" in duration \"3d\""),
-            ("s", "time: invalid duration \"s\""),
-        ] {
-            assert_eq!(parse(text), Err(error.to_owned()));
-        }
-    }
 
     #[test]
     fn durations_are_said_as_docker_does() {

@@ -16,7 +16,7 @@ use futures_util::stream::StreamExt;
 use http::{HeaderValue, StatusCode, header};
 use std::io;
 use wharf_api::{
-    Version,
+    IdResponse, Version,
     container::{
         Config, CreateRequest, InspectResponse, StatsResponse, Summary, UpdateRequest, WaitExitError,
         WaitResponse,
@@ -24,9 +24,10 @@ use wharf_api::{
     gojson,
 };
 use wharf_engine::containers::{
-    AttachOptions, Attached, CreateOptions, ListOptions, RemoveOptions, Sizes, StatsMode, StopOptions,
-    WaitCondition, Waited,
+    AttachOptions, Attached, CommitOptions, CreateOptions, ListOptions, RemoveOptions, Sizes, StatsMode,
+    StopOptions, WaitCondition, Waited,
 };
+use wharf_engine::images::repository_and_tag;
 use wharf_spec::Platform;
 
 /// `GET /containers/json`
@@ -74,6 +75,30 @@ pub(crate) async fn create(mut call: Call) -> Result<Reply> {
     let mut response = call.app.engine.containers.create(CreateOptions { name, platform, request }).await?;
     response.warnings.extend(warnings);
     reply::json(StatusCode::CREATED, &response)
+}
+
+/// `POST /commit`
+pub(crate) async fn commit(mut call: Call) -> Result<Reply> {
+    let given: Option<serde_json::Map<String, serde_json::Value>> = call.json().await?;
+    // In moby the config is a pointer that the first known key fills.
+    let config = match given.filter(|keys| !keys.is_empty()) {
+        None => None,
+        Some(keys) => {
+            let json = serde_json::to_vec(&keys).map_err(Error::Encode)?;
+            Some(gojson::from_slice::<Config>(&json).map_err(wharf_api::Error::Json)?)
+        }
+    };
+    let reference = repository_and_tag(call.form.get("repo"), call.form.get("tag"))?;
+    let options = CommitOptions {
+        pause: call.form.bool_or("pause", true),
+        reference,
+        author: call.form.get("author").to_owned(),
+        comment: call.form.get("comment").to_owned(),
+        config,
+        changes: call.form.all("changes").map(str::to_owned).collect(),
+    };
+    let id = call.app.engine.containers.commit(call.form.get("container"), options).await?;
+    reply::json(StatusCode::CREATED, &IdResponse { id: id.to_string() })
 }
 
 /// `GET /containers/{id}/json`

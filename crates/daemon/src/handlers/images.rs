@@ -25,6 +25,7 @@ pub(crate) async fn list(call: Call) -> Result<Reply> {
     if call.version < Version(1, 25) && !filters.contains("reference") && !old_filter.is_empty() {
         filters.add("reference", old_filter);
     }
+    // This kind of image store has none to show, as Docker's graph drivers.
     let manifests = call.version >= Version(1, 47) && call.form.bool("manifests");
     if call.version >= Version(1, 54) && call.form.bool("identity") && !manifests {
         return Err(Error::invalid("conflicting options: identity requires manifests=1"));
@@ -32,7 +33,6 @@ pub(crate) async fn list(call: Call) -> Result<Reply> {
     let options = ListImages {
         all: call.form.bool("all"),
         shared_size: call.version >= Version(1, 42) && call.form.bool("shared-size"),
-        manifests,
         filters,
     };
     let mut images = call.app.engine.images.list(options).await?;
@@ -141,17 +141,31 @@ fn old_inspect(mut image: InspectResponse, version: Version) -> Result<Value> {
 /// # Errors
 /// When it is no platform.
 pub(super) fn platform_parameter(call: &Call, name: &str, since: Version) -> Result<Option<Platform>> {
-    let text = call.form.get(name);
-    if text.is_empty() || call.version < since {
-        return Ok(None);
+    match call.form.get(name) {
+        text if text.is_empty() || call.version < since => Ok(None),
+        text => read_platform(text).map(Some),
     }
+}
+
+/// Platforms given as JSON, any number of them (source: moby `httputils.DecodePlatforms`).
+///
+/// # Errors
+/// When one is no platform.
+pub(super) fn platform_parameters(call: &Call, name: &str, since: Version) -> Result<Vec<Platform>> {
+    if call.version < since {
+        return Ok(Vec::new());
+    }
+    call.form.all(name).map(read_platform).collect()
+}
+
+fn read_platform(text: &str) -> Result<Platform> {
     let platform: Platform = gojson::from_slice(text.as_bytes())
         .map_err(|e| Error::invalid(format!("failed to parse platform: {e}")))?;
     let named = !platform.os.is_empty() || !platform.architecture.is_empty();
     let details =
         !platform.variant.is_empty() || !platform.os_version.is_empty() || !platform.os_features.is_empty();
     match (platform.os.is_empty() || platform.architecture.is_empty(), named, details) {
-        (false, ..) => Ok(Some(platform.normalized())),
+        (false, ..) => Ok(platform.normalized()),
         (true, false, true) => {
             Err(Error::invalid("optional platform fields provided, but OS and Architecture are missing"))
         }
@@ -195,7 +209,7 @@ pub(crate) async fn remove(call: Call) -> Result<Reply> {
     let options = RemoveImage {
         force: call.form.bool("force"),
         no_prune: call.form.bool("noprune"),
-        platforms: platform_parameter(&call, "platforms", Version(1, 50))?.into_iter().collect(),
+        platforms: platform_parameters(&call, "platforms", Version(1, 50))?,
     };
     reply::ok(&call.app.engine.images.remove(name, options).await?)
 }

@@ -1,7 +1,7 @@
 //! Images coming and going: pull, push, import, load, save (source: moby `daemon/server/router/image`).
 
 use super::{
-    images::platform_parameter,
+    images::{platform_parameter, platform_parameters},
     progress::{self, EarlyErrors},
 };
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
 use std::collections::BTreeMap;
 use tokio::sync::mpsc;
 use wharf_api::{Version, progress::Message};
-use wharf_engine::images::{ImportImage, Transfer};
+use wharf_engine::images::{ImportImage, ImportSource, Transfer};
 use wharf_spec::{ErrorKind, Platform};
 
 /// `POST /images/create`: a pull, or an import when there is no `fromImage`
@@ -72,17 +72,10 @@ fn meta_headers(call: &Call) -> BTreeMap<String, Vec<String>> {
 }
 
 async fn import(call: Call, platform: Option<Platform>) -> Result<Reply> {
-    let source = call.form.get("fromSrc");
-    match source {
-        "-" => {}
+    let source = call.form.get("fromSrc").to_owned();
+    if source.is_empty() {
         // What Go's client says of the address that moby makes of nothing.
-        "" => return Err(Error::new(ErrorKind::System, "Get \"http:\": http: no Host in request URL")),
-        _ => {
-            return Err(Error::new(
-                ErrorKind::NotImplemented,
-                "not implemented in Wharf yet: importing from a URL",
-            ));
-        }
+        return Err(Error::new(ErrorKind::System, "Get \"http:\": http: no Host in request URL"));
     }
     let message = match call.form.get("message") {
         "" => format!("Imported from {source}"),
@@ -96,8 +89,9 @@ async fn import(call: Call, platform: Option<Platform>) -> Result<Reply> {
         platform,
     };
     let images = call.app.engine.images.clone();
-    let tar = call.body_stream();
-    progress::run(EarlyErrors::Status, |sender| async move { images.import(tar, options, sender).await })
+    let source =
+        if source == "-" { ImportSource::Stream(call.body_stream()) } else { ImportSource::Url(source) };
+    progress::run(EarlyErrors::Status, |sender| async move { images.import(source, options, sender).await })
         .await
 }
 
@@ -111,13 +105,13 @@ pub(crate) async fn push(call: Call) -> Result<Reply> {
 
 /// `POST /images/load`: errors are always in the stream
 pub(crate) async fn load(call: Call) -> Result<Reply> {
-    platforms(&call)?;
+    let platforms = platforms(&call)?;
     let quiet = call.form.bool_or("quiet", true);
     let images = call.app.engine.images.clone();
     let tar = call.body_stream();
     progress::run(EarlyErrors::Stream, |sender| async move {
         let sender = if quiet { without_progress(sender) } else { sender };
-        images.load(tar, sender).await
+        images.load(tar, platforms, sender).await
     })
     .await
 }
@@ -137,24 +131,24 @@ fn without_progress(wanted: mpsc::Sender<Message>) -> mpsc::Sender<Message> {
 
 /// `GET /images/get` and `GET /images/{name}/get`
 pub(crate) async fn save(call: Call) -> Result<Reply> {
-    platforms(&call)?;
+    let platforms = platforms(&call)?;
     let names: Vec<String> = match call.var("name") {
         "" => call.form.all("names").map(str::to_owned).collect(),
         name => vec![name.to_owned()],
     };
-    let tar = call.app.engine.images.save(names).await?;
+    let tar = call.app.engine.images.save(names, platforms).await?;
     Ok(reply::stream("application/x-tar", tar))
 }
 
-/// Platforms choose among those of an index, of which the image store keeps none: they are only checked.
-fn platforms(call: &Call) -> Result<()> {
+/// The platforms that are wanted; more than one since 1.52, and then the image store's to refuse.
+fn platforms(call: &Call) -> Result<Vec<Platform>> {
     let several = call.form.all("platform").nth(1).is_some();
     if several && call.version >= Version(1, 48) && call.version < Version(1, 52) {
         return Err(Error::invalid(
             "multiple platform parameters are not supported in this API version; use API version 1.52 or later",
         ));
     }
-    platform_parameter(call, "platform", Version(1, 48)).map(drop)
+    platform_parameters(call, "platform", Version(1, 48))
 }
 
 /// `GET /distribution/{name}/json`

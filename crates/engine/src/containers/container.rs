@@ -240,6 +240,10 @@ impl Container {
             (Refusal::MarkedForRemoval, Verb::Export) => {
                 Error::Conflict(format!("You cannot export container {id} which is Dead"))
             }
+            (Refusal::MarkedForRemoval, Verb::Commit) => {
+                let what = if state.status.facts().dead { "Dead" } else { "being removed" };
+                Error::Conflict(format!("You cannot commit container {id} which is {what}"))
+            }
             (Refusal::MarkedForRemoval, _) => {
                 Error::Conflict("container is marked for removal and cannot be started".into())
             }

@@ -29,7 +29,8 @@ pub(super) fn command(config: &api::Config) -> Vec<String> {
     lists.into_iter().flatten().flatten().cloned().collect()
 }
 
-fn merge_image(config: &mut api::Config, image: &RunConfig) {
+/// Takes from the image what the settings leave open.
+pub(super) fn merge_image(config: &mut api::Config, image: &RunConfig) {
     if config.user.is_empty() {
         config.user.clone_from(&image.user);
     }

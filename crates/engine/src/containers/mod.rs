@@ -16,6 +16,7 @@ mod adapt;
 mod archive;
 mod attach;
 mod changes;
+mod commit;
 mod container;
 mod create;
 mod files;
@@ -56,8 +57,8 @@ pub(crate) use container::State;
 pub use index::Index;
 pub use inspect::Sizes;
 pub use options::{
-    AttachOptions, Attached, CreateOptions, ListOptions, Logs, LogsOptions, RemoveOptions, StopOptions,
-    WaitCondition, Waited,
+    AttachOptions, Attached, CommitOptions, CreateOptions, ListOptions, Logs, LogsOptions, RemoveOptions,
+    StopOptions, WaitCondition, Waited,
 };
 pub use record::{Endpoint, NetworkSettings as NetworkRecord};
 pub use wait::Wait;

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use jiff::Timestamp;
 use tokio::net::UnixStream;
-use wharf_spec::Platform;
+use wharf_spec::{ImageRef, Platform};
 
 /// For [`crate::Containers::create`].
 #[derive(Debug, Default)]
@@ -16,6 +16,23 @@ pub struct CreateOptions {
     pub platform: Option<Platform>,
     /// The body.
     pub request: wharf_api::container::CreateRequest,
+}
+
+/// For [`crate::Containers::commit`].
+#[derive(Debug, Clone, Default)]
+pub struct CommitOptions {
+    /// Freeze the container meanwhile.
+    pub pause: bool,
+    /// What to call the image; `None` is nothing.
+    pub reference: Option<ImageRef>,
+    /// Who made it.
+    pub author: String,
+    /// The comment of its history.
+    pub comment: String,
+    /// Taken instead of the container's own where it says something.
+    pub config: Option<wharf_api::container::Config>,
+    /// Dockerfile instructions applied to the config.
+    pub changes: Vec<String>,
 }
 
 /// For [`crate::Containers::stop`] and [`crate::Containers::restart`].

@@ -2,7 +2,7 @@
 
 use super::store_error;
 use crate::{Error, Result};
-use std::{io::Write, os::fd::OwnedFd, path::PathBuf, sync::Arc};
+use std::{os::fd::OwnedFd, path::PathBuf, sync::Arc};
 use wharf_api::{StringMap, container::FilesystemChange};
 use wharf_spec::{ContainerId, ImageId};
 use wharf_store::{ChangeKind, GraphData, Store};
@@ -118,14 +118,6 @@ impl Layers {
             path: String::from_utf8_lossy(&change.path).into_owned(),
         };
         Ok(changes.into_iter().map(to_api).collect())
-    }
-
-    /// Writes what the container changed as a layer's archive.
-    ///
-    /// # Errors
-    /// When it cannot be read, or `out` fails.
-    pub fn write_diff<W: Write>(&self, id: &ContainerId, out: W) -> Result<W> {
-        self.0.layers.write_rw_diff(id, out).map_err(store_error)
     }
 
     /// Containers that have a layer, be there a container or not.

@@ -4,6 +4,7 @@
 //! for the writable layers of containers. This file is the async face; each verb is a file of blocking
 //! methods of `Inner`, which work on `wharf_store`.
 
+mod commit;
 mod import;
 mod inspect;
 mod layers;
@@ -19,8 +20,10 @@ mod tag;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use commit::{CommitImage, changed_config, run_config};
 pub use layers::{LayerSizes, Layers};
 pub(crate) use stream::{StreamReader, StreamWriter};
+pub use tag::repository_and_tag;
 
 use crate::{
     Config, Error, Events, Filters, Result, blocking::blocking, containers::Index, events::EventKind,
@@ -35,7 +38,7 @@ use std::{
 use tokio::sync::mpsc;
 use wharf_api::{auth::AuthConfig, image as api, progress};
 use wharf_registry::Registry;
-use wharf_spec::{ImageConfig, ImageId, Platform};
+use wharf_spec::{ImageConfig, ImageId, ImageRef, Platform};
 use wharf_store::Store;
 
 /// The handle of images: cheap to clone.
@@ -77,8 +80,6 @@ pub struct ListImages {
     pub all: bool,
     /// With the size that is shared with other images.
     pub shared_size: bool,
-    /// With their platforms.
-    pub manifests: bool,
     /// `?filters=`.
     pub filters: Filters,
 }
@@ -92,6 +93,14 @@ pub struct RemoveImage {
     pub no_prune: bool,
     /// Only these.
     pub platforms: Vec<Platform>,
+}
+
+/// Where an import comes from.
+pub enum ImportSource {
+    /// The client sends it.
+    Stream(ByteStream),
+    /// It is fetched, `http://` where no scheme is given.
+    Url(String),
 }
 
 /// For [`Images::import`].
@@ -143,6 +152,17 @@ impl Inner {
             attributes.insert("name".into(), name.into());
         }
         self.events.emit(EventKind::Image, action, id.to_string(), attributes);
+    }
+}
+
+/// An image store of this kind has one platform of each image (source: moby `daemon/images/image_exporter.go`).
+fn one_platform(platforms: Vec<Platform>) -> Result<Option<Platform>> {
+    match platforms.len() {
+        0 | 1 => Ok(platforms.into_iter().next()),
+        _ => Err(Error::Invalid(
+            "multiple platforms not supported for this image store; use a multi-platform image store such as containerd-snapshotter"
+                .into(),
+        )),
     }
 }
 
@@ -241,6 +261,16 @@ impl Images {
         self.run(move |inner| inner.tag(&name, &repository, &tag)).await
     }
 
+    /// Gives an image a name, taking it from another one.
+    pub(crate) async fn name(&self, image: ImageId, reference: ImageRef) -> Result<()> {
+        self.run(move |inner| inner.add_tag(image, &reference)).await
+    }
+
+    /// Makes an image of a container's changes.
+    pub(crate) async fn commit(&self, new: CommitImage) -> Result<ImageId> {
+        self.run(move |inner| inner.commit(&new)).await
+    }
+
     /// `DELETE /images/{name}`
     pub async fn remove(&self, name: &str, options: RemoveImage) -> Result<Vec<api::DeleteItem>> {
         let name = name.to_owned();
@@ -252,15 +282,17 @@ impl Images {
         self.run(move |inner| inner.prune(&filters)).await
     }
 
-    /// `POST /images/load`
-    pub async fn load(&self, tar: ByteStream, progress: Progress) -> Result<()> {
+    /// `POST /images/load`: of these platforms only, of which there may be one
+    pub async fn load(&self, tar: ByteStream, platforms: Vec<Platform>, progress: Progress) -> Result<()> {
+        let platform = one_platform(platforms)?;
         let (reader, report) = (StreamReader::new(tar), load::Report::new(progress));
-        self.run(move |inner| inner.load(reader, &report)).await
+        self.run(move |inner| inner.load(reader, platform.as_ref(), &report)).await
     }
 
     /// `GET /images/get`
-    pub async fn save(&self, names: Vec<String>) -> Result<ByteStream> {
-        let selected = self.run(move |inner| inner.select(&names)).await?;
+    pub async fn save(&self, names: Vec<String>, platforms: Vec<Platform>) -> Result<ByteStream> {
+        let platform = one_platform(platforms)?;
+        let selected = self.run(move |inner| inner.select(&names, platform.as_ref())).await?;
         let (writer, stream) = StreamWriter::new();
         let inner = Arc::clone(&self.0);
         // Its end is the stream's.
@@ -269,9 +301,14 @@ impl Images {
     }
 
     /// `POST /images/create?fromSrc=`
-    pub async fn import(&self, tar: ByteStream, options: ImportImage, progress: Progress) -> Result<()> {
-        let reader = StreamReader::new(tar);
-        let id = self.run(move |inner| inner.import(reader, &options)).await?;
+    pub async fn import(&self, source: ImportSource, options: ImportImage, progress: Progress) -> Result<()> {
+        let options = import::check(options)?;
+        let archive = match source {
+            ImportSource::Stream(stream) => stream,
+            ImportSource::Url(url) => self.0.download(&url, progress.clone()).await?,
+        };
+        let reader = StreamReader::new(archive);
+        let id = self.run(move |inner| inner.import(reader, options)).await?;
         // A client that left does not hear of it; the image is there.
         let _ = progress.send(progress::Message::status("", id.to_string())).await;
         Ok(())

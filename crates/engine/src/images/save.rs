@@ -15,7 +15,8 @@ use std::{
 };
 use wharf_archive::{Header, Kind, Time, Writer};
 use wharf_spec::{
-    AnyRef, Descriptor, DiffId, Digest, ImageId, ImageIndex, ImageManifest, ImageRef, media_type, to_go_json,
+    AnyRef, Descriptor, DiffId, Digest, ImageId, ImageIndex, ImageManifest, ImageRef, Platform, media_type,
+    to_go_json,
 };
 use wharf_store::{Image, LayerRef};
 
@@ -69,14 +70,24 @@ struct Blob {
 
 impl Inner {
     /// The images of these names. A name without tag is every tag of a repository.
-    pub(super) fn select(&self, names: &[String]) -> Result<Vec<Selected>> {
+    ///
+    /// # Errors
+    /// When one of them is not there, or of another platform than the wanted one.
+    pub(super) fn select(&self, names: &[String], wanted: Option<&Platform>) -> Result<Vec<Selected>> {
         let mut selected: Vec<Selected> = Vec::new();
         for name in names {
             for (id, reference) in self.meaning(name)? {
                 self.add_selected(&mut selected, id, reference)?;
             }
         }
-        Ok(selected)
+        let is_other =
+            |image: &Selected| wanted.is_some_and(|w| !w.is_same_as(&image.image.config.platform()));
+        match wanted.filter(|_| selected.iter().any(is_other)) {
+            None => Ok(selected),
+            Some(wanted) => {
+                Err(Error::Refused(format!("no suitable export target found for platform {wanted}")))
+            }
+        }
     }
 
     fn meaning(&self, name: &str) -> Result<Vec<(ImageId, Option<ImageRef>)>> {

@@ -31,7 +31,10 @@ impl Inner {
 }
 
 /// A name with a tag, `latest` if there is none; `None` for no name at all.
-pub(super) fn repository_and_tag(repository: &str, tag: &str) -> Result<Option<ImageRef>> {
+///
+/// # Errors
+/// When it is no name, or one with a digest.
+pub fn repository_and_tag(repository: &str, tag: &str) -> Result<Option<ImageRef>> {
     if repository.is_empty() {
         return Ok(None);
     }

@@ -26,7 +26,7 @@ impl Fixture {
 
     async fn load(&self, tar: Vec<u8>) -> Result<Vec<String>> {
         let (sender, mut receiver) = mpsc::channel(1000);
-        self.images.load(bytes(tar), sender).await?;
+        self.images.load(bytes(tar), Vec::new(), sender).await?;
         let mut lines = Vec::new();
         while let Some(message) = receiver.recv().await {
             if message.progress.is_none() {
@@ -37,7 +37,11 @@ impl Fixture {
     }
 
     async fn save(&self, names: &[&str]) -> Vec<u8> {
-        let stream = self.images.save(names.iter().map(|name| (*name).to_owned()).collect()).await.unwrap();
+        let stream = self
+            .images
+            .save(names.iter().map(|name| (*name).to_owned()).collect(), Vec::new())
+            .await
+            .unwrap();
         stream.map(|piece| piece.unwrap()).collect::<Vec<_>>().await.concat()
     }
 
@@ -238,7 +242,7 @@ async fn what_is_saved_is_an_image_layout_and_can_be_loaded() {
     let lines = fresh.load(archive.clone()).await.unwrap();
     assert_eq!(lines, ["Loaded image: a:1\n", "Loaded image: a:2\n", "Loaded image: b:1\n"]);
     assert!(fresh.save(&["a", "b:1"]).await == archive);
-    let missing = fresh.images.save(vec!["nosuch".into()]).await.err().unwrap();
+    let missing = fresh.images.save(vec!["nosuch".into()], Vec::new()).await.err().unwrap();
     assert_eq!(
         (missing.to_string().as_str(), missing.kind()),
         ("No such image: nosuch", ErrorKind::NotFound)

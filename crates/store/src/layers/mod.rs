@@ -23,7 +23,7 @@ use record::Records;
 use std::{
     collections::{HashMap, HashSet},
     fs::File,
-    io::{BufReader, Write},
+    io::{BufReader, PipeWriter, Write},
     os::fd::AsFd,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -240,20 +240,30 @@ impl Layers {
     /// # Errors
     /// When the layer is not what it was, or the disk fails.
     pub fn unpack_again(self: &Arc<Self>, layer: &LayerRef) -> Result<Unpacked> {
-        let (reader, mut writer) = std::io::pipe().map_err(Error::file("pipe", "a layer's archive"))?;
+        let unpacked = self.unpack_written(|mut writer| self.assemble(layer, &mut writer).map(drop))?;
+        let (expected, actual) = (layer.diff_id.0, unpacked.diff_id.0);
+        if actual == expected {
+            return Ok(unpacked);
+        }
+        Err(Error::DigestMismatch { what: format!("layer {}", layer.chain_id), expected, actual })
+    }
+
+    /// Extracts an archive while it is being written.
+    fn unpack_written(
+        self: &Arc<Self>,
+        write: impl FnOnce(PipeWriter) -> Result<()> + Send,
+    ) -> Result<Unpacked> {
+        let (reader, writer) = std::io::pipe().map_err(Error::file("pipe", "a layer's archive"))?;
         std::thread::scope(|scope| {
-            let source = scope.spawn(move || self.assemble(layer, &mut writer).map(drop));
+            let source = scope.spawn(move || write(writer));
             let unpacked = self.unpack(reader);
             let written = source.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            let unpacked = unpacked?;
-            written?;
-            let expected = layer.diff_id.0;
-            let actual = unpacked.diff_id.0;
-            let what = || format!("layer {}", layer.chain_id);
-            if actual == expected {
-                Ok(unpacked)
-            } else {
-                Err(Error::DigestMismatch { what: what(), expected, actual })
+            // What could not be written says more than that the archive broke off.
+            match (unpacked, written) {
+                (Ok(unpacked), Ok(())) => Ok(unpacked),
+                (Ok(_), Err(error)) => Err(error),
+                (Err(error), Ok(())) => Err(error),
+                (Err(read), Err(write)) => Err(if write.is_broken_pipe() { read } else { write }),
             }
         })
     }

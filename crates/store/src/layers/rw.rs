@@ -1,18 +1,21 @@
 //! Containers' layers: an init layer on the image, a writable one on that.
 
-use super::Layers;
+use super::{Layers, Unpacked};
 use crate::{
     Change, Error, GraphData, Result, changes, files, init,
     union::{Union, tree_size},
 };
 use std::{
-    io::Write,
+    io::{BufWriter, Write},
     os::fd::AsFd,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 use wharf_archive::{PackOptions, WriteWhiteouts, pack};
 use wharf_spec::{ChainId, ContainerId};
+
+/// How much goes into a pipe at once.
+const PIECE: usize = 64 << 10;
 
 /// A container's writable layer.
 #[derive(Debug)]
@@ -179,11 +182,20 @@ impl Layers {
         changes::changes(files::open_directory(&self.overlay.diff(&layer.mount_id))?, &lower)
     }
 
-    /// Writes what the container changed as a layer's archive: the body of a commit.
+    /// Extracts what the container changed as a layer of its own, to be put on its image's: a commit.
     ///
     /// # Errors
-    /// When it has no layer, that cannot be read, or `out` fails.
-    pub fn write_rw_diff<W: Write>(&self, container: &ContainerId, out: W) -> Result<W> {
+    /// When it has no layer, that cannot be read, or the disk fails. Nothing is left then.
+    pub fn unpack_rw(self: &Arc<Self>, container: &ContainerId) -> Result<Unpacked> {
+        self.unpack_written(|writer| {
+            self.write_rw_diff(container, BufWriter::with_capacity(PIECE, writer))?
+                .flush()
+                .map_err(|source| Error::Write { what: "a layer's archive".into(), source })
+        })
+    }
+
+    /// Writes what the container changed as a layer's archive.
+    pub(crate) fn write_rw_diff<W: Write>(&self, container: &ContainerId, out: W) -> Result<W> {
         let diff = files::open_directory(&self.overlay.diff(&self.rw(container)?.mount_id))?;
         let options = PackOptions { whiteouts: WriteWhiteouts::Convert, owner: None };
         Ok(pack(diff.as_fd(), options, out)?)

@@ -15,7 +15,7 @@ use crate::{Error, Result};
 use archive::Archive;
 use std::io::Read;
 use wharf_api::progress::Message;
-use wharf_spec::{ImageConfig, ImageId, ImageRef};
+use wharf_spec::{ImageConfig, ImageId, ImageRef, Platform};
 use wharf_store::{Force, LayerRef, chain_id};
 
 /// Who is told how far it is.
@@ -54,31 +54,45 @@ struct Entry {
 }
 
 impl Inner {
-    pub(super) fn load(&self, source: impl Read + Send, report: &Report) -> Result<()> {
+    /// Of `wanted` only, if there is one.
+    pub(super) fn load(
+        &self,
+        source: impl Read + Send,
+        wanted: Option<&Platform>,
+        report: &Report,
+    ) -> Result<()> {
         let mut archive = Archive::read(self, source, report)?;
         let entries = match archive.bytes(b"manifest.json")? {
             Some(manifest) => docker::entries(&mut archive, &manifest)?,
             None => match archive.bytes(b"index.json")? {
-                Some(index) => oci::entries(&mut archive, &index)?,
+                Some(index) => oci::entries(&mut archive, &index, wanted)?,
                 None => return Err(invalid("invalid archive: does not contain a manifest.json")),
             },
         };
         let mut loaded = Vec::new();
+        let mut last_is_named = false;
         for entry in entries {
-            let id = self.load_image(&mut archive, &entry, report)?;
+            let config = self.checked_config(&entry)?;
+            if wanted.is_some_and(|wanted| !wanted.is_same_as(&config.platform())) {
+                continue;
+            }
+            let id = self.load_image(&mut archive, &entry, &config, report)?;
             for name in &entry.names {
                 self.set_loaded_tag(id, name, report)?;
             }
-            if entry.names.is_empty() {
-                report.say(format!("Loaded image ID: {id}\n"));
-            }
+            last_is_named = !entry.names.is_empty();
             self.emit("load", id, &id.to_string());
             loaded.push((id, entry.parent));
         }
-        self.set_parents(&loaded)
+        self.set_parents(&loaded)?;
+        if !last_is_named {
+            // All of them or none, as Docker does.
+            report.say(loaded.iter().map(|(id, _)| format!("Loaded image ID: {id}\n")).collect());
+        }
+        Ok(())
     }
 
-    fn load_image(&self, archive: &mut Archive, entry: &Entry, report: &Report) -> Result<ImageId> {
+    fn checked_config(&self, entry: &Entry) -> Result<ImageConfig> {
         let config = ImageConfig::parse(&entry.config).map_err(|error| invalid(error.to_string()))?;
         if !config.os.is_empty() && config.os != "linux" {
             return Err(invalid(format!("cannot load {} image on linux", config.os)));
@@ -89,6 +103,16 @@ impl Inner {
                 "invalid manifest, layers length mismatch: expected {expected}, got {actual}"
             )));
         }
+        Ok(config)
+    }
+
+    fn load_image(
+        &self,
+        archive: &mut Archive,
+        entry: &Entry,
+        config: &ImageConfig,
+        report: &Report,
+    ) -> Result<ImageId> {
         let mut top: Option<LayerRef> = None;
         for (at, (diff, path)) in config.diff_ids().iter().zip(&entry.layers).enumerate() {
             let chain = chain_id(top.as_ref().map(|layer| layer.chain_id), *diff);

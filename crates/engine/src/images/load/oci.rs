@@ -10,14 +10,15 @@ use wharf_spec::{Descriptor, Digest, ImageRef, Manifest, Platform, media_type};
 /// An index in an index, and no more.
 const MAX_DEPTH: usize = 3;
 
-pub(super) fn entries(archive: &mut Archive, index: &[u8]) -> Result<Vec<Entry>> {
+/// The images of an index, those of `wanted` where a choice is left, else of this host's platform.
+pub(super) fn entries(archive: &mut Archive, index: &[u8], wanted: Option<&Platform>) -> Result<Vec<Entry>> {
     let mut entries: Vec<Entry> = Vec::new();
     let Manifest::Index(index) = parse("", index)? else {
         return Err(invalid("invalid archive: index.json is no index"));
     };
     for descriptor in index.manifests {
         let names = name(&descriptor);
-        let Some(entry) = entry(archive, &descriptor, MAX_DEPTH)? else { continue };
+        let Some(entry) = entry(archive, &descriptor, wanted, MAX_DEPTH)? else { continue };
         // Each name of an image is an entry of its own in the index.
         match entries.iter_mut().find(|known| known.config == entry.config) {
             Some(known) => known.names.extend(names),
@@ -31,7 +32,12 @@ pub(super) fn entries(archive: &mut Archive, index: &[u8]) -> Result<Vec<Entry>>
 }
 
 /// The image behind a descriptor, or the best one for this platform behind an index.
-fn entry(archive: &mut Archive, descriptor: &Descriptor, depth: usize) -> Result<Option<Entry>> {
+fn entry(
+    archive: &mut Archive,
+    descriptor: &Descriptor,
+    wanted: Option<&Platform>,
+    depth: usize,
+) -> Result<Option<Entry>> {
     if depth == 0 {
         return Err(invalid("invalid archive: indexes in indexes without end"));
     }
@@ -54,10 +60,13 @@ fn entry(archive: &mut Archive, descriptor: &Descriptor, depth: usize) -> Result
             let host = Platform::host();
             let rank = |descriptor: &&Descriptor| match &descriptor.platform {
                 None => Some(usize::MAX),
-                Some(platform) => host.rank_of(platform),
+                Some(platform) => match wanted {
+                    Some(wanted) => wanted.is_same_as(platform).then_some(0),
+                    None => host.rank_of(platform),
+                },
             };
             let best = index.manifests.iter().filter(|d| rank(d).is_some()).min_by_key(|d| rank(d));
-            best.map_or(Ok(None), |best| entry(archive, best, depth - 1))
+            best.map_or(Ok(None), |best| entry(archive, best, wanted, depth - 1))
         }
     }
 }

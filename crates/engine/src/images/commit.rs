@@ -1,0 +1,114 @@
+//! The image of a commit (source: moby `daemon/images/image_commit.go`, `daemon/internal/image/image.go`
+//! `NewChildImage`).
+
+use super::{Inner, store_error};
+use crate::{Error, Result};
+use wharf_api::{container as api, gojson};
+use wharf_dockerfile::apply_changes;
+use wharf_spec::{ContainerId, DiffId, Digest, History, ImageConfig, ImageId, Platform, RootFs, RunConfig};
+
+/// For [`super::Images::commit`].
+#[derive(Debug, Clone)]
+pub(crate) struct CommitImage {
+    /// Whose changes are the new layer.
+    pub(crate) container: ContainerId,
+    /// What it was made of; `None` is nothing.
+    pub(crate) parent: Option<ImageId>,
+    /// The container's operating system.
+    pub(crate) os: String,
+    /// Who made it.
+    pub(crate) author: String,
+    /// The comment of its history.
+    pub(crate) comment: String,
+    /// What the image runs.
+    pub(crate) config: RunConfig,
+    /// What the container runs.
+    pub(crate) container_config: RunConfig,
+}
+
+/// The archive of no files at all: a layer of it is none.
+const EMPTY_LAYER: &str = "5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef";
+
+impl Inner {
+    pub(super) fn commit(&self, new: &CommitImage) -> Result<ImageId> {
+        let parent = match new.parent {
+            None => ImageConfig { rootfs: Some(RootFs::default()), ..ImageConfig::default() },
+            Some(parent) => self.store.images.get(parent).map_err(store_error)?.config.clone(),
+        };
+        let layers = &self.store.layers;
+        let below = wharf_store::chain_ids(parent.diff_ids()).last().copied();
+        // Both are held until the image holds them.
+        let below = below.map(|chain| layers.get(chain)).transpose().map_err(store_error)?;
+        let unpacked = layers.unpack_rw(&new.container).map_err(store_error)?;
+        let layer = layers.register(unpacked, below.as_ref()).map_err(store_error)?;
+        let config = child(parent, new, layer.diff_id);
+        let image = self.store.images.create(&config.to_json()).map_err(store_error)?;
+        self.emit("create", image.id, &image.id.to_string());
+        self.store.images.set_built_locally(image.id).map_err(store_error)?;
+        if let Some(parent) = new.parent {
+            self.store.images.set_parent(image.id, parent).map_err(store_error)?;
+        }
+        Ok(image.id)
+    }
+}
+
+fn child(parent: ImageConfig, new: &CommitImage, layer: DiffId) -> ImageConfig {
+    let empty_layer = Digest::from_hex(EMPTY_LAYER).is_ok_and(|empty| layer.0 == empty);
+    let created = Some(jiff::Timestamp::now().to_string());
+    let mut rootfs = parent.rootfs.unwrap_or_default();
+    if !empty_layer {
+        rootfs.diff_ids.push(layer);
+    }
+    let mut history = parent.history;
+    history.push(History {
+        created: created.clone(),
+        created_by: new.container_config.cmd.clone().unwrap_or_default().join(" "),
+        author: new.author.clone(),
+        comment: new.comment.clone(),
+        empty_layer,
+    });
+    let (architecture, variant) = match parent.architecture.as_str() {
+        "" => {
+            let host = Platform::host();
+            (host.architecture, host.variant)
+        }
+        known => (known.to_owned(), parent.variant),
+    };
+    ImageConfig {
+        architecture,
+        author: new.author.clone(),
+        config: Some(new.config.clone()),
+        container: new.container.to_string(),
+        container_config: new.container_config.clone(),
+        created,
+        history,
+        os: if new.os.is_empty() { "linux".into() } else { new.os.clone() },
+        os_features: parent.os_features,
+        os_version: parent.os_version,
+        rootfs: Some(rootfs),
+        variant,
+        ..ImageConfig::default()
+    }
+}
+
+/// Applies Dockerfile instructions to a config.
+///
+/// # Errors
+/// In Docker's words, when one is wrong.
+pub(crate) fn changed_config(config: api::Config, changes: &[String]) -> Result<api::Config> {
+    if changes.is_empty() {
+        return Ok(config);
+    }
+    let mut run = run_config(&config)?;
+    apply_changes(&mut run, changes).map_err(|error| Error::Invalid(error.to_string()))?;
+    gojson::from_slice(&wharf_spec::to_go_json(&run)).map_err(|error| Error::Refused(error.to_string()))
+}
+
+/// The config as images have it: both types have the same JSON.
+///
+/// # Errors
+/// Never for a config of ours.
+pub(crate) fn run_config(config: &api::Config) -> Result<RunConfig> {
+    let failed = |source| Error::Encode { what: "a container's config", source };
+    serde_json::from_slice(&serde_json::to_vec(config).map_err(failed)?).map_err(failed)
+}
