@@ -261,7 +261,7 @@ async fn echo(
     let asked = parts.headers.get_all(header::UPGRADE).iter().any(|v| v != adapter::MARKER);
     let line =
         Line { upgrade, asked, connection, sessions: TaskTracker::new(), stopped: CancellationToken::new() };
-    Ok(take_over(line, MULTIPLEXED, Session::of_stream(ours)).unwrap().map(|b| b.guarded(guard)))
+    Ok(take_over(line, MULTIPLEXED, Session::of_stream(ours, async {})).unwrap().map(|b| b.guarded(guard)))
 }
 
 /// What a client reads that sends `request`, then `input` after the answer's head, then no more.
