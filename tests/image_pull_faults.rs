@@ -76,11 +76,8 @@ fn a_registry_without_ranges_sends_all_of_it_again() -> Result<()> {
     let registry = FaultyRegistry::start(daemon.net())?;
     let digest = registry.put_image("app", "v1", &[layer("one", 2)])?.remove(0);
     registry.break_next(&digest, Fault::Cut(MEGABYTE), 1);
-    let pull = start_pull(&daemon, &registry.name("app:v1"))?;
-    until("the broken connection", || Ok((registry.fired(&digest) == 1).then_some(())))?;
     registry.break_next(&digest, Fault::NoRanges, 1);
-    let out = pull.wait_with_output()?;
-    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    daemon.docker(&["pull", "-q", &registry.name("app:v1")])?.ok()?;
     assert_eq!(registry.fired(&digest), 2);
     assert_eq!(registry.asked(&digest)[1].from, Some(MEGABYTE));
     daemon.stop()
@@ -126,10 +123,12 @@ fn attempts_are_counted() -> Result<()> {
     registry.break_next(&digest, Fault::Cut(1000), 9);
     failed(&daemon.docker(&["pull", &name])?, "unexpected EOF")?;
     assert_eq!(registry.fired(&digest), 2);
+    registry.heal();
     registry.break_next(&digest, Fault::Status(503), 9);
     failed(&daemon.docker(&["pull", &name])?, "503")?;
     assert_eq!(registry.fired(&digest), 4);
     nothing_is_left(&daemon)?;
+    registry.heal();
     // One failure less than attempts is none.
     registry.break_next(&digest, Fault::Status(500), 1);
     daemon.docker(&["pull", "-q", &name])?.ok()?;

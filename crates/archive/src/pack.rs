@@ -2,10 +2,7 @@
 //! sorted in each directory, times in whole seconds, no names of owners, `security.capability` as the only
 //! attribute, hard links as such.
 
-use crate::{
-    Error, Header, Kind, OPAQUE_MARKER, OPAQUE_XATTR, Time, WHITEOUT_PREFIX, Writer, error::lossy,
-    metadata::proc_path,
-};
+use crate::{Error, Header, Kind, OPAQUE_MARKER, OPAQUE_XATTR, Time, WHITEOUT_PREFIX, Writer, error::lossy};
 use rustix::{
     fd::{AsFd, BorrowedFd, OwnedFd},
     fs::{self, AtFlags, FileType, Mode, OFlags, Stat},
@@ -19,6 +16,9 @@ use std::{
 
 /// Deeper trees are refused: each level holds a descriptor.
 const MAX_DEPTH: usize = 900;
+
+/// What is read of a file at once.
+const BUFFER: usize = 256 << 10;
 
 /// What becomes of overlayfs's deletions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -45,6 +45,8 @@ pub struct Packer<W> {
     options: PackOptions,
     /// First name of each inode that has several.
     links: HashMap<(u64, u64), Vec<u8>>,
+    /// For the bytes of files on their way.
+    buffer: Vec<u8>,
 }
 
 /// Packs what is in a directory, not the directory itself.
@@ -60,7 +62,7 @@ pub fn pack<W: Write>(root: BorrowedFd<'_>, options: PackOptions, out: W) -> Res
 impl<W: Write> Packer<W> {
     /// Packs to a stream.
     pub fn new(out: W, options: PackOptions) -> Self {
-        Self { writer: Writer::new(out), options, links: HashMap::new() }
+        Self { writer: Writer::new(out), options, links: HashMap::new(), buffer: vec![0; BUFFER] }
     }
 
     /// Ends the archive.
@@ -239,7 +241,7 @@ impl<W: Write> Packer<W> {
             header.set_xattr(b"security.capability", &capability);
         }
         self.writer.header(&header)?;
-        copy(File::from(file), &mut self.writer, header.size, &header.name)
+        copy(File::from(file), &mut self.writer, header.size, &mut self.buffer, &header.name)
     }
 }
 
@@ -270,8 +272,13 @@ impl Level {
 }
 
 /// Writes exactly as many bytes as were announced: a file that shrank meanwhile is filled with zeros.
-fn copy<W: Write>(mut file: File, writer: &mut Writer<W>, size: u64, name: &[u8]) -> Result<(), Error> {
-    let mut buffer = vec![0; 128 << 10];
+fn copy<W: Write>(
+    mut file: File,
+    writer: &mut Writer<W>,
+    size: u64,
+    buffer: &mut [u8],
+    name: &[u8],
+) -> Result<(), Error> {
     let mut left = size;
     while left > 0 {
         let wanted = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
@@ -299,7 +306,7 @@ fn is_opaque(directory: BorrowedFd<'_>, name: &[u8]) -> Result<bool, Error> {
 /// into revision 2 (source: linux/capability.h).
 fn capability(file: BorrowedFd<'_>, name: &[u8]) -> Result<Option<Vec<u8>>, Error> {
     let mut value = [0u8; 64];
-    let length = match fs::getxattr(proc_path(file), "security.capability", &mut value[..]) {
+    let length = match fs::fgetxattr(file, "security.capability", &mut value[..]) {
         Ok(length) => length,
         Err(Errno::NODATA | Errno::OPNOTSUPP) => return Ok(None),
         Err(error) => {

@@ -293,8 +293,11 @@ pub enum TransportError {
     Stalled,
 }
 
+/// In Go's words, where a message was cut short: in its head or in its body.
 fn http_reason(error: &hyper::Error) -> String {
-    if error.is_incomplete_message() { "unexpected EOF".to_owned() } else { error.to_string() }
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());
+    let is_cut = source.is_some_and(|source| source.kind() == std::io::ErrorKind::UnexpectedEof);
+    if is_cut || error.is_incomplete_message() { "unexpected EOF".to_owned() } else { error.to_string() }
 }
 
 /// An `io::Error` as Go prints it: without number, in lower case, `i/o timeout` for timeouts.

@@ -3,7 +3,7 @@
 use crate::{NetNs, sha256, until};
 use anyhow::Result;
 use serde_json::{Value, json};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -53,8 +53,8 @@ pub struct FaultyRegistry {
 #[derive(Debug, Default)]
 struct State {
     contents: HashMap<String, Content>,
-    /// By the digest or tag at the end of a path: the fault, and how often it still happens.
-    faults: HashMap<String, (Fault, usize)>,
+    /// By the digest or tag at the end of a path: what will go wrong, one after the other.
+    faults: HashMap<String, VecDeque<Fault>>,
     fired: HashMap<String, usize>,
     asked: Vec<Asked>,
     /// Connections that stall now.
@@ -167,9 +167,9 @@ impl FaultyRegistry {
         self.state().contents.insert(path, Content { kind, bytes: Arc::new(bytes.to_vec()) });
     }
 
-    /// The next so many answers about this digest or tag go wrong.
+    /// So many answers about this digest or tag go wrong, after those that will already.
     pub fn break_next(&self, what: &str, fault: Fault, times: usize) {
-        self.state().faults.insert(what.to_owned(), (fault, times));
+        self.state().faults.entry(what.to_owned()).or_default().extend(std::iter::repeat_n(fault, times));
     }
 
     /// Nothing goes wrong any more.
@@ -270,15 +270,10 @@ fn find(state: &Mutex<State>, asked: &Asked) -> (Option<Content>, Option<Fault>)
     state.asked.push(asked.clone());
     let content = state.contents.get(&asked.path).cloned();
     let what = asked.path.rsplit('/').next().unwrap_or_default().to_owned();
-    let fault = match state.faults.get_mut(&what) {
-        // Only what is a fault for this request fires.
-        Some((Fault::NoRanges, _)) if asked.from.is_none() => None,
-        Some((fault, left)) if *left > 0 && asked.method == "GET" => {
-            *left -= 1;
-            Some(*fault)
-        }
-        _ => None,
-    };
+    let faults = state.faults.get_mut(&what).filter(|_| asked.method == "GET");
+    // Only what is a fault for this request fires.
+    let fires = |fault: &Fault| *fault != Fault::NoRanges || asked.from.is_some();
+    let fault = faults.filter(|faults| faults.front().is_some_and(fires)).and_then(VecDeque::pop_front);
     if fault.is_some() {
         *state.fired.entry(what).or_default() += 1;
     }

@@ -69,11 +69,16 @@ impl StreamWriter {
 
 impl Write for StreamWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.buffer.extend_from_slice(bytes);
-        if self.buffer.len() >= PIECE {
+        if self.buffer.is_empty() {
+            // Once a piece, and not in steps that each copy what there is.
+            self.buffer.reserve(PIECE);
+        }
+        let take = bytes.len().min(PIECE - self.buffer.len());
+        self.buffer.extend_from_slice(&bytes[..take]);
+        if self.buffer.len() == PIECE {
             self.send()?;
         }
-        Ok(bytes.len())
+        Ok(take)
     }
 
     fn flush(&mut self) -> io::Result<()> {
