@@ -21,6 +21,7 @@ mod image_commit;
 mod image_import;
 mod image_load;
 mod image_pull;
+mod image_remove;
 mod image_save;
 mod network_publish;
 mod registry_login;

@@ -34,7 +34,7 @@ fn changes_become_a_layer_on_the_image() -> Result<()> {
             "ENV X=$K:y",
             "-c",
             "CMD [\"cat\", \"/made\"]",
-            "c",
+            "cc",
             tag,
         ];
         let out = if cli == "docker" { daemon.docker(&args)? } else { daemon.wharf(&args)? }.ok()?;
@@ -81,7 +81,7 @@ fn the_layer_can_be_rebuilt_bit_by_bit_elsewhere() -> Result<()> {
         .docker(&[
             "run",
             "--name",
-            "c",
+            "cc",
             "--network=none",
             "busybox",
             "sh",
