@@ -156,7 +156,6 @@ fn serve(listener: &TcpListener, archive: &[u8]) -> Result<()> {
         )?;
         stream.write_all(body)?;
     }
-    Ok(())
 }
 
 #[test]
