@@ -22,6 +22,7 @@ mod image_import;
 mod image_load;
 mod image_pull;
 mod image_pull_faults;
+mod image_remove;
 mod image_save;
 mod network_publish;
 mod registry_login;

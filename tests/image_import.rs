@@ -207,7 +207,7 @@ fn export_and_import_keep_files_as_they_are() -> Result<()> {
         .docker(&[
             "run",
             "--name",
-            "c",
+            "cc",
             "--network=none",
             "busybox",
             "sh",

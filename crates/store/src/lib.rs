@@ -50,7 +50,7 @@ pub use error::Error;
 pub use images::{Image, Images};
 pub use layers::{Layer, LayerRef, Layers, MAX_DEPTH, RwLayer, Unpacked};
 pub use overlay::GraphData;
-pub use references::{Force, References};
+pub use references::{Force, Names, References};
 
 use std::{path::Path, sync::Arc};
 

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, HashMap},
     path::{Path, PathBuf},
-    sync::{PoisonError, RwLock, RwLockReadGuard},
+    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard},
 };
 use wharf_spec::{ImageId, ImageRef};
 
@@ -30,10 +30,15 @@ struct Repositories {
     repositories: BTreeMap<String, BTreeMap<String, ImageId>>,
 }
 
+/// The names of each image, sorted.
+pub type Names = HashMap<ImageId, Vec<ImageRef>>;
+
 /// All names.
 pub struct References {
     path: PathBuf,
     state: RwLock<Repositories>,
+    /// Parsed once for many lists of images; empty after a change.
+    names: Mutex<Option<Arc<Names>>>,
 }
 
 impl References {
@@ -46,7 +51,8 @@ impl References {
             Some(raw) => serde_json::from_slice(&raw)
                 .map_err(|error| Error::Damaged { path: path.into(), what: error.to_string() })?,
         };
-        let references = Self { path: path.into(), state: RwLock::new(repositories) };
+        let references =
+            Self { path: path.into(), state: RwLock::new(repositories), names: Mutex::default() };
         if !path.exists() {
             references.save(&references.read())?;
         }
@@ -69,6 +75,8 @@ impl References {
         if changed.is_some() {
             self.save(&new)?;
             *state = new;
+            // Under the lock of the names themselves, so that nobody keeps older ones.
+            *self.names.lock().unwrap_or_else(PoisonError::into_inner) = None;
         }
         Ok(changed)
     }
@@ -150,25 +158,33 @@ impl References {
     }
 
     /// The names of each image, sorted.
-    pub fn all(&self) -> HashMap<ImageId, Vec<ImageRef>> {
-        let mut all: HashMap<ImageId, Vec<ImageRef>> = HashMap::new();
-        for (reference, image) in self.select(|_, _| true) {
-            all.entry(image).or_default().push(reference);
-        }
-        all
+    pub fn all(&self) -> Arc<Names> {
+        let state = self.read();
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let parsed = names.get_or_insert_with(|| {
+            let mut all = Names::new();
+            for (reference, image) in select(&state, |_, _| true) {
+                all.entry(image).or_default().push(reference);
+            }
+            Arc::new(all)
+        });
+        Arc::clone(parsed)
     }
 
     fn select(&self, wanted: impl Fn(&str, ImageId) -> bool) -> Vec<(ImageRef, ImageId)> {
-        let state = self.read();
-        let mut found = Vec::new();
-        for (name, repository) in &state.repositories {
-            for (text, image) in repository.iter().filter(|(_, image)| wanted(name, **image)) {
-                found.extend(text.parse::<ImageRef>().ok().map(|reference| (reference, *image)));
-            }
-        }
-        found.sort_by_cached_key(|(reference, _)| reference.to_string());
-        found
+        select(&self.read(), wanted)
     }
+}
+
+fn select(state: &Repositories, wanted: impl Fn(&str, ImageId) -> bool) -> Vec<(ImageRef, ImageId)> {
+    let mut found = Vec::new();
+    for (name, repository) in &state.repositories {
+        for (text, image) in repository.iter().filter(|(_, image)| wanted(name, **image)) {
+            found.extend(text.parse::<ImageRef>().ok().map(|reference| (reference, *image)));
+        }
+    }
+    found.sort_by_cached_key(|(reference, _)| reference.to_string());
+    found
 }
 
 /// Both keys of the file. With tag and digest, the digest is kept.

@@ -450,7 +450,9 @@ fn references_follow_dockers_rules() {
         references.add_tag(&reference("busybox"), two, Force::No),
         Err(Error::TagConflict { .. })
     ));
+    assert_eq!(references.all().get(&two), None);
     references.add_tag(&reference("busybox"), two, Force::Yes).unwrap();
+    assert_eq!(references.all()[&two], [reference("busybox:latest")], "a change is seen by the next list");
     assert!(matches!(references.add_digest(&reference(&digest), two), Err(Error::DigestConflict(_))));
     assert!(matches!(references.add_tag(&reference(&digest), two, Force::Yes), Err(Error::TagWithDigest)));
     assert!(matches!(references.add_tag(&reference("sha256:x"), two, Force::Yes), Err(Error::AmbiguousTag)));

@@ -11,6 +11,7 @@ pub(crate) mod hosts;
 pub(crate) mod keyvalue;
 pub(crate) mod mount;
 pub(crate) mod network;
+pub(crate) mod platform;
 pub(crate) mod port;
 pub(crate) mod restart;
 pub(crate) mod security;

@@ -8,8 +8,8 @@ use std::{
     sync::Arc,
 };
 use wharf_api::{image as api, time};
-use wharf_spec::{ChainId, ImageId, ImageRef, path_match};
-use wharf_store::Image;
+use wharf_spec::{ChainId, ImageRef, path_match};
+use wharf_store::{Image, Names};
 
 const FILTERS: [&str; 6] = ["dangling", "label", "before", "since", "reference", "until"];
 
@@ -23,7 +23,7 @@ struct Wanted {
 
 /// What all images are looked up in.
 struct Context {
-    names: HashMap<ImageId, Vec<ImageRef>>,
+    names: Arc<Names>,
     users: HashMap<String, i64>,
 }
 

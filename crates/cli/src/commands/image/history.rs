@@ -4,17 +4,16 @@ use crate::{
     cli::Cli,
     client::{Query, encode_path},
     command::{Args, Command, runs},
-    error::{Error, Result},
+    error::Result,
     flags::{Flag, Matches},
     format::{
         LIST_FORMAT,
         list::{Columns, List, Row},
         text::{ago, ellipsis, local_rfc3339, short_id},
     },
-    opts::size,
+    opts::{platform, size},
 };
 use wharf_api::image::HistoryItem;
-use wharf_spec::Platform;
 
 /// `docker image history`.
 pub(crate) const COMMAND: Command = Command {
@@ -58,13 +57,7 @@ async fn run(cli: Cli, m: Matches) -> Result<()> {
         false => format!("table {{{{.ID}}}}\t{time}\t{{{{.CreatedBy}}}}\t{{{{.Size}}}}\t{{{{.Comment}}}}"),
     };
     let mut list = List::new(m.text("format"), &table, COLUMNS)?;
-    let platform = match m.text("platform") {
-        "" => String::new(),
-        text => {
-            let platform: Platform = text.parse().map_err(|e| Error::text(format!("{e}")))?;
-            serde_json::to_string(&platform).map_err(|e| Error::text(e.to_string()))?
-        }
-    };
+    let platform = platform::valid_parameter(m.text("platform"))?;
     let path = format!("/images/{}/history", encode_path(m.arg(0)));
     let query = Query::new().with_text("platform", &platform);
     let items: Vec<HistoryItem> = cli.client().await?.get(&path, query).await?;

@@ -4,12 +4,12 @@ use crate::{
     cli::Cli,
     client::{Call, Query, encode_path},
     command::{Args, Command, runs},
-    error::{Error, Result},
+    error::Result,
     flags::{Flag, Matches},
     format::{INSPECT_FORMAT, inspect::inspect},
+    opts::platform,
 };
 use http::Method;
-use wharf_spec::Platform;
 
 /// `docker image inspect`.
 pub(crate) const COMMAND: Command = Command {
@@ -30,14 +30,8 @@ const FLAGS: &[Flag] = &[
 ];
 
 async fn run(cli: Cli, m: Matches) -> Result<()> {
+    let platform = platform::parameter(m.text("platform"))?;
     let client = cli.client().await?;
-    let platform = match m.text("platform") {
-        "" => String::new(),
-        text => {
-            let platform: Platform = text.parse().map_err(|e| Error::text(format!("{e}")))?;
-            serde_json::to_string(&platform).map_err(|e| Error::text(e.to_string()))?
-        }
-    };
     inspect(&m.args, m.text("format"), async |name| {
         let query = Query::new().with_text("platform", &platform);
         client.fetch_raw(Call::new(Method::GET, &format!("/images/{}/json", encode_path(&name)), query)).await

@@ -7,6 +7,7 @@ use crate::{
     commands::print,
     error::{Error, Result},
     flags::{Flag, Matches},
+    opts::platform,
     progress::{self, Place},
     terminal,
 };
@@ -15,7 +16,6 @@ use http_body_util::BodyExt;
 use std::io;
 use tokio::io::AsyncRead;
 use tokio_util::io::ReaderStream;
-use wharf_spec::Platform;
 
 /// `docker image load`.
 pub(crate) const COMMAND: Command = Command {
@@ -40,9 +40,7 @@ async fn run(cli: Cli, m: Matches) -> Result<()> {
     let quiet = m.is("quiet") || !terminal::stdout_is_terminal();
     let mut query = Query::new().with("quiet", if quiet { "1" } else { "0" });
     for text in m.split("platform") {
-        let platform: Platform = text.parse().map_err(|e| Error::text(format!("{e}")))?;
-        query = query
-            .with("platform", &serde_json::to_string(&platform).map_err(|e| Error::text(e.to_string()))?);
+        query = query.with("platform", &platform::valid_parameter(&text)?);
     }
     let input = open(m.text("input")).await?;
     let call = Call::new(Method::POST, "/images/load", query).tar(input);

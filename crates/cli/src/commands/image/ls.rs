@@ -1,10 +1,11 @@
 //! `docker images`.
 
+use super::tree;
 use crate::{
     cli::Cli,
     client::Query,
     command::{Args, Command, runs},
-    error::{Error, Result},
+    error::Result,
     flags::{Flag, Matches},
     format::{
         LIST_FORMAT,
@@ -57,7 +58,7 @@ const TABLE_WITH_DIGEST: &str = "table {{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{
 
 async fn run(cli: Cli, m: Matches) -> Result<()> {
     if m.is("tree") {
-        return Err(Error::text("--tree is not supported"));
+        return tree::run(&cli, &m).await;
     }
     let (quiet, digests) = (m.is("quiet"), m.is("digests"));
     let asked = match m.text("format") {

@@ -5,12 +5,12 @@ use crate::{
     client::{Call, Query, encode_path},
     command::{Args, Command, runs},
     commands::say,
-    error::{Error, Result, join},
+    error::{Result, join},
     flags::{Flag, Matches},
+    opts::platform,
 };
 use http::Method;
 use wharf_api::image::DeleteItem;
-use wharf_spec::Platform;
 
 /// `docker image rm`.
 pub(crate) const COMMAND: Command = Command {
@@ -33,12 +33,9 @@ const FLAGS: &[Flag] = &[
 ];
 
 async fn run(cli: Cli, m: Matches) -> Result<()> {
+    let platforms: Vec<String> =
+        m.split("platform").iter().map(|text| platform::parameter(text)).collect::<Result<_>>()?;
     let client = cli.client().await?;
-    let mut platforms = Vec::new();
-    for text in m.split("platform") {
-        let platform: Platform = text.parse().map_err(|e| Error::text(format!("{e}")))?;
-        platforms.push(serde_json::to_string(&platform).map_err(|e| Error::text(e.to_string()))?);
-    }
     let (mut errors, mut fatal) = (Vec::new(), false);
     for name in &m.args {
         let mut query =

@@ -6,12 +6,12 @@ use crate::{
     command::{Args, Command, runs},
     error::{Error, Result},
     flags::{Flag, Matches},
+    opts::platform,
     terminal,
 };
 use http::Method;
 use http_body_util::BodyExt;
 use std::{fs, io::Write, path::Path};
-use wharf_spec::Platform;
 
 /// `docker image save`.
 pub(crate) const COMMAND: Command = Command {
@@ -38,9 +38,7 @@ async fn run(cli: Cli, m: Matches) -> Result<()> {
         query = query.with("names", name);
     }
     for text in m.split("platform") {
-        let platform: Platform = text.parse().map_err(|e| Error::text(format!("{e}")))?;
-        query = query
-            .with("platform", &serde_json::to_string(&platform).map_err(|e| Error::text(e.to_string()))?);
+        query = query.with("platform", &platform::valid_parameter(&text)?);
     }
     write_stream(&cli, Call::new(Method::GET, "/images/get", query), m.text("output"), "save").await
 }
