@@ -38,7 +38,7 @@ use std::{
 use tokio::sync::mpsc;
 use wharf_api::{auth::AuthConfig, image as api, progress};
 use wharf_registry::Registry;
-use wharf_spec::{ImageConfig, ImageId, ImageRef, Platform};
+use wharf_spec::{ImageConfig, ImageId, Platform};
 use wharf_store::Store;
 
 /// The handle of images: cheap to clone.
