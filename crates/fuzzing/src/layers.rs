@@ -1,4 +1,4 @@
-//! Archives, and the records of layers.
+//! Archives, the records of layers, and Docker's databases.
 
 use rustix::{
     fd::{AsFd, OwnedFd},
@@ -11,7 +11,7 @@ use std::{
 };
 use tempfile::TempDir;
 use wharf_archive::{Decompressor, Options, Owner, Reader, Whiteouts, remove_tree, unpack};
-use wharf_store::{Store, sha256, tarsplit};
+use wharf_store::{Store, bolt, sha256, tarsplit};
 
 /// Holes can promise more than anybody wants to read.
 const ENOUGH: u64 = 1 << 20;
@@ -124,4 +124,11 @@ pub fn tarsplit(bytes: &[u8]) {
         let _ = tarsplit::archive_size(bytes, "fuzzed");
         outside.is_untouched();
     });
+}
+
+/// A database of Docker's: what is read of it can be written and read again.
+pub fn bolt(bytes: &[u8]) {
+    if let Ok(root) = bolt::decode(bytes) {
+        assert_eq!(bolt::decode(&bolt::encode(&root)).as_ref(), Ok(&root));
+    }
 }

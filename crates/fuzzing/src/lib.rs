@@ -12,7 +12,7 @@ mod layers;
 mod mutate;
 
 pub use images::{manifest, reference};
-pub use layers::{archive, extract, layer, tarsplit};
+pub use layers::{archive, bolt, extract, layer, tarsplit};
 pub use mutate::{Mutator, Shape};
 
 use std::{fs, io, path::Path};
@@ -35,6 +35,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "extract", run: extract, shape: Shape::Tar, rounds: 1_500 },
     Target { name: "layer", run: layer, shape: Shape::Tar, rounds: 600 },
     Target { name: "tarsplit", run: tarsplit, shape: Shape::Text, rounds: 5_000 },
+    Target { name: "bolt", run: bolt, shape: Shape::Text, rounds: 2_000 },
     Target { name: "manifest", run: manifest, shape: Shape::Text, rounds: 20_000 },
     Target { name: "reference", run: reference, shape: Shape::Text, rounds: 50_000 },
 ];
@@ -84,6 +85,11 @@ mod tests {
     #[test]
     fn records_of_layers() {
         try_some("tarsplit");
+    }
+
+    #[test]
+    fn databases() {
+        try_some("bolt");
     }
 
     #[test]

@@ -5,7 +5,9 @@ use super::{Inner, store_error};
 use crate::{Error, Result};
 use wharf_api::{container as api, gojson};
 use wharf_dockerfile::apply_changes;
-use wharf_spec::{ContainerId, DiffId, Digest, History, ImageConfig, ImageId, ImageRef, Platform, RootFs, RunConfig};
+use wharf_spec::{
+    ContainerId, DiffId, Digest, History, ImageConfig, ImageId, ImageRef, Platform, RootFs, RunConfig,
+};
 
 /// For [`super::Images::commit`].
 #[derive(Debug, Clone)]

@@ -292,7 +292,8 @@ impl Images {
     pub async fn load(&self, tar: ByteStream, platforms: Vec<Platform>, progress: Progress) -> Result<()> {
         let platform = one_platform(platforms)?;
         let (reader, report) = (StreamReader::new(tar), load::Report::new(progress));
-        self.run(move |inner| reader.to_the_end(|reader| inner.load(reader, platform.as_ref(), &report))).await
+        self.run(move |inner| reader.to_the_end(|reader| inner.load(reader, platform.as_ref(), &report)))
+            .await
     }
 
     /// `GET /images/get`
