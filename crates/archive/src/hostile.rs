@@ -163,7 +163,7 @@ fn long_and_strange_names_are_taken_or_refused() {
         assert_eq!(std::fs::read(dir.path().join(name)).unwrap(), b"odd");
     }
     // Nothing but slashes and dots is the directory itself.
-    for name in ["", "/", "./", "a/..", "///."] {
+    for name in ["/", "./", "a/..", "///."] {
         extract(&[other(Kind::Directory, name, "")], dir.path(), layer()).unwrap();
     }
 }
@@ -322,7 +322,7 @@ fn extension_headers_are_not_read_beyond_their_limit() {
         header[148..156].fill(b' ');
         let sum: u32 = header.iter().map(|&byte| u32::from(byte)).sum();
         header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-        let mut reader = Reader::new(header.chain(Endless(0)));
+        let mut reader = Reader::new(header.as_slice().chain(Endless(0)));
         assert!(matches!(reader.next_entry(), Err(Error::TooLong)), "{}", char::from(kind));
         let (_, endless) = reader.into_source().into_inner();
         assert!(endless.0 < 1 << 20);
@@ -352,7 +352,7 @@ fn bombs_are_streams_like_others() {
     let refused = Decompressor::new(&greedy[..]).unwrap().read(&mut [0; 1]);
     assert!(refused.is_err(), "{refused:?}");
     // A gzip header whose file name has no end.
-    let named = [0x1f, 0x8b, 8, 8, 0, 0, 0, 0, 0, 3].chain(Endless(0));
-    let refused = Decompressor::new(named).unwrap().read(&mut [0; 1]);
+    let start: [u8; 10] = [0x1f, 0x8b, 8, 8, 0, 0, 0, 0, 0, 3];
+    let refused = Decompressor::new(start.as_slice().chain(Endless(0))).unwrap().read(&mut [0; 1]);
     assert!(refused.is_err(), "{refused:?}");
 }

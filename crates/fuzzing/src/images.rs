@@ -31,7 +31,7 @@ pub fn reference(bytes: &[u8]) {
         let again: ImageRef = written.parse().unwrap_or_else(|error| panic!("{written:?}: {error}"));
         assert_eq!(again, reference, "{written:?}");
     }
-    let _ = (reference.path(), reference.clone().or_latest());
-    // It becomes part of a URL and of a path.
-    assert!(!reference.to_string().contains(".."), "{reference}");
+    let _ = reference.clone().or_latest();
+    // It becomes part of a URL.
+    assert!(!reference.path().contains("..") && !reference.path().starts_with('/'), "{reference}");
 }

@@ -171,12 +171,6 @@ fn store_error(error: wharf_store::Error) -> Error {
     Error::Store(error.to_string(), error.kind())
 }
 
-impl From<wharf_store::Error> for Error {
-    fn from(error: wharf_store::Error) -> Self {
-        store_error(error)
-    }
-}
-
 /// The registry client that the daemon's configuration asks for.
 fn registry_client(config: &Config) -> Result<Registry> {
     let config = wharf_registry::Config {
