@@ -2,6 +2,7 @@
 
 use std::io;
 use wharf_spec::ErrorKind;
+use wharf_sys::io_text;
 
 /// An archive could not be read, written, extracted or made.
 #[derive(Debug, thiserror::Error)]
@@ -66,14 +67,17 @@ pub enum Error {
     /// More bytes than the header announced, or fewer.
     #[error("archive/tar: {0:?} was announced with another size")]
     WrongSize(String),
+    /// More directories than are kept account of.
+    #[error("an archive of too many directories")]
+    TooManyDirectories,
     /// The archive's bytes could not be read.
-    #[error("reading the archive: {0}")]
+    #[error("reading the archive: {}", io_text(.0))]
     Read(#[source] io::Error),
     /// The archive's bytes could not be written.
-    #[error("writing the archive: {0}")]
+    #[error("writing the archive: {}", io_text(.0))]
     Write(#[source] io::Error),
     /// A file could not be made or read.
-    #[error("{operation} {path:?}: {source}")]
+    #[error("{operation} {path:?}: {}", io_text(source))]
     File {
         /// The system call.
         operation: &'static str,
@@ -98,7 +102,8 @@ impl Error {
             | Self::Range { .. }
             | Self::Kind { .. }
             | Self::Overwrite { .. }
-            | Self::Encode { .. } => ErrorKind::InvalidArgument,
+            | Self::Encode { .. }
+            | Self::TooManyDirectories => ErrorKind::InvalidArgument,
             Self::WrongSize(_) | Self::Read(_) | Self::Write(_) | Self::File { .. } => ErrorKind::System,
         }
     }

@@ -1,7 +1,7 @@
 //! Putting entries into a directory.
 
 use crate::{
-    Error, Header, Kind, Reader,
+    Error, Header, Kind, Reader, Time,
     directories::Directories,
     error::lossy,
     metadata::{self, Inode},
@@ -70,9 +70,20 @@ pub struct Extracted {
 pub struct Extractor {
     directories: Directories,
     options: Options,
-    times: Vec<(Vec<u8>, Header)>,
+    times: Vec<(Vec<u8>, DirectoryTimes)>,
+    /// Bytes that the directories' names and times take.
+    remembered: usize,
     extracted: Extracted,
 }
+
+/// What a directory gets when everything is in it.
+struct DirectoryTimes {
+    mtime: Time,
+    atime: Option<Time>,
+}
+
+/// More than a million directories of ordinary names.
+const MAX_REMEMBERED: usize = 128 << 20;
 
 /// Where an entry goes.
 struct Place<'n> {
@@ -104,6 +115,7 @@ impl Extractor {
             directories: Directories::new(root)?,
             options,
             times: Vec::new(),
+            remembered: 0,
             extracted: Extracted::default(),
         })
     }
@@ -138,8 +150,9 @@ impl Extractor {
     /// # Errors
     /// When the system refuses one.
     pub fn finish(mut self) -> Result<Extracted, Error> {
-        for (whole, header) in std::mem::take(&mut self.times) {
+        for (whole, times) in std::mem::take(&mut self.times) {
             let (parent, name) = path::split(&whole);
+            let header = Header { mtime: times.mtime, atime: times.atime, ..Header::default() };
             let result = self.directories.find(parent).and_then(|d| metadata::set_times(d, name, &header));
             match result {
                 // A later entry replaced it.
@@ -195,8 +208,11 @@ impl Extractor {
         }
         metadata::apply(Inode::Open(open.as_fd()), header, self.options.owner, place.whole)?;
         self.directories.put(place.whole, open);
-        let times = Header { mtime: header.mtime, atime: header.atime, ..Header::default() };
-        self.times.push((place.whole.to_vec(), times));
+        self.remembered += place.whole.len() + size_of::<(Vec<u8>, DirectoryTimes)>();
+        if self.remembered > MAX_REMEMBERED {
+            return Err(Error::TooManyDirectories);
+        }
+        self.times.push((place.whole.to_vec(), DirectoryTimes { mtime: header.mtime, atime: header.atime }));
         Ok(())
     }
 

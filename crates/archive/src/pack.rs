@@ -231,10 +231,9 @@ impl<W: Write> Packer<W> {
     }
 
     fn regular(&mut self, parent: BorrowedFd<'_>, name: &[u8], mut header: Header) -> Result<(), Error> {
-        // Not blocking: what was a file may be a fifo by now.
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = match fs::openat(parent, name, flags, Mode::empty()) {
-            Err(Errno::NOENT) => return Ok(()),
+        let file = match crate::open_regular(parent, name, OFlags::NOFOLLOW) {
+            // What was a file may be something else by now.
+            Err(Errno::NOENT | Errno::INVAL) => return Ok(()),
             other => other.map_err(Error::file("open", &header.name))?,
         };
         if let Some(capability) = capability(file.as_fd(), &header.name)? {

@@ -8,23 +8,23 @@ use std::{
     path::Path,
 };
 
-type Entries = Vec<(Header, Vec<u8>)>;
+pub(crate) type Entries = Vec<(Header, Vec<u8>)>;
 
-fn open(path: &Path) -> OwnedFd {
+pub(crate) fn open(path: &Path) -> OwnedFd {
     fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap()
 }
 
-fn file(name: &str, data: &str) -> (Header, Vec<u8>) {
+pub(crate) fn file(name: &str, data: &str) -> (Header, Vec<u8>) {
     let header = Header { name: name.into(), size: data.len() as u64, mode: 0o644, ..Header::default() };
     (header, data.as_bytes().to_vec())
 }
 
-fn other(kind: Kind, name: &str, link: &str) -> (Header, Vec<u8>) {
+pub(crate) fn other(kind: Kind, name: &str, link: &str) -> (Header, Vec<u8>) {
     let mode = if kind == Kind::Directory { 0o755 } else { 0o644 };
     (Header { name: name.into(), link: link.into(), kind, mode, ..Header::default() }, Vec::new())
 }
 
-fn archive(entries: &[(Header, Vec<u8>)]) -> Vec<u8> {
+pub(crate) fn archive(entries: &[(Header, Vec<u8>)]) -> Vec<u8> {
     let mut writer = Writer::new(Vec::new());
     for (header, data) in entries {
         writer.header(header).unwrap();
@@ -33,16 +33,20 @@ fn archive(entries: &[(Header, Vec<u8>)]) -> Vec<u8> {
     writer.finish().unwrap()
 }
 
-fn layer() -> Options {
+pub(crate) fn layer() -> Options {
     Options { whiteouts: Whiteouts::Overlay, ..Options::default() }
 }
 
-fn extract(entries: &[(Header, Vec<u8>)], root: &Path, options: Options) -> Result<Extracted, Error> {
+pub(crate) fn extract(
+    entries: &[(Header, Vec<u8>)],
+    root: &Path,
+    options: Options,
+) -> Result<Extracted, Error> {
     use std::os::fd::AsFd;
     unpack(archive(entries).as_slice(), open(root).as_fd(), options)
 }
 
-fn entries(tar: &[u8]) -> Result<Entries, Error> {
+pub(crate) fn entries(tar: &[u8]) -> Result<Entries, Error> {
     let mut reader = Reader::new(tar);
     let mut all = Vec::new();
     while let Some(header) = reader.next_entry()? {
@@ -54,7 +58,7 @@ fn entries(tar: &[u8]) -> Result<Entries, Error> {
 }
 
 /// A header block by hand.
-fn block(name: &[u8], kind: u8, size: u64, magic: &[u8; 8], patch: &[(usize, &[u8])]) -> Vec<u8> {
+pub(crate) fn block(name: &[u8], kind: u8, size: u64, magic: &[u8; 8], patch: &[(usize, &[u8])]) -> Vec<u8> {
     let mut block = vec![0; 512];
     block[..name.len()].copy_from_slice(name);
     for (at, text) in [(100, "0000644\0"), (108, "0000000\0"), (116, "0000000\0"), (136, "00000000000\0")] {
@@ -72,14 +76,14 @@ fn block(name: &[u8], kind: u8, size: u64, magic: &[u8; 8], patch: &[(usize, &[u
     block
 }
 
-fn padded(data: &[u8]) -> Vec<u8> {
+pub(crate) fn padded(data: &[u8]) -> Vec<u8> {
     let mut data = data.to_vec();
     data.resize(data.len().next_multiple_of(512), 0);
     data
 }
 
-const GNU: &[u8; 8] = b"ustar  \0";
-const USTAR: &[u8; 8] = b"ustar\x0000";
+pub(crate) const GNU: &[u8; 8] = b"ustar  \0";
+pub(crate) const USTAR: &[u8; 8] = b"ustar\x0000";
 
 #[test]
 fn what_is_written_is_read_back() {

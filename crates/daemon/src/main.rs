@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod app;
+mod check;
 mod config;
 #[cfg(test)]
 mod documented;
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
             eprintln!("configuration OK");
             ExitCode::SUCCESS
         }
+        Ok(settings) if flags.check => check::run(&flags, &settings),
         Ok(settings) => start(flags, settings),
         Err(error) => {
             eprintln!("{error}");

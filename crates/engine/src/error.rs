@@ -218,12 +218,7 @@ impl Error {
 }
 
 /// The kernel's words as Go prints them: `no such file or directory`, which clients look for.
-pub(crate) fn words(error: &std::io::Error) -> String {
-    match error.raw_os_error() {
-        Some(n) if n > 0 => wharf_sys::errno_text(rustix::io::Errno::from_raw_os_error(n)),
-        _ => error.to_string(),
-    }
-}
+pub(crate) use wharf_sys::io_text as words;
 
 /// Shorthand for the most frequent error of validation.
 pub(crate) fn invalid<T>(message: impl Into<String>) -> Result<T> {

@@ -21,6 +21,7 @@
 #![forbid(unsafe_code)]
 
 mod blocking;
+pub mod check;
 mod clock;
 pub mod config;
 pub mod containers;

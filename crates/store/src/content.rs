@@ -110,11 +110,7 @@ impl Content {
     /// # Errors
     /// When the disk fails.
     pub fn remove(&self, digest: &Digest) -> Result<()> {
-        let path = self.blobs.join(digest.hex());
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::file("unlink", path)(error)),
-            _ => Ok(()),
-        }
+        files::remove_file(&self.blobs.join(digest.hex()))
     }
 }
 
@@ -158,7 +154,7 @@ impl Ingest<'_> {
             return Err(mismatch(expected, actual));
         }
         let path = self.content.blobs.join(actual.hex());
-        std::fs::rename(&self.path, &path).map_err(Error::file("rename", path))?;
+        files::rename(&self.path, &path)?;
         Ok(actual)
     }
 }

@@ -2,12 +2,13 @@
 
 use std::{io, path::PathBuf};
 use wharf_spec::{ChainId, Digest, ErrorKind, ImageId};
+use wharf_sys::io_text;
 
 /// The store could not do something.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file operation failed.
-    #[error("{operation} {path}: {source}")]
+    #[error("{operation} {}: {}", path.display(), io_text(source))]
     File {
         /// The operation.
         operation: &'static str,
@@ -25,6 +26,9 @@ pub enum Error {
     /// An archive with two entries of one name, which could not be rebuilt: Docker's words.
     #[error("duplicates of file paths not supported: {0:?}")]
     DuplicatePath(String),
+    /// An archive of more entries than are kept account of.
+    #[error("a layer has more than {} entries", crate::tarsplit::MAX_ENTRIES)]
+    TooManyEntries,
     /// Recorded bytes of a layer that are none.
     #[error("layer {layer}: damaged tar-split record: {what}")]
     TarSplit {
@@ -52,7 +56,7 @@ pub enum Error {
         actual: Digest,
     },
     /// A record that cannot be read.
-    #[error("{path} is damaged: {what}")]
+    #[error("{} is damaged: {what}", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -121,7 +125,7 @@ pub enum Error {
     #[error("content {0} does not exist")]
     NoContent(Digest),
     /// A source of bytes failed.
-    #[error("reading {what}: {source}")]
+    #[error("reading {what}: {}", io_text(source))]
     Read {
         /// What was read.
         what: String,
@@ -129,7 +133,7 @@ pub enum Error {
         source: io::Error,
     },
     /// A sink of bytes failed.
-    #[error("writing {what}: {source}")]
+    #[error("writing {what}: {}", io_text(source))]
     Write {
         /// What was written.
         what: String,
@@ -149,6 +153,7 @@ impl Error {
             | Self::NoReference(_)
             | Self::NoContent(_) => ErrorKind::NotFound,
             Self::DuplicatePath(_)
+            | Self::TooManyEntries
             | Self::TooDeep
             | Self::Ambiguous(_)
             | Self::Config(_)

@@ -12,6 +12,7 @@ use std::{
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::Path,
 };
+use wharf_sys::fault;
 
 /// Whether the bytes are on the disk before the name is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,8 +30,7 @@ pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32, sync: Sync) -> Resul
         path.file_name().unwrap_or_default().to_string_lossy(),
         &random_id()[..12]
     ));
-    let written = write_new(&temporary, bytes, mode, sync)
-        .and_then(|()| std::fs::rename(&temporary, path).map_err(Error::file("rename", path)));
+    let written = write_new(&temporary, bytes, mode, sync).and_then(|()| rename(&temporary, path));
     if written.is_err() {
         // The first error is the one that tells.
         let _ = std::fs::remove_file(&temporary);
@@ -38,10 +38,15 @@ pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32, sync: Sync) -> Resul
     written
 }
 
+/// Gives a file or directory its name, on the same file system.
+pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
+    fault::point("store.rename").and_then(|()| std::fs::rename(from, to)).map_err(Error::file("rename", to))
+}
+
 /// Writes a file that nobody reads yet.
 pub(crate) fn write_new(path: &Path, bytes: &[u8], mode: u32, sync: Sync) -> Result<()> {
     let mut file = create(path, mode)?;
-    file.write_all(bytes).map_err(Error::file("write", path))?;
+    fault::point("store.write").and_then(|()| file.write_all(bytes)).map_err(Error::file("write", path))?;
     if sync == Sync::Now {
         file.sync_data().map_err(Error::file("fsync", path))?;
     }
@@ -50,6 +55,7 @@ pub(crate) fn write_new(path: &Path, bytes: &[u8], mode: u32, sync: Sync) -> Res
 
 /// Makes an empty file, whatever the umask.
 pub(crate) fn create(path: &Path, mode: u32) -> Result<File> {
+    fault::point("store.create").map_err(Error::file("create", path))?;
     let file = std::fs::OpenOptions::new()
         .write(true)
         .create(true)
@@ -102,6 +108,7 @@ where
 
 /// Makes a directory if it is missing; parents must be there.
 pub(crate) fn make_directory(path: &Path, mode: u32) -> Result<()> {
+    fault::point("store.mkdir").map_err(Error::file("mkdir", path))?;
     match std::fs::DirBuilder::new().mode(mode).create(path) {
         Ok(()) => std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode))
             .map_err(Error::file("chmod", path)),
@@ -129,6 +136,7 @@ pub(crate) fn sync_directory(path: &Path) -> Result<()> {
 pub(crate) fn remove_tree(path: &Path) -> Result<()> {
     use std::os::unix::ffi::OsStrExt;
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
+    fault::point("store.remove").map_err(Error::file("remove", path))?;
     match open_directory(parent) {
         Ok(parent) => {
             wharf_archive::remove_tree(parent.as_fd(), name.as_bytes()).map_err(Error::file("remove", path))
@@ -176,6 +184,23 @@ pub(crate) fn random<const N: usize>() -> [u8; N] {
 /// 64 random hex characters.
 pub(crate) fn random_id() -> String {
     wharf_spec::Digest::from_bytes(random()).hex()
+}
+
+/// Removes a file; one that is not there is fine.
+pub(crate) fn remove_file(path: &Path) -> Result<()> {
+    match fault::point("store.unlink").and_then(|()| std::fs::remove_file(path)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::file("unlink", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a text from a file may name a directory below `overlay2`: a random id, or one of BuildKit's (source:
+/// moby `builder/builder-next/adapters/snapshot`; buildkit `identity.NewID`), which become layers under their
+/// own names.
+pub(crate) fn is_cache_id(text: &str) -> bool {
+    let is_buildkits =
+        text.len() == 25 && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+    is_buildkits || is_mount_id(text)
 }
 
 /// `^[a-f0-9]{64}(-init)?$` (source: moby `daemon/internal/layer/filestore.go` `isValidID`).

@@ -6,15 +6,23 @@
 //! imagedb/metadata/sha256/<id>/parent         the image it was built on, here
 //! imagedb/metadata/sha256/<id>/lastUpdated    when it was tagged last, RFC 3339
 //! imagedb/metadata/sha256/<id>/builtLocally   one byte 1: may serve as build cache
+//! imagedb/metadata/sha256/<id>/unnamed        to be removed at start, if it has no name then; Docker does not look at it
 //! ```
 
 use crate::{Error, LayerRef, Layers, Result, chain_ids, files, files::Sync, sha256};
 use std::{
     collections::{BTreeSet, HashMap},
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{
+        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 use wharf_spec::{ChainId, Digest, ImageConfig, ImageId};
+
+/// In an image's metadata while it waits for its first name, or loses its last one: without a name it is removed at
+/// start.
+pub(crate) const UNNAMED: &str = "unnamed";
 
 /// An image.
 #[derive(Debug, Clone)]
@@ -34,6 +42,8 @@ pub struct Images {
     metadata: PathBuf,
     layers: Arc<Layers>,
     state: RwLock<HashMap<ImageId, Entry>>,
+    /// All configs on the disk are images here.
+    complete: AtomicBool,
 }
 
 struct Entry {
@@ -56,7 +66,8 @@ impl Images {
             files::make_directory(directory, 0o700)?;
         }
         files::remove_temporaries(&content)?;
-        let images = Self { content, metadata, layers, state: RwLock::default() };
+        let complete = AtomicBool::new(true);
+        let images = Self { content, metadata, layers, state: RwLock::default(), complete };
         images.load()?;
         Ok(images)
     }
@@ -101,6 +112,73 @@ impl Images {
             other => other?,
         };
         Ok((Arc::new(Image { id, config, chain_id }), layer))
+    }
+
+    /// Notes that an image is about to come and to be named: unless [`Images::set_named`] follows, it is removed
+    /// at start. Whether the image is new here, and noted.
+    pub(crate) fn set_unnamed(&self, id: ImageId) -> Result<bool> {
+        let is_new = !self.read().contains_key(&id);
+        if is_new {
+            self.write_metadata(id, UNNAMED, b"")?;
+        }
+        Ok(is_new)
+    }
+
+    /// Notes that an image is about to be removed with its names: what a crash leaves of it without one is removed
+    /// at start. That is not worth failing for.
+    pub fn doom(&self, id: ImageId) {
+        if let Err(error) = self.write_metadata(id, UNNAMED, b"") {
+            tracing::warn!(image = %id, %error, "could not note that an image is being removed");
+        }
+    }
+
+    /// The image is gone, or stays as it is.
+    pub fn spare(&self, id: ImageId) {
+        if let Err(error) = self.set_named(id) {
+            tracing::warn!(image = %id, %error, "could not note that an image stays");
+        }
+    }
+
+    /// Forgets that an image was about to come.
+    pub(crate) fn forget(&self, id: ImageId) -> Result<()> {
+        files::remove_tree(&self.metadata.join(id.hex()))
+    }
+
+    /// Images that were about to be named when the daemon died.
+    pub(crate) fn unnamed(&self) -> Vec<ImageId> {
+        let is_unnamed = |id: &ImageId| self.metadata.join(id.hex()).join(UNNAMED).exists();
+        self.list().iter().map(|image| image.id).filter(is_unnamed).collect()
+    }
+
+    /// The image counts as named.
+    pub(crate) fn set_named(&self, id: ImageId) -> Result<()> {
+        files::remove_file(&self.metadata.join(id.hex()).join(UNNAMED))
+    }
+
+    /// Whether every config on the disk is an image here: if not, what seems unused may be used by one.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.complete.load(Ordering::Relaxed)
+    }
+
+    /// Whether there is a config, damaged or not.
+    pub(crate) fn has_config(&self, id: ImageId) -> bool {
+        self.content.join(id.hex()).exists()
+    }
+
+    /// Removes what images no more there left of themselves.
+    pub(crate) fn sweep(&self) -> Result<()> {
+        for name in files::names(&self.metadata)? {
+            // What Docker named otherwise is not looked at.
+            if Digest::from_hex(&name).is_err() {
+                continue;
+            }
+            let directory = self.metadata.join(&name);
+            files::remove_temporaries(&directory)?;
+            if !self.content.join(&name).exists() {
+                files::remove_tree(&directory)?;
+            }
+        }
+        Ok(())
     }
 
     /// An image.
@@ -241,10 +319,15 @@ impl Images {
     /// went, topmost first. Children forget their parent.
     ///
     /// # Errors
-    /// When there is no such image or the disk fails.
+    /// When there is no such image or its config cannot be removed: the image stays then.
     pub fn delete(&self, id: ImageId) -> Result<Vec<ChainId>> {
         let (entry, before) = {
             let mut state = self.write();
+            if !state.contains_key(&id) {
+                return Err(Error::NoImage(id.to_string()));
+            }
+            // The config goes first: an image is gone when its config is.
+            files::remove_file(&self.content.join(id.hex()))?;
             let entry = state.remove(&id).ok_or_else(|| Error::NoImage(id.to_string()))?;
             if let Some(parent) = entry.parent.and_then(|parent| state.get_mut(&parent)) {
                 parent.children.remove(&id);
@@ -268,12 +351,13 @@ impl Images {
             // Read again at start: a parent that is not there is none.
             let _ = std::fs::remove_file(parent);
         }
-        // The config goes first: an image is gone when its config is.
-        let path = self.content.join(id.hex());
-        std::fs::remove_file(&path).map_err(Error::file("unlink", path))?;
-        files::remove_tree(&self.metadata.join(id.hex()))?;
+        let mut left = files::remove_tree(&self.metadata.join(id.hex()));
         if let Some(chain) = entry.image.chain_id {
-            self.layers.release(chain)?;
+            left = left.and(self.layers.release(chain));
+        }
+        if let Err(error) = left {
+            // The image is gone all the same, and the next start removes the rest.
+            tracing::warn!(image = %id, %error, "could not remove everything of an image");
         }
         Ok(before.into_iter().filter(|chain| self.layers.info(*chain).is_none()).collect())
     }
@@ -288,7 +372,10 @@ impl Images {
                     layer.iter().for_each(|layer| self.layers.hold(layer.chain_id));
                     state.insert(id, Entry::new(image));
                 }
-                Err(error) => tracing::error!(image = %id, %error, "could not load an image"),
+                Err(error) => {
+                    self.complete.store(false, Ordering::Relaxed);
+                    tracing::error!(image = %id, %error, "could not load an image");
+                }
             }
         }
         let ids: Vec<ImageId> = state.keys().copied().collect();

@@ -3,8 +3,9 @@
 //! Role: layers, images, references, what the registry knows of them, blobs. Containers get their
 //! writable layers here; their records are `engine`'s.
 //!
-//! Entry points: [`Store::open`]; [`bolt::BoltFile`] for Docker's databases. Everything is synchronous and safe to
-//! call from many threads; whoever has an event loop calls it on a thread that may block.
+//! Entry points: [`Store::open`], then [`Store::sweep`]; [`check`] for a data root that is not in use;
+//! [`bolt::BoltFile`] for Docker's databases. Everything is synchronous and safe to call from many threads; whoever
+//! has an event loop calls it on a thread that may block.
 //!
 //! Files, below the data root (each module says more):
 //! ```text
@@ -25,6 +26,7 @@
 mod ahead;
 pub mod bolt;
 mod changes;
+mod check;
 mod content;
 mod crc64;
 mod digest;
@@ -37,12 +39,14 @@ mod init;
 mod layers;
 mod overlay;
 mod references;
+mod sweep;
 pub mod tarsplit;
 #[cfg(test)]
 mod tests;
 mod union;
 
 pub use changes::{Change, ChangeKind};
+pub use check::{Depth, Finding, Report, check};
 pub use content::{Content, Ingest};
 pub use digest::{Hashing, chain_id, chain_ids, sha256};
 pub use distribution::{Distribution, V2Metadata};
@@ -52,7 +56,10 @@ pub use layers::{Layer, LayerRef, Layers, MAX_DEPTH, RwLayer, Unpacked};
 pub use overlay::GraphData;
 pub use references::{Force, Names, References};
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -69,6 +76,7 @@ pub struct Store {
     pub distribution: Distribution,
     /// Blobs.
     pub content: Content,
+    data_root: PathBuf,
 }
 
 impl Store {
@@ -87,6 +95,6 @@ impl Store {
         let references = References::open(&image_root.join("repositories.json"))?;
         let distribution = Distribution::open(&image_root.join("distribution"))?;
         let content = Content::open(&data_root.join("wharf/content"))?;
-        Ok(Self { layers, images, references, distribution, content })
+        Ok(Self { layers, images, references, distribution, content, data_root: data_root.into() })
     }
 }

@@ -14,7 +14,7 @@
 use crate::{Error, Result, files};
 use std::path::{Path, PathBuf};
 use wharf_spec::plan::MountAttrs;
-use wharf_sys::mount;
+use wharf_sys::{fault, mount};
 
 /// More lowers than this are refused.
 const MAX_LOWERS: usize = 128;
@@ -47,6 +47,100 @@ impl Overlay {
         Ok(Self { home })
     }
 
+    /// To be looked at only.
+    pub(crate) fn at(home: PathBuf) -> Self {
+        Self { home }
+    }
+
+    /// Names of layers' directories.
+    pub(crate) fn names(&self) -> Result<Vec<String>> {
+        let names = files::names(&self.home)?;
+        // Docker keeps a block device here for quotas.
+        Ok(names.into_iter().filter(|name| name != "l" && self.home.join(name).is_dir()).collect())
+    }
+
+    /// Short names, with the layer each leads to; `None` when it leads elsewhere.
+    pub(crate) fn links(&self) -> Result<Vec<(String, Option<String>)>> {
+        let names = files::names(&self.home.join("l"))?;
+        Ok(names.into_iter().map(|name| (self.link_target(&name), name)).map(|(t, n)| (n, t)).collect())
+    }
+
+    fn link_target(&self, link: &str) -> Option<String> {
+        let target = std::fs::read_link(self.home.join("l").join(link)).ok()?;
+        let id = target.to_str()?.strip_prefix("../")?.strip_suffix("/diff")?;
+        files::is_cache_id(id).then(|| id.to_owned())
+    }
+
+    pub(crate) fn remove_link(&self, link: &str) -> Result<()> {
+        files::remove_file(&self.home.join("l").join(link))
+    }
+
+    /// What is wrong with a layer's directory, that stands on `parent`; nothing is a good sign.
+    pub(crate) fn faults(&self, id: &str, parent: Option<&str>) -> Vec<String> {
+        let mut faults = Vec::new();
+        let directory = self.directory(id);
+        if !self.exists(id) {
+            return vec![format!("{} is missing", self.diff(id).display())];
+        }
+        match self.link(id) {
+            Err(error) => faults.push(error.to_string()),
+            Ok(link) => match self.link_target(&link) {
+                Some(target) if target == id => {}
+                Some(other) => faults.push(format!("its link l/{link} leads to {other}")),
+                None => faults.push(format!("its link l/{link} is missing or leads nowhere")),
+            },
+        }
+        let expected = parent.map(|parent| self.lowers_of_child(parent)).transpose();
+        match (expected, self.lowers(id)) {
+            (Ok(expected), Ok(found)) if expected.clone().unwrap_or_default() == found => {}
+            (Ok(_), Ok(_)) => {
+                faults.push(format!("{} does not name the layers below", directory.join("lower").display()));
+            }
+            // The parent's own faults are told for the parent.
+            (Err(_), _) => {}
+            (_, Err(error)) => faults.push(error.to_string()),
+        }
+        if parent.is_some() && !directory.join("work").is_dir() {
+            faults.push(format!("{} is missing", directory.join("work").display()));
+        }
+        faults
+    }
+
+    /// Writes link, short name and `lower` anew where they are wrong; the layers below were mended before.
+    pub(crate) fn mend(&self, id: &str, parent: Option<&str>) -> Result<()> {
+        let link = match self.link(id) {
+            Ok(link) => link,
+            Err(_) => {
+                let known = self.links()?.into_iter().find(|(_, target)| target.as_deref() == Some(id));
+                let link = known.map_or_else(random_link, |(link, _)| link);
+                files::replace(&self.directory(id).join("link"), link.as_bytes(), 0o644, files::Sync::Now)?;
+                link
+            }
+        };
+        if self.link_target(&link).as_deref() != Some(id) {
+            self.remove_link(&link)?;
+            self.make_link(id, &link)?;
+        }
+        match parent {
+            Some(parent) => self.set_parent(id, parent),
+            None => Ok(()),
+        }
+    }
+
+    fn make_link(&self, id: &str, link: &str) -> Result<()> {
+        let symlink = self.home.join("l").join(link);
+        fault::point("store.symlink")
+            .and_then(|()| std::os::unix::fs::symlink(format!("../{id}/diff"), &symlink))
+            .map_err(Error::file("symlink", symlink))
+    }
+
+    /// A layer's short name.
+    fn link(&self, id: &str) -> Result<String> {
+        let path = self.directory(id).join("link");
+        let link = files::read_text(&path)?;
+        if is_link(&link) { Ok(link) } else { Err(Error::Damaged { path, what: format!("{link:?}") }) }
+    }
+
     pub(crate) fn directory(&self, id: &str) -> PathBuf {
         self.home.join(id)
     }
@@ -65,9 +159,7 @@ impl Overlay {
         files::make_directory(&directory, 0o710)?;
         files::make_directory(&directory.join("diff"), 0o755)?;
         let link = random_link();
-        let symlink = self.home.join("l").join(&link);
-        std::os::unix::fs::symlink(format!("../{id}/diff"), &symlink)
-            .map_err(Error::file("symlink", symlink))?;
+        self.make_link(id, &link)?;
         files::write_new(&directory.join("link"), link.as_bytes(), 0o644, files::Sync::Later)
     }
 
@@ -88,7 +180,7 @@ impl Overlay {
 
     /// The parent and its lowers, `l/<link>` each.
     fn lowers_of_child(&self, parent: &str) -> Result<Vec<String>> {
-        let link = files::read_text(&self.directory(parent).join("link"))?;
+        let link = self.link(parent)?;
         let mut lowers = vec![format!("l/{link}")];
         lowers.extend(self.lowers(parent)?);
         Ok(lowers)
@@ -145,11 +237,12 @@ impl Overlay {
         } else {
             mount::Overlay { lowers, upper: Some((own, format!("{id}/work"))), ..self.overlay() }
         };
-        match mount::mount_overlay(&overlay, &merged) {
+        let mounted = fault::point("store.mount").map_err(Error::file("mount", &merged));
+        match mounted.and_then(|()| Ok(mount::mount_overlay(&overlay, &merged)?)) {
             Ok(()) => Ok(merged),
             Err(error) => {
                 let _ = std::fs::remove_dir(&merged);
-                Err(error.into())
+                Err(error)
             }
         }
     }
@@ -189,7 +282,7 @@ impl Overlay {
 
     /// Removes a layer's directories; none is fine.
     pub(crate) fn remove(&self, id: &str) -> Result<()> {
-        if !files::is_mount_id(id) {
+        if !files::is_cache_id(id) {
             // It comes from a file and goes into a path.
             return Err(Error::Damaged { path: self.directory("?"), what: format!("layer id {id:?}") });
         }
@@ -197,13 +290,7 @@ impl Overlay {
         self.unmount(id)?;
         if let Some(link) = files::optional(files::read_text(&directory.join("link")))?.filter(|l| is_link(l))
         {
-            let link = self.home.join("l").join(link);
-            match std::fs::remove_file(&link) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(Error::file("unlink", link)(error));
-                }
-                _ => {}
-            }
+            files::remove_file(&self.home.join("l").join(link))?;
         }
         files::remove_tree(&directory)
     }

@@ -33,6 +33,28 @@ struct Repositories {
 /// The names of each image, sorted.
 pub type Names = HashMap<ImageId, Vec<ImageRef>>;
 
+impl Repositories {
+    /// Whether it was not there.
+    fn add(&mut self, reference: &ImageRef, image: ImageId, force: Force) -> Result<bool> {
+        let (name, text) = keys(reference);
+        if name == "sha256" {
+            return Err(Error::AmbiguousTag);
+        }
+        let repository = self.repositories.entry(name).or_default();
+        match repository.get(&text) {
+            Some(old) if *old == image => return Ok(false),
+            Some(old) => match (reference.digest(), force) {
+                (Some(digest), _) => return Err(Error::DigestConflict(*digest)),
+                (None, Force::No) => return Err(Error::TagConflict { reference: text, image: *old }),
+                (None, Force::Yes) => {}
+            },
+            None => {}
+        }
+        repository.insert(text, image);
+        Ok(true)
+    }
+}
+
 /// All names.
 pub struct References {
     path: PathBuf,
@@ -48,8 +70,7 @@ impl References {
         }
         let repositories = match files::optional(files::read(path))? {
             None => Repositories::default(),
-            Some(raw) => serde_json::from_slice(&raw)
-                .map_err(|error| Error::Damaged { path: path.into(), what: error.to_string() })?,
+            Some(raw) => parse(path, &raw)?,
         };
         let references =
             Self { path: path.into(), state: RwLock::new(repositories), names: Mutex::default() };
@@ -100,24 +121,42 @@ impl References {
         self.add(reference, image, Force::No)
     }
 
-    fn add(&self, reference: &ImageRef, image: ImageId, force: Force) -> Result<()> {
-        let (name, text) = keys(reference);
-        if name == "sha256" {
-            return Err(Error::AmbiguousTag);
-        }
+    /// Names an image that was pulled by its tag, if it has one, and its digest, in one step. A tag is moved; a
+    /// digest that stands for another image stays with that one where there is a tag. Whether the digest is the
+    /// image's now.
+    ///
+    /// # Errors
+    /// When the digest stands for another image and there is no tag, or the disk fails.
+    pub fn add_pulled(&self, tag: Option<&ImageRef>, digest: &ImageRef, image: ImageId) -> Result<bool> {
+        let mut is_ours = true;
         self.change(|all| {
-            let repository = all.repositories.entry(name).or_default();
-            match repository.get(&text) {
-                Some(old) if *old == image => return Ok(None),
-                Some(old) => match (reference.digest(), force) {
-                    (Some(digest), _) => return Err(Error::DigestConflict(*digest)),
-                    (None, Force::No) => return Err(Error::TagConflict { reference: text, image: *old }),
-                    (None, Force::Yes) => {}
-                },
-                None => {}
+            let mut changed = match all.add(digest, image, Force::No) {
+                Err(Error::DigestConflict(_)) if tag.is_some() => {
+                    is_ours = false;
+                    false
+                }
+                other => other?,
+            };
+            if let Some(tag) = tag {
+                changed |= all.add(tag, image, Force::Yes)?;
             }
-            repository.insert(text, image);
-            Ok(Some(()))
+            Ok(changed.then_some(()))
+        })?;
+        Ok(is_ours)
+    }
+
+    fn add(&self, reference: &ImageRef, image: ImageId, force: Force) -> Result<()> {
+        self.change(|all| Ok(all.add(reference, image, force)?.then_some(()))).map(drop)
+    }
+
+    /// Removes the names of all images but these.
+    pub(crate) fn retain(&self, stays: impl Fn(ImageId) -> bool) -> Result<()> {
+        self.change(|all| {
+            let before = all.repositories.values().map(BTreeMap::len).sum::<usize>();
+            all.repositories.values_mut().for_each(|names| names.retain(|_, image| stays(*image)));
+            all.repositories.retain(|_, names| !names.is_empty());
+            let after = all.repositories.values().map(BTreeMap::len).sum::<usize>();
+            Ok((after < before).then_some(()))
         })
         .map(drop)
     }
@@ -185,6 +224,19 @@ fn select(state: &Repositories, wanted: impl Fn(&str, ImageId) -> bool) -> Vec<(
     }
     found.sort_by_cached_key(|(reference, _)| reference.to_string());
     found
+}
+
+/// Repository, name and image of each name in the file, as they stand there.
+pub(crate) fn read(path: &Path) -> Result<Vec<(String, String, ImageId)>> {
+    let all = parse(path, &files::read(path)?)?.repositories;
+    let flat = all.into_iter().flat_map(|(repository, names)| {
+        names.into_iter().map(move |(name, image)| (repository.clone(), name, image))
+    });
+    Ok(flat.collect())
+}
+
+fn parse(path: &Path, raw: &[u8]) -> Result<Repositories> {
+    serde_json::from_slice(raw).map_err(|error| Error::Damaged { path: path.into(), what: error.to_string() })
 }
 
 /// Both keys of the file. With tag and digest, the digest is kept.

@@ -9,11 +9,12 @@
 
 use crate::{Error, Result, crc64::Crc64};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use rustix::fs::{self, Mode, OFlags, ResolveFlags};
+use rustix::fs::OFlags;
 use serde::Deserialize;
 use std::{
-    collections::HashSet,
+    collections::{HashSet, hash_map::RandomState},
     fs::File,
+    hash::BuildHasher,
     io::{BufRead, Read, Write},
     os::fd::BorrowedFd,
 };
@@ -25,17 +26,22 @@ pub(crate) const CHUNK: usize = 1 << 20;
 /// attributes, in base64.
 const LINE_LIMIT: u64 = 16 << 20;
 
+/// More files than any image has. What is remembered of each takes memory.
+pub(crate) const MAX_ENTRIES: usize = 7_000_000;
+
 /// Writes a record.
 pub(crate) struct Recorder<W> {
     out: W,
     position: u64,
-    seen: HashSet<Vec<u8>>,
+    /// Hashes of cleaned names: the names of millions of entries would not fit.
+    seen: HashSet<u64>,
+    hasher: RandomState,
     line: Vec<u8>,
 }
 
 impl<W: Write> Recorder<W> {
     pub(crate) fn new(out: W) -> Self {
-        Self { out, position: 0, seen: HashSet::new(), line: Vec::new() }
+        Self { out, position: 0, seen: HashSet::new(), hasher: RandomState::new(), line: Vec::new() }
     }
 
     /// Raw bytes; none are no line.
@@ -51,7 +57,12 @@ impl<W: Write> Recorder<W> {
 
     /// A file. Size 0 has no checksum.
     pub(crate) fn file(&mut self, name: &[u8], size: u64, crc: Crc64) -> Result<()> {
-        if !self.seen.insert(wharf_archive::clean(name)) {
+        if self.seen.len() >= MAX_ENTRIES {
+            return Err(Error::TooManyEntries);
+        }
+        // Keyed at random, so that an archive cannot be made to collide; by chance a million names do once in
+        // forty million archives.
+        if !self.seen.insert(self.hasher.hash_one(wharf_archive::clean(name))) {
             return Err(Error::DuplicatePath(String::from_utf8_lossy(name).chars().take(300).collect()));
         }
         self.line.extend_from_slice(br#"{"type":1"#);
@@ -223,16 +234,9 @@ impl<R: BufRead, W: Write> Assembly<'_, R, W> {
         if crc.to_bytes() == checksum.as_slice() { Ok(()) } else { Err(self.changed(&name)) }
     }
 
-    /// Links inside the layer lead nowhere outside it.
     fn open(&self, name: &[u8]) -> Result<File> {
         let cleaned = wharf_archive::clean(name);
-        let fd = fs::openat2(
-            self.files,
-            cleaned,
-            OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC,
-            Mode::empty(),
-            ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
-        );
+        let fd = wharf_archive::open_regular(self.files, &cleaned, OFlags::empty());
         Ok(File::from(fd.map_err(|error| self.unreadable(name, error.into()))?))
     }
 

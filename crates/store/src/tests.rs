@@ -9,43 +9,43 @@ use std::{
 use wharf_archive::{Header, Kind, Time, Writer};
 use wharf_spec::{ContainerId, Digest, ImageId, ImageRef};
 
-struct Fixture {
+pub(crate) struct Fixture {
     root: tempfile::TempDir,
-    store: Store,
+    pub(crate) store: Store,
 }
 
 impl Fixture {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
         let store = Store::open(root.path()).unwrap();
         Self { root, store }
     }
 
     /// Closes the data root and opens it again.
-    fn reopen(mut self) -> Self {
+    pub(crate) fn reopen(mut self) -> Self {
         self.store.layers.flush();
         drop(self.store);
         self.store = Store::open(self.root.path()).unwrap();
         self
     }
 
-    fn path(&self, name: &str) -> std::path::PathBuf {
+    pub(crate) fn path(&self, name: &str) -> std::path::PathBuf {
         self.root.path().join(name)
     }
 
-    fn names(&self, directory: &str) -> Vec<String> {
+    pub(crate) fn names(&self, directory: &str) -> Vec<String> {
         let mut names = files::names(&self.path(directory)).unwrap();
         names.sort();
         names
     }
 
-    fn layer(&self, tar: &[u8], parent: Option<&LayerRef>) -> LayerRef {
+    pub(crate) fn layer(&self, tar: &[u8], parent: Option<&LayerRef>) -> LayerRef {
         let unpacked = self.store.layers.unpack(tar).unwrap();
         self.store.layers.register(unpacked, parent).unwrap()
     }
 
     /// Two layers and an image on them.
-    fn image(&self) -> Arc<Image> {
+    pub(crate) fn image(&self) -> Arc<Image> {
         let bottom = self.layer(&base(), None);
         let top = self.layer(&changed(), Some(&bottom));
         self.store.images.create(&config(&[&bottom, &top], "test")).unwrap()
@@ -54,22 +54,22 @@ impl Fixture {
 
 /// A process that is killed runs no destructors.
 #[allow(clippy::mem_forget, reason = "that is what is tested")]
-fn crash<T>(holder: T) {
+pub(crate) fn crash<T>(holder: T) {
     std::mem::forget(holder);
 }
 
-fn container(letter: &str) -> ContainerId {
+pub(crate) fn container(letter: &str) -> ContainerId {
     letter.repeat(64).parse().unwrap()
 }
 
-fn config(layers: &[&LayerRef], comment: &str) -> Vec<u8> {
+pub(crate) fn config(layers: &[&LayerRef], comment: &str) -> Vec<u8> {
     let ids: Vec<String> = layers.iter().map(|layer| format!("{:?}", layer.diff_id.to_string())).collect();
     let ids = ids.join(",");
     format!(r#"{{"comment":"{comment}","unknown":[1, 2],"rootfs":{{"type":"layers","diff_ids":[{ids}]}}}}"#)
         .into()
 }
 
-fn tar(entries: &[(Kind, &str, &str)]) -> Vec<u8> {
+pub(crate) fn tar(entries: &[(Kind, &str, &str)]) -> Vec<u8> {
     let mut writer = Writer::new(Vec::new());
     for (kind, name, data) in entries {
         let is_file = *kind == Kind::Regular;

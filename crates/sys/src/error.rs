@@ -111,6 +111,14 @@ pub fn errno_text(errno: Errno) -> String {
     }
 }
 
+/// What went wrong with a file, in Go's words where the kernel said it.
+pub fn io_text(error: &std::io::Error) -> String {
+    match error.raw_os_error() {
+        Some(number) if number > 0 => errno_text(Errno::from_raw_os_error(number)),
+        _ => error.to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,6 +128,8 @@ mod tests {
         assert_eq!(errno_text(Errno::NOENT), "no such file or directory");
         assert_eq!(errno_text(Errno::NOEXEC), "exec format error");
         assert_eq!(errno_text(Errno::ISDIR), "is a directory");
+        assert_eq!(io_text(&Errno::NOSPC.into()), "no space left on device");
+        assert_eq!(io_text(&std::io::Error::other("own words")), "own words");
         assert_eq!(errno_text(Errno::from_raw_os_error(libc::ENOTSUP)), "operation not supported");
     }
 

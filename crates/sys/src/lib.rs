@@ -15,6 +15,7 @@
 //! | [`pty`] | pseudo terminals |
 //! | [`seqpacket`] | messages with descriptors over unix sockets |
 //! | [`event`] | epoll, eventfd, signalfd, inotify |
+//! | [`fault`] | faults that tests ask for |
 //! | [`netns`] | network namespaces and threads inside them |
 //! | [`crc64`] | checksums by carry-less multiplication |
 //! | [`netlink`] | requests and replies on netlink sockets |
@@ -29,6 +30,7 @@ pub mod cgroup;
 pub mod crc64;
 mod error;
 pub mod event;
+pub mod fault;
 pub mod fs;
 pub mod mount;
 pub mod netlink;
@@ -40,5 +42,5 @@ mod raw;
 pub mod seccomp;
 pub mod seqpacket;
 
-pub use error::{Context, Error, Result, errno_text};
+pub use error::{Context, Error, Result, errno_text, io_text};
 pub use rustix::io::Errno;

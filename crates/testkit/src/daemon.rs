@@ -1,8 +1,10 @@
 //! A daemon of one test.
 
 use crate::leaks::{Leaks, cgroup_dirs};
-use crate::{Api, Archive, NetNs, until};
+use crate::{Api, Archive, Faults, NetNs, until};
 use anyhow::{Context, Result, bail, ensure};
+use rustix::mount::{MountFlags, mount};
+use std::ffi::CString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -48,6 +50,7 @@ pub struct Builder {
     bin_dir: Option<PathBuf>,
     descriptors: Option<u32>,
     below: Option<PathBuf>,
+    data_size: Option<u64>,
 }
 
 impl Builder {
@@ -83,6 +86,13 @@ impl Builder {
     #[must_use]
     pub fn config(mut self, json: impl Into<String>) -> Self {
         self.config = Some(json.into());
+        self
+    }
+
+    /// With a data-root on a file system of its own, of so many bytes.
+    #[must_use]
+    pub fn data_size(mut self, bytes: u64) -> Self {
+        self.data_size = Some(bytes);
         self
     }
 
@@ -147,6 +157,10 @@ impl Daemon {
         }
         let config = dir.join("daemon.json");
         fs::write(&config, builder.config.as_deref().unwrap_or("{}"))?;
+        if let Some(bytes) = builder.data_size {
+            let options = CString::new(format!("size={bytes},mode=710"))?;
+            mount("tmpfs", dir.join("data"), "tmpfs", MountFlags::empty(), &*options)?;
+        }
         let net = NetNs::new()?;
         let bin = builder.bin_dir.unwrap_or_else(bin_dir);
         let (flags, descriptors) = (builder.flags, builder.descriptors);
@@ -192,6 +206,7 @@ impl Daemon {
         let log = fs::File::options().create(true).append(true).open(self.dir.join("daemon.log"))?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         command.env("HOME", self.dir.join("home")).env("RUST_BACKTRACE", "1");
+        command.env("WHARF_FAULT_DIR", self.dir.join("fault"));
         for (flag, value) in [
             ("--data-root", self.data_root().display().to_string()),
             ("--exec-root", self.exec_root().display().to_string()),
@@ -204,6 +219,24 @@ impl Daemon {
         }
         command.args(&self.flags);
         Ok(command)
+    }
+
+    /// Faults that can be made to strike it.
+    ///
+    /// # Errors
+    /// When their folder cannot be made.
+    pub fn faults(&self) -> Result<Faults> {
+        Faults::new(&self.dir.join("fault"))
+    }
+
+    /// Looks at its data-root with `wharfd --check` and more flags, while it does not run.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn check(&self, flags: &[&str]) -> Result<Output> {
+        let mut command = self.command()?;
+        command.arg("--check").args(flags).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Ok(output(self.net.spawn(&mut command)?.wait_with_output()?))
     }
 
     /// Where its images and containers are.
@@ -319,6 +352,17 @@ impl Daemon {
         let mut child = self.child.take().context("the daemon runs")?;
         child.kill()?;
         child.wait()?;
+        Ok(())
+    }
+
+    /// Waits for its end, after a fault that kills it.
+    ///
+    /// # Errors
+    /// When it was not running, or does not end.
+    pub fn wait_for_death(&mut self) -> Result<()> {
+        let child = self.child.as_mut().context("the daemon runs")?;
+        until("the daemon's death", || Ok(child.try_wait()?))?;
+        self.child = None;
         Ok(())
     }
 

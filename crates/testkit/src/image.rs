@@ -60,27 +60,38 @@ pub fn static_program(image: &str, program: &Path) -> Result<Archive> {
 /// # Errors
 /// When `config` is no JSON object.
 pub fn from_files(name: &str, files: &[Entry], config: Value) -> Result<Archive> {
-    let layer = Tar::of(files).bytes();
-    let diff_id = sha256(&layer);
+    from_layers(name, &[Tar::of(files).bytes()], config)
+}
+
+/// An image of these layers, bottom first, and this `config`.
+///
+/// # Errors
+/// When `config` is no JSON object.
+pub fn from_layers(name: &str, layers: &[Vec<u8>], config: Value) -> Result<Archive> {
+    let diff_ids: Vec<String> = layers.iter().map(|layer| sha256(layer)).collect();
+    let paths: Vec<String> = diff_ids.iter().map(|diff_id| format!("{diff_id}/layer.tar")).collect();
+    let step = json!({"created": "2026-01-02T03:04:05Z", "created_by": "testkit"});
     let image = serde_json::to_vec(&json!({
         "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },
         "os": "linux",
         "created": "2026-01-02T03:04:05Z",
         "comment": "made by testkit",
         "config": config,
-        "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{diff_id}")]},
-        "history": [{"created": "2026-01-02T03:04:05Z", "created_by": "testkit"}],
+        "rootfs": {
+            "type": "layers",
+            "diff_ids": diff_ids.iter().map(|diff_id| format!("sha256:{diff_id}")).collect::<Vec<_>>(),
+        },
+        "history": vec![step; layers.len()],
     }))?;
     let id = sha256(&image);
-    let manifest = json!([{"Config": format!("{id}.json"), "RepoTags": [name], "Layers": [format!("{diff_id}/layer.tar")]}]);
-    let bytes = Tar::of(&[
-        Entry::file(&format!("{id}.json"), 0o644, image),
-        Entry::dir(&diff_id, 0o755),
-        Entry::file(&format!("{diff_id}/layer.tar"), 0o644, layer),
-        Entry::file("manifest.json", 0o644, serde_json::to_vec(&manifest)?),
-    ])
-    .bytes();
-    Ok(Archive { name: name.into(), id: format!("sha256:{id}"), bytes })
+    let manifest = json!([{"Config": format!("{id}.json"), "RepoTags": [name], "Layers": paths}]);
+    let mut tar = Tar::of(&[Entry::file(&format!("{id}.json"), 0o644, image)]);
+    for ((diff_id, path), layer) in diff_ids.iter().zip(&paths).zip(layers) {
+        tar.push(&Entry::dir(diff_id, 0o755));
+        tar.push(&Entry::file(path, 0o644, layer.clone()));
+    }
+    tar.push(&Entry::file("manifest.json", 0o644, serde_json::to_vec(&manifest)?));
+    Ok(Archive { name: name.into(), id: format!("sha256:{id}"), bytes: tar.bytes() })
 }
 
 /// The digest in hexadecimal.

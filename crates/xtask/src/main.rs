@@ -6,6 +6,7 @@
 mod bench;
 mod build;
 mod demo;
+mod fuzz;
 mod packages;
 mod sh;
 mod test;
@@ -22,6 +23,8 @@ cargo xtask <command>
   test [FILTER]       install what the tests need, then run every test; FILTER: only e2e tests so named
   tidy                crate edges, sizes, headers, licences, formatting, clippy
   vm-test [FILTER]    the end-to-end tests in a virtual machine: Debian's 6.1 kernel, cgroup v2
+  fuzz [TARGET] [SECONDS]
+                      one fuzz target, or all, for so long each (60); needs g++
   bench run           run latency and memory, beside docker.io and podman where they are installed
   bench images        pull, push, save, load, export, import of a 600 MB image, beside docker.io";
 
@@ -36,6 +39,7 @@ fn main() -> Result<()> {
         ["test", filter @ ..] => test::run(filter),
         ["tidy"] => tidy::run(),
         ["vm-test", filter @ ..] => vm_test::run(filter),
+        ["fuzz", args @ ..] => fuzz::run(args),
         ["bench", "run"] => bench::run(),
         ["bench", "images"] => bench::images::run(),
         ["help" | "--help" | "-h"] => {

@@ -10,6 +10,12 @@ use std::{ffi::OsString, path::PathBuf};
 pub(crate) struct Flags {
     /// `--config-file`.
     pub(crate) config_file: Option<PathBuf>,
+    /// `--check`.
+    pub(crate) check: bool,
+    /// `--deep`.
+    pub(crate) deep: bool,
+    /// `--repair`.
+    pub(crate) repair: bool,
     /// `--validate`.
     pub(crate) validate: bool,
     /// `--version`.
@@ -39,6 +45,9 @@ pub(crate) enum ParseFlagsError {
     /// A value is missing.
     #[error("flag needs an argument: --{0}")]
     Missing(String),
+    /// A flag that says how to check, and nothing is to be checked.
+    #[error("flag --{0} needs --check")]
+    WithoutCheck(&'static str),
     /// An argument that is no flag.
     #[error("unexpected argument {0:?}: the daemon takes options only")]
     Argument(String),
@@ -66,12 +75,20 @@ impl Flags {
             };
             flags.take(&name, &mut parser)?;
         }
+        for (given, flag) in [(flags.deep, "deep"), (flags.repair, "repair")] {
+            if given && !flags.check {
+                return Err(ParseFlagsError::WithoutCheck(flag));
+            }
+        }
         Ok(flags)
     }
 
     fn take(&mut self, name: &Name, parser: &mut Parser) -> Result<(), ParseFlagsError> {
         match name {
             Name::Long(n) if n == "config-file" => self.config_file = Some(value(n, parser)?.into()),
+            Name::Long(n) if n == "check" => self.check = boolean(n, parser)?,
+            Name::Long(n) if n == "deep" => self.deep = boolean(n, parser)?,
+            Name::Long(n) if n == "repair" => self.repair = boolean(n, parser)?,
             Name::Long(n) if n == "validate" => self.validate = boolean(n, parser)?,
             Name::Long(n) if n == "version" => self.version = boolean(n, parser)?,
             Name::Short('v') => self.version = true,
@@ -202,6 +219,8 @@ mod tests {
         );
         let flags = Flags::parse(["--validate", "-v", "--help"]).unwrap();
         assert!(flags.validate && flags.version && flags.help);
+        let flags = Flags::parse(["--check", "--deep", "--repair=false"]).unwrap();
+        assert!(flags.check && flags.deep && !flags.repair);
     }
 
     #[test]
@@ -209,6 +228,7 @@ mod tests {
         let message = |args: &[&str]| Flags::parse(args).unwrap_err().to_string();
         assert_eq!(message(&["--nosuch"]), "unknown flag: --nosuch");
         assert_eq!(message(&["-z"]), "unknown flag: -z");
+        assert_eq!(message(&["--repair"]), "flag --repair needs --check");
         assert_eq!(message(&["--min-api-version=1"]), "unknown flag: --min-api-version");
         assert_eq!(message(&["--bip"]), "flag needs an argument: --bip");
         assert_eq!(

@@ -294,8 +294,11 @@ pub(crate) fn help() -> String {
         let _ = writeln!(text, "  {letter}--{:<34} {}", format!("{flag}{value}"), option.help);
     }
     for (flag, what) in [
+        ("check", "Check the data-root, which no daemon may use, print what is wrong and exit"),
         ("config-file string", "Daemon configuration file (default \"/etc/docker/daemon.json\")"),
+        ("deep", "With --check: also rebuild each layer's archive and compare its digest"),
         ("help", "Print usage"),
+        ("repair", "With --check: first remove what crashes left and write anew what can be derived"),
         ("validate", "Validate daemon configuration and exit"),
     ] {
         let _ = writeln!(text, "      --{flag:<34} {what}");

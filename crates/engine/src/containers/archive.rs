@@ -111,7 +111,7 @@ impl Containers {
         let (target, missing) = (path.to_owned(), missing(id_or_name, path));
         let user = container.with(|state| state.record.config.user.clone());
         let reader = StreamReader::new(tar);
-        blocking(move || {
+        let put = move |reader: &mut StreamReader| {
             let directory = view.open_directory(&target, missing)?;
             let owner = match options.own_by_user && !user.is_empty() {
                 true => {
@@ -125,8 +125,8 @@ impl Containers {
             let failed = |e: wharf_archive::Error| Error::Refused(e.to_string());
             let archive = Decompressor::new(reader).map_err(failed)?;
             unpack(archive, directory.as_fd(), options).map(drop).map_err(failed)
-        })
-        .await?;
+        };
+        blocking(move || reader.to_the_end(put)).await?;
         self.emit(&container, "extract-to-dir", [("path".to_owned(), path.to_owned())].into());
         Ok(())
     }

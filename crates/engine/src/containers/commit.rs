@@ -50,15 +50,12 @@ impl Containers {
             os,
             author: options.author,
             comment: options.comment.clone(),
+            reference: options.reference.clone(),
             config: run_config(&config)?,
             container_config: run_config(&own)?,
         };
-        let images = &self.parts().images;
-        let id = images.commit(image).await?;
         let name = options.reference.as_ref().map(|name| name.familiar_string()).unwrap_or_default();
-        if let Some(reference) = options.reference {
-            images.name(id, reference).await?;
-        }
+        let id = self.parts().images.commit(image).await?;
         let attributes = [("comment", options.comment), ("imageID", id.to_string()), ("imageRef", name)];
         self.emit(container, "commit", attributes.map(|(k, v)| (k.to_owned(), v)).into());
         Ok(id)

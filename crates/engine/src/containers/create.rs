@@ -283,6 +283,7 @@ pub(super) fn parse_link(link: &str) -> (&str, &str) {
 
 fn make_dir(dir: &Path) -> Result<()> {
     let io = |source| Error::Io { step: "make container directory", path: dir.into(), source };
+    wharf_sys::fault::point("container.mkdir").map_err(io)?;
     fs::DirBuilder::new().mode(0o710).create(dir).map_err(io)?;
     fs::DirBuilder::new().mode(0o700).create(dir.join("checkpoints")).map_err(io)
 }

@@ -16,6 +16,7 @@ use std::{
 };
 use wharf_api::{Empty, container as api, gojson, mount::Mount, network::EndpointSettings, time::Time};
 use wharf_spec::{Descriptor, Platform};
+use wharf_sys::fault;
 
 /// `config.v2.json`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -340,6 +341,7 @@ pub(crate) fn write_file(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".tmp");
     let temporary = PathBuf::from(temporary);
+    fault::point("container.write").map_err(error("write"))?;
     let mut file = fs::OpenOptions::new()
         .write(true)
         .create(true)
@@ -348,7 +350,7 @@ pub(crate) fn write_file(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
         .open(&temporary)
         .map_err(error("write"))?;
     file.write_all(bytes).map_err(error("write"))?;
-    fs::rename(&temporary, path).map_err(error("rename"))
+    fault::point("container.rename").and_then(|()| fs::rename(&temporary, path)).map_err(error("rename"))
 }
 
 #[cfg(test)]

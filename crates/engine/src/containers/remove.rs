@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{Error, Result, blocking::blocking, state::Verb};
 use std::{fs, path::Path, sync::Arc};
+use wharf_sys::fault;
 
 /// What becomes of the volumes that were made for the container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,7 +156,7 @@ fn rename_away(dir: &Path) -> Result<std::path::PathBuf> {
     let mut name = dir.as_os_str().to_owned();
     name.push(REMOVING);
     let doomed = std::path::PathBuf::from(name);
-    match fs::rename(dir, &doomed) {
+    match fault::point("container.retire").and_then(|()| fs::rename(dir, &doomed)) {
         Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
             Err(Error::Io { step: "unable to remove filesystem", path: dir.into(), source })
         }
@@ -172,7 +173,7 @@ pub(super) fn remove_dir(dir: &Path) -> Result<()> {
     {
         tracing::warn!(path = %shm.display(), %error, "shm stays mounted");
     }
-    match fs::remove_dir_all(dir) {
+    match fault::point("container.remove").and_then(|()| fs::remove_dir_all(dir)) {
         Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
             Err(Error::Io { step: "unable to remove filesystem", path: dir.into(), source })
         }

@@ -240,11 +240,7 @@ impl Containers {
             }
         }
         let (layers, mounted) = (self.parts().images.layers().clone(), running.clone());
-        let dir = self.config().containers_dir();
-        let cleaned = blocking(move || {
-            remove_orphaned_layers(&layers, &dir);
-            layers.unmount_all_but(&mounted)
-        });
+        let cleaned = blocking(move || layers.unmount_all_but(&mounted));
         if let Err(error) = cleaned.await {
             tracing::warn!(%error, "root file systems of ended containers stay mounted");
         }
@@ -268,20 +264,6 @@ impl Containers {
                 }
             }
         });
-    }
-}
-
-/// Layers without any directory of a container are of torn creates. One whose record cannot be read keeps its
-/// layer.
-fn remove_orphaned_layers(layers: &crate::images::Layers, dir: &Path) {
-    for id in layers.containers() {
-        if dir.join(id.as_str()).exists() {
-            continue;
-        }
-        match layers.remove(&id) {
-            Ok(()) => tracing::info!(container = %id, "layer of a torn create removed"),
-            Err(error) => tracing::warn!(container = %id, %error, "layer of a torn create stays"),
-        }
     }
 }
 

@@ -5,7 +5,9 @@ use super::{Inner, store_error};
 use crate::{Error, Result};
 use wharf_api::{container as api, gojson};
 use wharf_dockerfile::apply_changes;
-use wharf_spec::{ContainerId, DiffId, Digest, History, ImageConfig, ImageId, Platform, RootFs, RunConfig};
+use wharf_spec::{
+    ContainerId, DiffId, Digest, History, ImageConfig, ImageId, ImageRef, Platform, RootFs, RunConfig,
+};
 
 /// For [`super::Images::commit`].
 #[derive(Debug, Clone)]
@@ -20,6 +22,8 @@ pub(crate) struct CommitImage {
     pub(crate) author: String,
     /// The comment of its history.
     pub(crate) comment: String,
+    /// What to call it.
+    pub(crate) reference: Option<ImageRef>,
     /// What the image runs.
     pub(crate) config: RunConfig,
     /// What the container runs.
@@ -42,13 +46,17 @@ impl Inner {
         let unpacked = layers.unpack_rw(&new.container).map_err(store_error)?;
         let layer = layers.register(unpacked, below.as_ref()).map_err(store_error)?;
         let config = child(parent, new, layer.diff_id);
-        let image = self.store.images.create(&config.to_json()).map_err(store_error)?;
-        self.emit("create", image.id, &image.id.to_string());
-        self.store.images.set_built_locally(image.id).map_err(store_error)?;
-        if let Some(parent) = new.parent {
-            self.store.images.set_parent(image.id, parent).map_err(store_error)?;
-        }
-        Ok(image.id)
+        self.store.create_named(&config.to_json(), |id| {
+            self.emit("create", id, &id.to_string());
+            self.store.images.set_built_locally(id)?;
+            if let Some(parent) = new.parent {
+                self.store.images.set_parent(id, parent)?;
+            }
+            if let Some(reference) = &new.reference {
+                self.add_tag(id, reference)?;
+            }
+            Ok(id)
+        })
     }
 }
 

@@ -76,11 +76,14 @@ impl Inner {
             rootfs: Some(RootFs { diff_ids: vec![layer.diff_id], ..RootFs::default() }),
             ..ImageConfig::default()
         };
-        let image = self.store.images.create(&config.to_json()).map_err(store_error)?;
-        if let Some(reference) = options.reference {
-            self.add_tag(image.id, &reference)?;
-        }
-        self.emit("import", image.id, &image.id.to_string());
-        Ok(image.id)
+        let raw = config.to_json();
+        let id = match options.reference {
+            None => self.store.images.create(&raw)?.id,
+            Some(reference) => {
+                self.store.create_named(&raw, |id| self.add_tag(id, &reference).map(|()| id))?
+            }
+        };
+        self.emit("import", id, &id.to_string());
+        Ok(id)
     }
 }

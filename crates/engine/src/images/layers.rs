@@ -120,8 +120,8 @@ impl Layers {
         Ok(changes.into_iter().map(to_api).collect())
     }
 
-    /// Containers that have a layer, be there a container or not.
-    pub fn containers(&self) -> Vec<ContainerId> {
+    /// Containers that have a layer.
+    fn containers(&self) -> Vec<ContainerId> {
         self.0.layers.rw_containers()
     }
 }

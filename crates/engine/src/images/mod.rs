@@ -38,7 +38,7 @@ use std::{
 use tokio::sync::mpsc;
 use wharf_api::{auth::AuthConfig, image as api, progress};
 use wharf_registry::Registry;
-use wharf_spec::{ImageConfig, ImageId, ImageRef, Platform};
+use wharf_spec::{ImageConfig, ImageId, Platform};
 use wharf_store::Store;
 
 /// The handle of images: cheap to clone.
@@ -190,7 +190,12 @@ impl Images {
     /// When it cannot be read.
     pub(crate) async fn open(config: Arc<Config>, events: Events, containers: Index) -> Result<Self> {
         let root = config.data_root.clone();
-        let store = blocking(move || Store::open(&root).map_err(store_error)).await?;
+        let opened = blocking(move || {
+            let store = Store::open(&root)?;
+            store.sweep()?;
+            Ok(store)
+        });
+        let store = opened.await?;
         Ok(Self(Arc::new(Inner::new(config, events, containers, Arc::new(store))?)))
     }
 
@@ -261,11 +266,6 @@ impl Images {
         self.run(move |inner| inner.tag(&name, &repository, &tag)).await
     }
 
-    /// Gives an image a name, taking it from another one.
-    pub(crate) async fn name(&self, image: ImageId, reference: ImageRef) -> Result<()> {
-        self.run(move |inner| inner.add_tag(image, &reference)).await
-    }
-
     /// Makes an image of a container's changes.
     pub(crate) async fn commit(&self, new: CommitImage) -> Result<ImageId> {
         self.run(move |inner| inner.commit(&new)).await
@@ -286,7 +286,8 @@ impl Images {
     pub async fn load(&self, tar: ByteStream, platforms: Vec<Platform>, progress: Progress) -> Result<()> {
         let platform = one_platform(platforms)?;
         let (reader, report) = (StreamReader::new(tar), load::Report::new(progress));
-        self.run(move |inner| inner.load(reader, platform.as_ref(), &report)).await
+        self.run(move |inner| reader.to_the_end(|reader| inner.load(reader, platform.as_ref(), &report)))
+            .await
     }
 
     /// `GET /images/get`
@@ -308,7 +309,7 @@ impl Images {
             ImportSource::Url(url) => self.0.download(&url, progress.clone()).await?,
         };
         let reader = StreamReader::new(archive);
-        let id = self.run(move |inner| inner.import(reader, options)).await?;
+        let id = self.run(move |inner| reader.to_the_end(|reader| inner.import(reader, options))).await?;
         // A client that left does not hear of it; the image is there.
         let _ = progress.send(progress::Message::status("", id.to_string())).await;
         Ok(())

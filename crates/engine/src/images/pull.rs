@@ -34,7 +34,7 @@ use wharf_registry::{Access, FetchedManifest, Repository};
 use wharf_spec::{
     Digest, ImageConfig, ImageId, ImageManifest, ImageRef, Manifest, ParseManifestError, Platform, media_type,
 };
-use wharf_store::{Force, LayerRef};
+use wharf_store::LayerRef;
 
 /// Why a pull from one endpoint failed.
 #[derive(Debug)]
@@ -243,8 +243,8 @@ impl Pull {
         let named = blocking(move || match arrived {
             Arrived::Known(id) => inner.name_pulled(&reference, digest, id),
             Arrived::New { config, top } => {
-                let id = inner.store.images.create(&config).map_err(store_error)?.id;
-                let newer = inner.name_pulled(&reference, digest, id)?;
+                let name = |id| inner.name_pulled(&reference, digest, id);
+                let newer = inner.store.create_named(&config, name)?;
                 // A prune may have taken the image while it had no name. Its layers were held.
                 inner.store.images.create(&config).map_err(store_error)?;
                 drop(top);
@@ -260,15 +260,10 @@ impl Inner {
         let references = &self.store.references;
         let changed = references.get(reference) != Some(id);
         let known = reference.repository().with_digest(digest);
-        match references.add_digest(&known, id) {
+        let tag = (reference.digest().is_none()).then_some(reference);
+        if !references.add_pulled(tag, &known, id).map_err(store_error)? {
             // The index was pulled for another platform before: its digest stays with that image.
-            Err(error @ wharf_store::Error::DigestConflict(_)) if reference.digest().is_none() => {
-                tracing::warn!(%error, image = %id, "the digest stands for another image");
-            }
-            other => other.map_err(store_error)?,
-        }
-        if changed && reference.digest().is_none() {
-            references.add_tag(reference, id, Force::Yes).map_err(store_error)?;
+            tracing::warn!(digest = %known, image = %id, "the digest stands for another image");
         }
         Ok(changed)
     }

@@ -7,7 +7,8 @@ use super::{Inner, RemoveImage, store_error};
 use crate::{Error, Result, containers::Container};
 use std::sync::Arc;
 use wharf_api::image as api;
-use wharf_spec::{ImageId, ImageRef};
+use wharf_spec::{ErrorKind, ImageId, ImageRef};
+use wharf_store::Force;
 
 /// Which conflicts count.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -45,6 +46,37 @@ impl Inner {
             _ => return Err(Error::Invalid("multiple platforms are not supported".into())),
         };
         let image = self.resolve(name, platform)?.id;
+        // Names go first: a crash must not leave an image without any.
+        self.store.images.doom(image);
+        let names = self.store.references.of(image);
+        let removed = self.remove_image(image, name, options);
+        if removed.as_ref().is_err_and(|error| error.kind() == ErrorKind::System) {
+            self.give_back(image, &names);
+        }
+        self.store.images.spare(image);
+        removed
+    }
+
+    /// The disk failed when the names were gone: an image that is still there has them again.
+    fn give_back(&self, image: ImageId, names: &[ImageRef]) {
+        let is_nameless = self.store.images.get(image).is_ok() && self.store.references.of(image).is_empty();
+        for name in names.iter().filter(|_| is_nameless) {
+            let given = match name.digest() {
+                Some(_) => self.store.references.add_digest(name, image),
+                None => self.store.references.add_tag(name, image, Force::No),
+            };
+            if let Err(error) = given {
+                tracing::warn!(%image, %name, %error, "an image lost its name");
+            }
+        }
+    }
+
+    fn remove_image(
+        &self,
+        image: ImageId,
+        name: &str,
+        options: &RemoveImage,
+    ) -> Result<Vec<api::DeleteItem>> {
         let mut items = Vec::new();
         let mut deletion = Deletion { force: options.force, prune: !options.no_prune, quiet: false };
         if is_id_prefix(image, name) {

@@ -22,6 +22,18 @@ impl StreamReader {
     pub(crate) fn new(stream: ByteStream) -> Self {
         Self { stream, piece: Bytes::new(), runtime: Handle::current() }
     }
+
+    /// Does something with the stream, and then reads what is left of it: a client that still sends does not hear
+    /// what became of it.
+    pub(crate) fn to_the_end<T, E>(
+        mut self,
+        work: impl FnOnce(&mut Self) -> std::result::Result<T, E>,
+    ) -> std::result::Result<T, E> {
+        let done = work(&mut self);
+        // It may be the stream itself that failed.
+        let _ = io::copy(&mut self, &mut io::sink());
+        done
+    }
 }
 
 impl Read for StreamReader {

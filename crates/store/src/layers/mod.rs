@@ -8,7 +8,7 @@
 //! Files: see [`crate::overlay`] and `record`. Lock order: `Images` before this module's state; nothing is
 //! called with the state locked that could come back here.
 
-mod record;
+pub(crate) mod record;
 mod rw;
 mod unpack;
 
@@ -16,7 +16,8 @@ pub use rw::RwLayer;
 pub use unpack::Unpacked;
 
 use crate::{
-    Error, GraphData, Result, chain_id, durability, durability::Syncer, files, overlay::Overlay, tarsplit,
+    Error, GraphData, Result, chain_id, content::HashingWriter, durability, durability::Syncer, files,
+    overlay::Overlay, tarsplit,
 };
 use flate2::bufread::GzDecoder;
 use record::Records;
@@ -59,6 +60,8 @@ pub struct Layers {
 #[derive(Default)]
 struct State {
     layers: HashMap<ChainId, Entry>,
+    /// All records on the disk are layers here.
+    complete: bool,
     mounts: HashMap<ContainerId, Arc<RwLayer>>,
 }
 
@@ -214,7 +217,7 @@ impl Layers {
     /// When the layer is not there or not what it was, or `out` fails.
     pub fn write_tar(&self, chain: ChainId, out: &mut impl Write) -> Result<u64> {
         let layer = self.info(chain).ok_or(Error::NoLayer(chain))?;
-        self.assemble(&layer, out)
+        stored_archive(&self.records, &self.overlay, &layer, out)
     }
 
     /// The length of a layer's archive.
@@ -223,7 +226,7 @@ impl Layers {
     /// When the layer is not there or its record is damaged.
     pub fn tar_size(&self, chain: ChainId) -> Result<u64> {
         let layer = self.info(chain).ok_or(Error::NoLayer(chain))?;
-        tarsplit::archive_size(self.open_record(&layer)?, &layer.cache_id)
+        tarsplit::archive_size(open_record(&self.records, &layer)?, &layer.cache_id)
     }
 
     /// A layer with these contents, on whatever parent.
@@ -240,12 +243,9 @@ impl Layers {
     /// # Errors
     /// When the layer is not what it was, or the disk fails.
     pub fn unpack_again(self: &Arc<Self>, layer: &LayerRef) -> Result<Unpacked> {
-        let unpacked = self.unpack_written(|mut writer| self.assemble(layer, &mut writer).map(drop))?;
-        let (expected, actual) = (layer.diff_id.0, unpacked.diff_id.0);
-        if actual == expected {
-            return Ok(unpacked);
-        }
-        Err(Error::DigestMismatch { what: format!("layer {}", layer.chain_id), expected, actual })
+        self.unpack_written(|mut writer| {
+            stored_archive(&self.records, &self.overlay, layer, &mut writer).map(drop)
+        })
     }
 
     /// Extracts an archive while it is being written.
@@ -268,18 +268,6 @@ impl Layers {
         })
     }
 
-    fn open_record(&self, layer: &Layer) -> Result<impl std::io::BufRead + use<>> {
-        let path = self.records.directory(layer.chain_id).join(record::TAR_SPLIT);
-        let record = File::open(&path).map_err(Error::file("open", path))?;
-        Ok(BufReader::with_capacity(128 << 10, GzDecoder::new(BufReader::new(record))))
-    }
-
-    fn assemble(&self, layer: &Layer, out: &mut impl Write) -> Result<u64> {
-        let record = self.open_record(layer)?;
-        let diff = files::open_directory(&self.overlay.diff(&layer.cache_id))?;
-        tarsplit::assemble(record, diff.as_fd(), &layer.cache_id, out)
-    }
-
     /// Whether a layer's files still give the archive that its id is the digest of.
     ///
     /// # Errors
@@ -290,14 +278,7 @@ impl Layers {
     }
 
     fn verify_layer(&self, layer: &Layer) -> Result<()> {
-        let mut digest = crate::content::HashingWriter::new(std::io::sink());
-        self.assemble(layer, &mut digest)?;
-        let (actual, _) = digest.finish();
-        if actual == layer.diff_id.0 {
-            return Ok(());
-        }
-        let what = format!("layer {}", layer.chain_id);
-        Err(Error::DigestMismatch { what, expected: layer.diff_id.0, actual })
+        stored_archive(&self.records, &self.overlay, layer, &mut std::io::sink()).map(drop)
     }
 
     /// Removes layers on which nothing stands, which a crash between a pull's layers and its image leaves.
@@ -317,6 +298,85 @@ impl Layers {
         let holds: Vec<LayerRef> = unused.iter().filter_map(|chain| self.get(*chain).ok()).collect();
         drop(holds);
         Ok(unused)
+    }
+
+    /// Whether a container's layer stands on it.
+    pub(crate) fn is_mounted_on(&self, chain: ChainId) -> bool {
+        self.state().mounts.values().any(|mount| mount.parent == Some(chain))
+    }
+
+    /// Removes containers' layers whose container is not there: creates and removals that were torn.
+    pub(crate) fn remove_ownerless_mounts(&self, containers: &Path) -> Result<()> {
+        for container in self.records.mount_names()? {
+            if containers.join(container.as_str()).exists() {
+                continue;
+            }
+            match self.remove_rw(&container) {
+                Err(Error::NoMount(_)) => self.records.remove_mount(&container)?,
+                other => other?,
+            }
+            tracing::info!(%container, "removed the layer of a container that is not there");
+        }
+        Ok(())
+    }
+
+    /// Whether every record on the disk could be read: if not, what seems unused may be named by one.
+    pub(crate) fn is_complete(&self) -> Result<bool> {
+        let mounts = self.records.mounts()?.len() == self.records.mount_names()?.len();
+        Ok(mounts && self.state().complete)
+    }
+
+    /// Removes directories and short names below `overlay2` that belong to nothing. A name that is not one of
+    /// the layer store's is BuildKit's business. Only where [`Layers::is_complete`].
+    pub(crate) fn remove_strays(&self) -> Result<()> {
+        let mut used: HashSet<String> =
+            self.state().layers.values().map(|entry| entry.layer.cache_id.clone()).collect();
+        for (_, mount) in self.records.mounts()? {
+            used.extend([Some(mount.mount_id), mount.init_id].into_iter().flatten());
+        }
+        for id in self.overlay.names()? {
+            if used.contains(&id) || !files::is_mount_id(&id) {
+                used.insert(id);
+                continue;
+            }
+            self.overlay.remove(&id)?;
+            tracing::info!(id, "removed a directory of overlay2 that belongs to no layer");
+        }
+        for (link, target) in self.overlay.links()? {
+            if target.is_none_or(|target| !used.contains(&target)) {
+                self.overlay.remove_link(&link)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes anew what can be derived: short names and `lower` of all layers, from the bottom up.
+    ///
+    /// # Errors
+    /// When a layer's directory is missing or the disk fails.
+    pub fn mend(&self) -> Result<()> {
+        let (mut layers, mounts) = {
+            let state = self.state();
+            let layers: Vec<_> = state.layers.values().map(|entry| entry.layer.clone()).collect();
+            (layers, state.mounts.values().cloned().collect::<Vec<_>>())
+        };
+        layers.sort_by_cached_key(|layer| self.stack(layer.chain_id).len());
+        let cache_id = |chain: Option<ChainId>| Some(self.info(chain?)?.cache_id.clone());
+        for layer in layers {
+            self.mend_one(&layer.cache_id, cache_id(layer.parent).as_deref())?;
+        }
+        for mount in mounts {
+            let parent = cache_id(mount.parent);
+            if let Some(init) = &mount.init_id {
+                self.mend_one(init, parent.as_deref())?;
+            }
+            self.mend_one(&mount.mount_id, mount.init_id.as_deref().or(parent.as_deref()))?;
+        }
+        Ok(())
+    }
+
+    fn mend_one(&self, id: &str, parent: Option<&str>) -> Result<()> {
+        if self.overlay.faults(id, parent).is_empty() { Ok(()) } else { self.overlay.mend(id, parent) }
     }
 
     /// Waits until what was written is on the disk: before the machine is left to itself.
@@ -363,21 +423,28 @@ impl Layers {
     /// Reads all records. Damaged ones, and those that stand on them, are logged and left alone.
     fn load(&self) -> Result<()> {
         let mut found: HashMap<ChainId, Layer> = HashMap::new();
+        let mut complete = true;
         for chain in self.records.chains()? {
             match self.records.read(chain) {
-                Ok(layer) if self.overlay.exists(&layer.cache_id) => drop(found.insert(chain, layer)),
-                Ok(layer) => {
-                    tracing::warn!(layer = %chain, cache = layer.cache_id, "a layer's directory is missing")
+                Ok(layer) if self.overlay.exists(&layer.cache_id) => {
+                    found.insert(chain, layer);
+                    continue;
                 }
-                Err(error) => tracing::warn!(layer = %chain, %error, "could not load a layer"),
+                Ok(layer) => {
+                    tracing::error!(layer = %chain, cache = layer.cache_id, "a layer's directory is missing");
+                }
+                Err(error) => tracing::error!(layer = %chain, %error, "could not load a layer"),
             }
+            complete = false;
         }
         self.drop_damaged(&mut found)?;
         while let Some(orphan) = orphan(&found) {
-            tracing::warn!(layer = %orphan, "a layer's parent is missing");
+            tracing::error!(layer = %orphan, "a layer's parent is missing");
             found.remove(&orphan);
+            complete = false;
         }
         let mut state = self.state();
+        state.complete = complete;
         let parents: Vec<ChainId> = found.values().filter_map(|layer| layer.parent).collect();
         for (chain, layer) in found {
             state.layers.insert(chain, Entry { layer: Arc::new(layer), holds: 0 });
@@ -395,7 +462,7 @@ impl Layers {
             if let Some(entry) = mount.parent.and_then(|parent| state.layers.get_mut(&parent)) {
                 entry.holds += 1;
             } else if let Some(parent) = mount.parent {
-                tracing::warn!(%container, %parent, "the image of a container's layer is missing");
+                tracing::error!(%container, %parent, "the image of a container's layer is missing");
                 continue;
             }
             state.mounts.insert(container, Arc::new(mount));
@@ -407,15 +474,21 @@ impl Layers {
     fn drop_damaged(&self, found: &mut HashMap<ChainId, Layer>) -> Result<()> {
         let mut boot = None;
         let mut damaged = Vec::new();
-        for (chain, layer) in found.iter() {
+        // A layer is mended after those below it.
+        let mut layers: Vec<_> = found.iter().collect();
+        layers.sort_by_cached_key(|(_, layer)| depth(found, layer));
+        for (chain, layer) in layers {
             let mark = self.records.directory(*chain).join(durability::MARK);
             let Some(marked) = files::optional(files::read_text(&mark))? else { continue };
             let boot = match &boot {
                 Some(boot) => boot,
                 None => boot.insert(durability::boot_id()?),
             };
+            let parent = layer.parent.and_then(|parent| found.get(&parent));
             if marked != *boot
-                && let Err(error) = self.verify_layer(layer)
+                && let Err(error) = self
+                    .mend_one(&layer.cache_id, parent.map(|parent| parent.cache_id.as_str()))
+                    .and_then(|()| self.verify_layer(layer))
             {
                 tracing::error!(layer = %chain, %error, "removing a layer that a power loss damaged");
                 damaged.push(*chain);
@@ -444,6 +517,37 @@ impl Layers {
         }
         Ok(())
     }
+}
+
+/// Writes a layer's archive, and checks that it is the one its id is the digest of: the record has checksums of
+/// files, but none of what stands between them.
+pub(crate) fn stored_archive(
+    records: &Records,
+    overlay: &Overlay,
+    layer: &Layer,
+    out: &mut impl Write,
+) -> Result<u64> {
+    let record = open_record(records, layer)?;
+    let diff = files::open_directory(&overlay.diff(&layer.cache_id))?;
+    let mut digest = HashingWriter::new(out);
+    let written = tarsplit::assemble(record, diff.as_fd(), &layer.cache_id, &mut digest)?;
+    let (actual, _) = digest.finish();
+    if actual == layer.diff_id.0 {
+        return Ok(written);
+    }
+    let what = format!("layer {}", layer.chain_id);
+    Err(Error::DigestMismatch { what, expected: layer.diff_id.0, actual })
+}
+
+fn open_record(records: &Records, layer: &Layer) -> Result<impl std::io::BufRead + use<>> {
+    let path = records.tar_split(layer.chain_id);
+    let record = File::open(&path).map_err(Error::file("open", path))?;
+    Ok(BufReader::with_capacity(128 << 10, GzDecoder::new(BufReader::new(record))))
+}
+
+fn depth(found: &HashMap<ChainId, Layer>, layer: &Layer) -> usize {
+    let below = |layer: &&Layer| layer.parent.and_then(|parent| found.get(&parent));
+    std::iter::successors(Some(layer), below).count()
 }
 
 /// A layer whose parent is missing.

@@ -26,11 +26,20 @@ impl Records {
         for (name, mode) in [("sha256", 0o755), ("tmp", 0o755), ("mounts", 0o755)] {
             files::make_directory(&root.join(name), mode)?;
         }
-        Ok(Self { root: root.into() })
+        Ok(Self::at(root))
+    }
+
+    /// To be looked at only.
+    pub(crate) fn at(root: &Path) -> Self {
+        Self { root: root.into() }
     }
 
     pub(crate) fn directory(&self, chain: ChainId) -> PathBuf {
         self.root.join("sha256").join(chain.hex())
+    }
+
+    pub(crate) fn tar_split(&self, chain: ChainId) -> PathBuf {
+        self.directory(chain).join(TAR_SPLIT)
     }
 
     /// Starts a record.
@@ -61,14 +70,14 @@ impl Records {
         if directory.exists() {
             self.mark_removing(chain)?;
         }
-        std::fs::rename(record, &directory).map_err(Error::file("rename", directory))
+        files::rename(record, &directory)
     }
 
     /// Takes a record's name away.
     pub(crate) fn mark_removing(&self, chain: ChainId) -> Result<PathBuf> {
         let new = format!("{}-{}{REMOVING}", chain.hex(), files::random_id());
         let new = self.root.join("sha256").join(new);
-        std::fs::rename(self.directory(chain), &new).map_err(Error::file("rename", &new))?;
+        files::rename(&self.directory(chain), &new)?;
         Ok(new)
     }
 
@@ -80,7 +89,7 @@ impl Records {
     pub(crate) fn read(&self, chain: ChainId) -> Result<Layer> {
         let directory = self.directory(chain);
         let cache_id = files::read_text(&directory.join("cache-id"))?;
-        if !files::is_mount_id(&cache_id) {
+        if !files::is_cache_id(&cache_id) {
             return Err(Error::Damaged { path: directory.join("cache-id"), what: format!("{cache_id:?}") });
         }
         let layer = Layer {
@@ -97,6 +106,12 @@ impl Records {
         Ok(layer)
     }
 
+    /// Names of containers' records, readable or not.
+    pub(crate) fn mount_names(&self) -> Result<Vec<ContainerId>> {
+        let names = files::names(&self.root.join("mounts"))?;
+        Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
+    }
+
     /// Records that are no layers, with the directories they name.
     pub(crate) fn leftovers(&self) -> Result<Vec<(PathBuf, Option<String>)>> {
         let removing = self.root.join("sha256");
@@ -109,7 +124,7 @@ impl Records {
             .collect();
         let cache_id = |path: &Path| {
             let id = files::optional(files::read_text(&path.join("cache-id"))).ok().flatten();
-            id.filter(|id| files::is_mount_id(id))
+            id.filter(|id| files::is_cache_id(id))
         };
         Ok(paths.into_iter().map(|path| (path.clone(), cache_id(&path))).collect())
     }
@@ -141,8 +156,7 @@ impl Records {
     /// Containers' layers; damaged ones are logged and left out.
     pub(crate) fn mounts(&self) -> Result<Vec<(ContainerId, RwLayer)>> {
         let mut mounts = Vec::new();
-        for name in files::names(&self.root.join("mounts"))? {
-            let Ok(container) = name.parse::<ContainerId>() else { continue };
+        for container in self.mount_names()? {
             match self.read_mount(&container) {
                 Ok(mount) => mounts.push((container, mount)),
                 Err(error) => tracing::warn!(%container, %error, "could not load a container's layer"),
@@ -151,7 +165,7 @@ impl Records {
         Ok(mounts)
     }
 
-    fn read_mount(&self, container: &ContainerId) -> Result<RwLayer> {
+    pub(crate) fn read_mount(&self, container: &ContainerId) -> Result<RwLayer> {
         let directory = self.mount_directory(container);
         let id = |name: &str| {
             let path = directory.join(name);

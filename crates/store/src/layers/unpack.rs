@@ -19,6 +19,7 @@ use std::{
 };
 use wharf_archive::{Extractor, Header, Kind, Options, Reader, WHITEOUT_PREFIX, Whiteouts};
 use wharf_spec::DiffId;
+use wharf_sys::fault;
 
 /// An extracted layer that stands on nothing yet. Dropping it removes it.
 pub struct Unpacked {
@@ -108,6 +109,7 @@ impl Pass {
     /// Whether there was one.
     fn entry(&mut self) -> Result<bool> {
         let Some(header) = self.reader.next_entry()? else { return Ok(false) };
+        fault::point("layer.entry").map_err(Error::file("extract", "a layer's entry"))?;
         self.recorder.segment(&self.reader.take_raw())?;
         if becomes_a_file(&header) {
             let mut data = Checked { data: self.reader.content(), crc: Crc64::default() };

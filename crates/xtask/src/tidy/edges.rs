@@ -23,6 +23,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("daemon", &["api", "spec", "engine"]),
     ("cli", &["api", "spec", "dockerfile", "archive", "registry"]),
     ("testkit", &["spec", "sys", "archive"]),
+    ("fuzzing", &["spec", "archive", "store"]),
     ("tests", &[]),
 ];
 

@@ -77,9 +77,6 @@ impl Inner {
                 continue;
             }
             let id = self.load_image(&mut archive, &entry, &config, report)?;
-            for name in &entry.names {
-                self.set_loaded_tag(id, name, report)?;
-            }
             last_is_named = !entry.names.is_empty();
             self.emit("load", id, &id.to_string());
             loaded.push((id, entry.parent));
@@ -131,7 +128,13 @@ impl Inner {
             };
             top = Some(layer);
         }
-        Ok(self.store.images.create(&entry.config).map_err(store_error)?.id)
+        if entry.names.is_empty() {
+            return Ok(self.store.images.create(&entry.config)?.id);
+        }
+        self.store.create_named(&entry.config, |id| {
+            entry.names.iter().try_for_each(|name| self.set_loaded_tag(id, name, report))?;
+            Ok(id)
+        })
     }
 
     fn set_loaded_tag(&self, id: ImageId, name: &ImageRef, report: &Report) -> Result<()> {

@@ -1,0 +1,56 @@
+//! `wharfd --check`: whether the data-root is whole. One line per finding on standard output.
+
+use crate::{
+    config::{Flags, Settings},
+    logging, pidfile,
+};
+use std::{
+    io::{self, Write},
+    path::Path,
+    process::ExitCode,
+};
+use wharf_engine::check::{self, Depth, Report};
+
+/// Why nothing could be checked.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    /// A daemon uses the data-root, or it cannot be locked.
+    #[error(transparent)]
+    Lock(#[from] pidfile::Error),
+    /// The data-root cannot be read, or repaired.
+    #[error(transparent)]
+    Engine(#[from] wharf_engine::Error),
+    /// Nobody reads what was found.
+    #[error("write: {0}")]
+    Write(#[from] io::Error),
+}
+
+/// Checks, after a repair if asked for. The status is 0 when everything is as it should be, else 1.
+pub(crate) fn run(flags: &Flags, settings: &Settings) -> ExitCode {
+    logging::start(&settings.log_level, settings.debug);
+    match checked(flags, &settings.data_root) {
+        Ok(report) if report.findings.is_empty() => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn checked(flags: &Flags, data_root: &Path) -> Result<Report, Error> {
+    let depth = if flags.deep { Depth::Deep } else { Depth::Quick };
+    let _lock = pidfile::RootLock::take(data_root)?;
+    if flags.repair {
+        check::repair(data_root)?;
+    }
+    let report = check::look(data_root, depth)?;
+    let mut out = io::stdout().lock();
+    for finding in &report.findings {
+        writeln!(out, "{finding}")?;
+    }
+    out.flush()?;
+    let Report { images, layers, containers, findings } = &report;
+    eprintln!("{images} images, {layers} layers, {containers} containers: {} findings", findings.len());
+    Ok(report)
+}
