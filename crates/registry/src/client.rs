@@ -84,6 +84,10 @@ impl Registry {
         })
     }
 
+    pub(crate) async fn index(&self, host: &str) -> Endpoint {
+        self.inner.places.index(host).await
+    }
+
     pub(crate) async fn login_endpoints(&self, domain: &str) -> Vec<Endpoint> {
         self.inner.places.endpoints(domain, false).await
     }
@@ -147,7 +151,9 @@ impl Endpoints {
             }
         }
         let none = || Error::NoEndpoint(self.image.familiar_string());
-        Err(self.last_error.take().unwrap_or_else(none).about(&self.image))
+        let error = self.last_error.take().unwrap_or_else(none);
+        // Docker has these words for pulls only.
+        Err(if self.access == Access::Pull { error.about(&self.image) } else { error })
     }
 
     /// Tells that the work with the repository that [`Self::next`] gave failed.

@@ -6,7 +6,7 @@ use crate::{
     endpoint::Endpoint,
     error::{ApiError, error_of_response},
     token::{Tokens, Wish},
-    transport::{Answer, Credential, Outgoing, PATIENCE, Transport},
+    transport::{Answer, Credential, Outgoing, Transport},
     url::Url,
 };
 use http::{Method, StatusCode, header};
@@ -39,8 +39,7 @@ impl Exchange {
         auth: AuthConfig,
         scope: String,
     ) -> Result<Self, Error> {
-        let mut outgoing = Outgoing::new(Method::GET, endpoint.url(""));
-        outgoing.insecure = endpoint.is_insecure();
+        let mut outgoing = Outgoing::new(Method::GET, endpoint.url("")).of(&endpoint);
         outgoing.patience = PING_PATIENCE;
         let answer = transport.fetch(&mut outgoing, None).await?;
         let wanted = Mutex::new(Arc::new(wanted(&answer)));
@@ -50,10 +49,7 @@ impl Exchange {
     }
 
     pub(crate) fn outgoing(&self, method: Method, url: Url) -> Outgoing {
-        let mut outgoing = Outgoing::new(method, url);
-        outgoing.insecure = self.endpoint.is_insecure();
-        outgoing.patience = PATIENCE;
-        outgoing
+        Outgoing::new(method, url).of(&self.endpoint)
     }
 
     /// Sends a request with the credential the endpoint wants; once more when it turns out to want another.
@@ -67,10 +63,14 @@ impl Exchange {
         let rejected =
             answer.status() == StatusCode::UNAUTHORIZED && answer.url.same_origin(&self.endpoint.base);
         let now_wanted = wanted(&answer);
-        if !rejected || now_wanted.is_empty() || !outgoing.payload.is_replayable() {
+        if !rejected || now_wanted.is_empty() {
             return Ok(answer);
         }
         if credential.is_some() && !self.may_pass_now(&wish, &now_wanted).await {
+            return Ok(answer);
+        }
+        // What was streamed is gone; whoever has it sends it again, and then with another token.
+        if !outgoing.payload.is_replayable() {
             return Ok(answer);
         }
         let _ = answer.bytes(ERROR_BODY_MAX).await;
