@@ -66,8 +66,14 @@ fn tokens_over_tls_at_debians_registry() -> Result<()> {
     daemon.docker(&["rmi", &name])?.ok()?;
     let run = daemon.wharf(&["run", "--rm", "--network=none", &name, "echo", "hi"])?;
     assert_eq!(run.stdout, "hi\n", "{}", run.stderr);
-    let inspected = daemon.wharf(&["manifest", "inspect", "--insecure", &name])?.ok()?;
-    assert!(inspected.contains("application/vnd.docker.distribution.manifest.v2+json"), "{inspected}");
+    for args in [
+        &["manifest", "inspect", "--insecure", &name][..],
+        &["manifest", "inspect", "--insecure", "-v", &name],
+        &["manifest", "inspect", "--insecure", &format!("{at}/team/app:nosuch")],
+    ] {
+        let (theirs, ours) = (daemon.docker(args)?, daemon.wharf(args)?);
+        assert_eq!((ours.code, &ours.stdout, &ours.stderr), (theirs.code, &theirs.stdout, &theirs.stderr));
+    }
     drop(registry);
     daemon.stop()
 }

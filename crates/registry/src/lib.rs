@@ -38,7 +38,7 @@ mod url;
 pub use auth_config::{AuthConfig, DecodeAuthError};
 pub use blob::{Blob, BlobEvent};
 pub use client::{Access, Endpoints, Registry};
-pub use credentials::{Credentials, CredentialsError};
+pub use credentials::{Credentials, CredentialsError, Kept, host_of};
 pub use download::{Download, DownloadError};
 pub use endpoint::{Config, ConfigError, DOCKER_HUB_AUTH_KEY, Endpoint, Scheme};
 pub use error::{ApiError, Error, TransportError};

@@ -180,13 +180,13 @@ impl Transport {
         let key = (url.scheme, url.authority.clone(), outgoing.insecure, outgoing.certificates_of.clone());
         let (mut sender, reused) = match self.take_idle(&key) {
             Some(sender) => (sender, true),
-            None => (self.connect(outgoing).await?.map_err(failed)?, false),
+            None => (self.connect(&url, &key).await?.map_err(failed)?, false),
         };
         let request = self.request(outgoing, credential)?;
         let mut result = timeout(outgoing.patience, sender.send_request(request)).await;
         // An idle connection may have been closed by the other side just now: that is no failure.
         if reused && outgoing.payload.is_replayable() && matches!(&result, Ok(Err(_))) {
-            sender = self.connect(outgoing).await?.map_err(failed)?;
+            sender = self.connect(&url, &key).await?.map_err(failed)?;
             let request = self.request(outgoing, credential)?;
             result = timeout(outgoing.patience, sender.send_request(request)).await;
         }
@@ -243,9 +243,9 @@ impl Transport {
     /// The outer error is ours (certificates), the inner one the network's.
     async fn connect(
         &self,
-        outgoing: &Outgoing,
+        url: &Url,
+        (_, _, insecure, certificates_of): &Way,
     ) -> Result<Result<http1::SendRequest<Body>, TransportError>, Error> {
-        let (url, insecure) = (&outgoing.url, outgoing.insecure);
         let stream = match dial(url).await {
             Ok(stream) => stream,
             Err(error) => return Ok(Err(error)),
@@ -253,7 +253,7 @@ impl Transport {
         if url.scheme == Scheme::Http {
             return Ok(handshake(stream).await);
         }
-        let (trust, authority) = (Arc::clone(&self.trust), outgoing.certificates_of.clone());
+        let (trust, authority, insecure) = (Arc::clone(&self.trust), certificates_of.clone(), *insecure);
         let config = tokio::task::spawn_blocking(move || trust.config_for(&authority, insecure))
             .await
             .map_err(|error| Error::Source(io::Error::other(error)))??;
