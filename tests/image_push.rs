@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use std::process::{Command, Stdio};
-use wharf_testkit::{Archive, Daemon, Entry, NetNs, OwnRegistry, Registry, from_files, lacks};
+use wharf_testkit::{Archive, Daemon, Entry, NetNs, OwnRegistry, Registry, from_files, from_layers, lacks};
 
 const NEEDED: &[&str] = &["docker-registry", "skopeo"];
 const OWN: &str = "127.0.0.1:5001";
@@ -53,6 +53,9 @@ fn layers_are_sent_skipped_and_mounted() -> Result<()> {
     assert!(sent.contains(": Pushed"), "{sent}");
     let pushed = digest(&sent)?;
     assert_eq!(skopeo_digest(daemon.net(), &name("team/app:v1"))?, pushed);
+    let told = daemon.api().call("GET", &format!("/distribution/{}/json", name("team/app:v1")))?.json();
+    assert_eq!(told["Descriptor"]["digest"], pushed.as_str());
+    assert_eq!(told["Platforms"][0]["os"], "linux", "{told}");
     let by_digest = name(&format!("team/app@{pushed}"));
     let known = daemon.docker(&["inspect", "-f", "{{.RepoDigests}}", "busybox"])?.ok()?;
     assert!(known.contains(&by_digest), "{known}");
@@ -161,6 +164,19 @@ fn all_tags_and_the_words_of_the_stream() -> Result<()> {
         .api()
         .call("POST", &format!("/images/{}@sha256:{}/push?tag=a", name("many"), "0".repeat(64)))?;
     assert_eq!((digest.status, digest.message().as_str()), (400, "cannot import digest reference"));
+    let own = OwnRegistry::start(daemon.net(), OWN)?;
+    daemon.docker(&["tag", "busybox", &format!("{OWN}/meta:1")])?.ok()?;
+    let headers = [("X-Meta-Team", "harbour")];
+    for path in
+        [format!("/images/{OWN}/meta/push?tag=1"), format!("/images/create?fromImage={OWN}/meta&tag=1")]
+    {
+        let answer = daemon.api().request("POST", &path, "", &headers, b"")?;
+        assert!(answer.status == 200 && !String::from_utf8_lossy(&answer.body).contains("errorDetail"));
+    }
+    for method in ["PUT", "HEAD"] {
+        let seen = own.seen(method, "/v2/meta/manifests/1");
+        assert!(!seen.is_empty() && seen.iter().all(|request| request.header("x-meta-team") == "harbour"));
+    }
     let quiet = daemon.wharf(&["push", "-q", "--disable-content-trust", &name("many:a")])?.ok()?;
     assert_eq!(quiet, format!("{}\n", name("many:a")));
     let events = daemon
@@ -235,4 +251,32 @@ fn a_layer_that_is_damaged_is_not_sent() -> Result<()> {
     assert!(out.stderr.contains("noise"), "{}", out.stderr);
     assert!(registry.seen("PUT", "manifests").is_empty() && registry.seen("PUT", "uploads").is_empty());
     daemon.stop()
+}
+
+#[test]
+fn layers_go_up_side_by_side_and_keep_their_order() -> Result<()> {
+    let layers: Vec<Vec<Entry>> = (0..4u8)
+        .map(|n| {
+            vec![
+                Entry::file(&format!("file{n}"), 0o644, noise(700_000 + usize::from(n))),
+                Entry::file("last", 0o644, [n]),
+            ]
+        })
+        .collect();
+    let layers: Vec<&[Entry]> = layers.iter().map(Vec::as_slice).collect();
+    let image = from_layers(&format!("{OWN}/stack:1"), &layers, serde_json::json!({"Cmd": ["/x"]}))?;
+    for at_once in [1, 4] {
+        let daemon = Daemon::builder().flag(format!("--max-concurrent-uploads={at_once}")).start()?;
+        daemon.load(&image)?;
+        let _registry = OwnRegistry::start(daemon.net(), OWN)?;
+        let out = daemon.docker(&["push", &format!("{OWN}/stack:1")])?.ok()?;
+        assert_eq!(out.matches(": Pushed").count(), 4, "{out}");
+        assert_eq!(out.contains("Waiting"), at_once == 1, "{out}");
+        daemon.docker(&["rmi", &format!("{OWN}/stack:1")])?.ok()?;
+        daemon.docker(&["pull", &format!("{OWN}/stack:1")])?.ok()?;
+        let id = daemon.docker(&["inspect", "-f", "{{.Id}}", &format!("{OWN}/stack:1")])?.ok()?;
+        assert_eq!(id.trim(), image.id);
+        daemon.stop()?;
+    }
+    Ok(())
 }

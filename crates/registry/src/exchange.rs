@@ -9,7 +9,7 @@ use crate::{
     transport::{Answer, Credential, Outgoing, Transport},
     url::Url,
 };
-use http::{Method, StatusCode, header};
+use http::{HeaderMap, Method, StatusCode, header};
 use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -27,6 +27,8 @@ pub(crate) struct Exchange {
     pub(crate) auth: AuthConfig,
     /// `repository:library/busybox:pull`; empty to log in.
     pub(crate) scope: String,
+    /// What goes with every request.
+    headers: HeaderMap,
     challenges: Mutex<Arc<Vec<Challenge>>>,
 }
 
@@ -45,11 +47,19 @@ impl Exchange {
         let wanted = Mutex::new(Arc::new(wanted(&answer)));
         // The body is read so that the connection can be used again; what it says does not matter.
         let _ = answer.bytes(ERROR_BODY_MAX).await;
-        Ok(Self { transport, tokens, endpoint, auth, scope, challenges: wanted })
+        let headers = HeaderMap::new();
+        Ok(Self { transport, tokens, endpoint, auth, scope, headers, challenges: wanted })
     }
 
     pub(crate) fn outgoing(&self, method: Method, url: Url) -> Outgoing {
-        Outgoing::new(method, url).of(&self.endpoint)
+        let mut outgoing = Outgoing::new(method, url).of(&self.endpoint);
+        outgoing.headers.extend(self.headers.clone());
+        outgoing
+    }
+
+    /// The same, with these headers in every request.
+    pub(crate) fn with_headers(self, headers: HeaderMap) -> Self {
+        Self { headers, ..self }
     }
 
     /// Sends a request with the credential the endpoint wants; once more when it turns out to want another.

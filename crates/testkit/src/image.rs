@@ -60,27 +60,36 @@ pub fn static_program(image: &str, program: &Path) -> Result<Archive> {
 /// # Errors
 /// When `config` is no JSON object.
 pub fn from_files(name: &str, files: &[Entry], config: Value) -> Result<Archive> {
-    let layer = Tar::of(files).bytes();
-    let diff_id = sha256(&layer);
+    from_layers(name, &[files], config)
+}
+
+/// An image of several layers, from the bottom up.
+///
+/// # Errors
+/// When `config` is no JSON object.
+pub fn from_layers(name: &str, layers: &[&[Entry]], config: Value) -> Result<Archive> {
+    let layers: Vec<Vec<u8>> = layers.iter().map(|files| Tar::of(files).bytes()).collect();
+    let ids: Vec<String> = layers.iter().map(|layer| sha256(layer)).collect();
+    let history = json!({"created": "2026-01-02T03:04:05Z", "created_by": "testkit"});
     let image = serde_json::to_vec(&json!({
         "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },
         "os": "linux",
         "created": "2026-01-02T03:04:05Z",
         "comment": "made by testkit",
         "config": config,
-        "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{diff_id}")]},
-        "history": [{"created": "2026-01-02T03:04:05Z", "created_by": "testkit"}],
+        "rootfs": {"type": "layers", "diff_ids": ids.iter().map(|id| format!("sha256:{id}")).collect::<Vec<_>>()},
+        "history": vec![history; layers.len()],
     }))?;
     let id = sha256(&image);
-    let manifest = json!([{"Config": format!("{id}.json"), "RepoTags": [name], "Layers": [format!("{diff_id}/layer.tar")]}]);
-    let bytes = Tar::of(&[
-        Entry::file(&format!("{id}.json"), 0o644, image),
-        Entry::dir(&diff_id, 0o755),
-        Entry::file(&format!("{diff_id}/layer.tar"), 0o644, layer),
-        Entry::file("manifest.json", 0o644, serde_json::to_vec(&manifest)?),
-    ])
-    .bytes();
-    Ok(Archive { name: name.into(), id: format!("sha256:{id}"), bytes })
+    let paths: Vec<String> = ids.iter().map(|id| format!("{id}/layer.tar")).collect();
+    let manifest = json!([{"Config": format!("{id}.json"), "RepoTags": [name], "Layers": paths}]);
+    let mut entries = vec![Entry::file(&format!("{id}.json"), 0o644, image)];
+    for (folder, layer) in ids.iter().zip(layers) {
+        entries.push(Entry::dir(folder, 0o755));
+        entries.push(Entry::file(&format!("{folder}/layer.tar"), 0o644, layer));
+    }
+    entries.push(Entry::file("manifest.json", 0o644, serde_json::to_vec(&manifest)?));
+    Ok(Archive { name: name.into(), id: format!("sha256:{id}"), bytes: Tar::of(&entries).bytes() })
 }
 
 /// The digest in hexadecimal.

@@ -22,7 +22,7 @@ mod wait;
 pub use api::{Api, Response};
 pub use daemon::{Builder, Daemon, Output, bin_dir};
 pub use faulty::{Asked, Fault, FaultyRegistry};
-pub use image::{Archive, busybox, from_files, sha256, static_program};
+pub use image::{Archive, busybox, from_files, from_layers, sha256, static_program};
 pub use leaks::Leaks;
 pub use needs::lacks;
 pub use netns::NetNs;

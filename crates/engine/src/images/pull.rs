@@ -92,7 +92,7 @@ pub(super) async fn run(inner: &Arc<Inner>, transfer: Transfer, progress: Progre
     let auth = credentials(transfer.auth);
     let report = Report::start(progress);
     let opened = inner.registry.endpoints(&reference, &auth, Access::Pull).await;
-    let mut endpoints = opened.map_err(registry_error)?;
+    let mut endpoints = opened.map_err(registry_error)?.with_headers(&transfer.meta_headers);
     let platform = transfer.platform;
     let pulled = loop {
         let repository = endpoints.next().await.map_err(registry_error)?;

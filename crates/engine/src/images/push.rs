@@ -87,7 +87,7 @@ pub(super) async fn run(inner: &Arc<Inner>, transfer: Transfer, progress: Progre
     }
     let auth = credentials(transfer.auth);
     let opened = inner.registry.endpoints(&reference, &auth, Access::Push).await;
-    let mut endpoints = opened.map_err(registry_error)?;
+    let mut endpoints = opened.map_err(registry_error)?.with_headers(&transfer.meta_headers);
     let report = Report::start(progress);
     report.line("", format!("The push refers to repository [{}]", reference.name()));
     if inner.store.references.in_repository(&reference).is_empty() {

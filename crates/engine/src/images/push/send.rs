@@ -10,7 +10,11 @@ use crate::{Error, images::pull::Pace};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use std::{
-    sync::atomic::Ordering,
+    mem,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 use wharf_registry::{Error as RegistryError, Upload, stream_body};
@@ -18,6 +22,8 @@ use wharf_store::Layer;
 
 /// How often an upload is tried.
 const ATTEMPTS: u64 = 5;
+/// An upload that came so much further is not counted as a failure: large layers pass over bad lines, too.
+const PROGRESS: u64 = 256 << 10;
 
 /// An upload that broke, and how far it came.
 struct Broken {
@@ -43,12 +49,17 @@ impl Push {
                 Attempt::Broken(error, broken) => (error, broken),
             };
             tracing::info!(%error, layer = %layer.diff_id, "upload broke");
-            let advanced = broken.as_ref().is_some_and(|broken| broken.offset > before);
-            begun = broken;
-            if error.is_unauthorized() && !std::mem::replace(&mut token_was_old, true) {
+            if error.is_unauthorized() && !mem::replace(&mut token_was_old, true) {
+                begun = broken;
                 continue;
             }
-            failures = if advanced { 0 } else { failures + 1 };
+            match broken {
+                Some(broken) if broken.offset >= before + PROGRESS => (begun, failures) = (Some(broken), 0),
+                // It does not get further: another one may.
+                Some(broken) => abandon(broken.upload).await,
+                None => {}
+            }
+            failures += u64::from(begun.is_none());
             if !error.upload_may_pass() || failures == ATTEMPTS {
                 return Err(RegistryError::Upload(Box::new(error)).into());
             }
@@ -68,7 +79,11 @@ impl Push {
         let Source { stream, read, blob } = Source::start(&self.inner.store.layers, layer, offset);
         let (report, id, total) = (self.report.clone(), short(layer), layer.size);
         let mut pace = Pace::new(total);
-        let told = stream.inspect(move |_| {
+        let sent = Arc::new(AtomicU64::new(offset));
+        let counter = Arc::clone(&sent);
+        let told = stream.inspect(move |piece| {
+            let bytes = piece.as_ref().map_or(0, Bytes::len);
+            counter.fetch_add(bytes as u64, Ordering::Relaxed);
             let current = read.load(Ordering::Relaxed);
             if pace.is_due(current, Instant::now()) {
                 report.progress(&id, "Pushing", current, total);
@@ -86,7 +101,10 @@ impl Push {
                 abandon(upload).await;
                 Err(error.into())
             }
-            (Err(error), _) => Ok(Attempt::Broken(error, resumable(upload).await)),
+            (Err(error), _) => {
+                let broken = resumable(upload, sent.load(Ordering::Relaxed)).await;
+                Ok(Attempt::Broken(error, broken))
+            }
         }
     }
 
@@ -106,14 +124,13 @@ impl Push {
     }
 }
 
-/// The upload with how far it came, if the registry still knows.
-async fn resumable(mut upload: Upload) -> Option<Broken> {
+/// The upload with how far it came, if the registry still knows, and knows of no more than was sent.
+async fn resumable(mut upload: Upload, sent: u64) -> Option<Broken> {
     match upload.offset().await {
-        Ok(offset) => Some(Broken { upload, offset }),
-        Err(error) => {
-            tracing::debug!(%error, "a broken upload cannot be continued");
-            abandon(upload).await;
-            None
-        }
+        Ok(offset) if offset <= sent => return Some(Broken { upload, offset }),
+        Ok(offset) => tracing::debug!(offset, sent, "a registry has more than it was sent"),
+        Err(error) => tracing::debug!(%error, "a broken upload cannot be continued"),
     }
+    abandon(upload).await;
+    None
 }
