@@ -4,7 +4,6 @@
 use crate::NetNs;
 use anyhow::{Context, Result};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use ring::digest::{SHA256, digest};
 use serde_json::json;
 use std::{
     collections::{BTreeMap, HashMap},
@@ -390,8 +389,7 @@ fn problem(status: u16, code: &str) -> Reply {
 }
 
 fn sha256(bytes: &[u8]) -> String {
-    let hex: String = digest(&SHA256, bytes).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("sha256:{hex}")
+    format!("sha256:{}", crate::sha256(bytes))
 }
 
 fn read_head(reader: &mut impl BufRead) -> Option<Request> {
