@@ -13,8 +13,6 @@ use wharf_testkit::{Daemon, Response, busybox};
 /// Exchanges that are known to differ, and why.
 const DIFFERENT: &[(&str, &str)] = &[
     ("system/too new version", "we serve up to 1.55, that dockerd 1.56"),
-    ("images/push bad auth header", "push is not built"),
-    ("images/push missing", "push is not built"),
     ("system/too old version", "we serve from 1.24 on, that dockerd from 1.40"),
 ];
 

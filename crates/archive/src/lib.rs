@@ -21,6 +21,7 @@ mod compress;
 mod directories;
 mod error;
 mod extract;
+mod gzip;
 mod header;
 #[cfg(test)]
 mod hostile;
@@ -41,6 +42,7 @@ mod writer;
 pub use compress::{Compression, Decompressor};
 pub use error::Error;
 pub use extract::{Extracted, Extractor, Options, Overwrite, Owner, unpack};
+pub use gzip::GzipWriter;
 pub use header::{Extent, Header, Kind, Time};
 pub use open::open_regular;
 pub use pack::{PackOptions, Packer, WriteWhiteouts, pack};

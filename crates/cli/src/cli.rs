@@ -126,6 +126,10 @@ impl Cli {
 
     /// The client, connected to a daemon whose API version is known.
     pub(crate) async fn client(&self) -> Result<&Client> {
-        self.inner.client.get_or_try_init(|| Client::connect(self.inner.address.clone())).await
+        let connect = async || {
+            let headers = self.inner.config.http_headers()?;
+            Client::connect(self.inner.address.clone(), headers).await
+        };
+        self.inner.client.get_or_try_init(connect).await
     }
 }

@@ -1,6 +1,7 @@
 //! The user's configuration: `config.json`, contexts, the environment.
 
 use crate::error::{Error, Result};
+use http::{HeaderName, HeaderValue};
 use serde::Deserialize;
 use std::{fs, path::PathBuf};
 use wharf_registry::{AuthConfig, Credentials};
@@ -27,6 +28,19 @@ impl Config {
     /// A text of the file, empty when it is not there.
     pub(crate) fn text(&self, name: &str) -> &str {
         self.credentials.field(name).and_then(|v| v.as_str()).unwrap_or_default()
+    }
+
+    /// The `HttpHeaders` of the file, which go with every request to the daemon.
+    pub(crate) fn http_headers(&self) -> Result<Vec<(HeaderName, HeaderValue)>> {
+        let Some(headers) = self.credentials.field("HttpHeaders").and_then(|v| v.as_object()) else {
+            return Ok(Vec::new());
+        };
+        let parse = |(name, value): (&String, &serde_json::Value)| {
+            let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
+            Some((name, HeaderValue::from_str(value.as_str()?).ok()?))
+        };
+        let bad = |name: &str| Error::text(format!("invalid HTTP header in config.json: {name}"));
+        headers.iter().map(|header| parse(header).ok_or_else(|| bad(header.0))).collect()
     }
 
     /// The `pruneFilters` of the file.

@@ -21,7 +21,7 @@ struct Message {
     id: String,
     error_detail: Option<ErrorDetail>,
     error: String,
-    aux: Option<Box<serde_json::value::RawValue>>,
+    aux: Option<serde_json::Value>,
 }
 
 #[derive(Default, Deserialize)]
@@ -68,8 +68,8 @@ pub(crate) async fn show(mut lines: JsonLines, place: Place) -> Result<Vec<Strin
     while let Some(line) = lines.next().await? {
         let message: Message =
             gojson::from_slice(&line).map_err(|e| Error::text(format!("invalid progress message: {e}")))?;
-        if let Some(raw) = message.aux {
-            aux.push(raw.get().to_owned());
+        if let Some(value) = message.aux {
+            aux.push(value.to_string());
             continue;
         }
         if let Some(error) = message.error_detail.as_ref().filter(|e| !e.message.is_empty()) {

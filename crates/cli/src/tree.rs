@@ -3,7 +3,7 @@
 use crate::{
     cli,
     command::{Action, Command, Entry, entry, entry_or},
-    commands::{container as c, image as i, network as n, system as s, volume as v},
+    commands::{container as c, image as i, manifest as m, network as n, system as s, volume as v},
     help,
 };
 
@@ -24,6 +24,7 @@ const COMMON: &[Entry] = &[
     entry("images", &i::ls::COMMAND),
     entry("login", &s::login::COMMAND),
     entry("logout", &s::logout::COMMAND),
+    entry("search", &i::search::COMMAND),
     entry("version", &s::version::COMMAND),
     entry("info", &s::info::COMMAND),
 ];
@@ -31,6 +32,7 @@ const COMMON: &[Entry] = &[
 const NOUNS: &[Entry] = &[
     entry("container", &Command::group("Manage containers", CONTAINER)),
     entry("image", &Command::group("Manage images", IMAGE)),
+    entry("manifest", &Command::group("Manage Docker image manifests and manifest lists", MANIFEST)),
     entry("network", &Command::group("Manage networks", NETWORK)),
     entry("system", &Command::group("Manage Docker", SYSTEM)),
     entry("volume", &Command::group("Manage volumes", VOLUME)),
@@ -106,6 +108,8 @@ const IMAGE: &[Entry] = &[
     entry("save", &i::save::COMMAND),
     entry("tag", &i::tag::COMMAND),
 ];
+
+const MANIFEST: &[Entry] = &[entry("inspect", &m::inspect::COMMAND)];
 
 const NETWORK: &[Entry] = &[
     entry("connect", &n::connect::COMMAND),

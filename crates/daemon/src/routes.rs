@@ -71,7 +71,7 @@ pub(crate) static ROUTES: &[Route] = routes! {
     POST "/exec/{name:.*}/resize" => exec::resize,
 
     GET "/images/json" => images::list,
-    GET "/images/search" => not_built,
+    GET "/images/search" => transfer::search,
     GET "/images/get" => transfer::save,
     GET "/images/{name:.*}/get" => transfer::save,
     GET "/images/{name:.*}/history" => images::history,

@@ -61,13 +61,17 @@ pub struct Config {
     pub experimental: bool,
     /// `--insecure-registry`.
     pub insecure_registries: Vec<String>,
+    /// `--registry-certs-dir`: a folder for each registry with its certificates.
+    pub registry_certs_dir: PathBuf,
     /// `--registry-mirror`.
     pub registry_mirrors: Vec<String>,
+    /// `--registry-mirror-of`: `host=url`, mirrors of other registries than Docker Hub.
+    pub registry_mirrors_of: Vec<String>,
     /// `--max-concurrent-downloads`; 0 for no limit.
     pub max_concurrent_downloads: usize,
     /// `--max-download-attempts`.
     pub max_download_attempts: u32,
-    /// `--max-concurrent-uploads`.
+    /// `--max-concurrent-uploads`; 0 for no limit.
     pub max_concurrent_uploads: usize,
     /// `--bridge`, `--bip`, `--mtu`, ... as given; read by `networks`.
     pub network: NetworkConfig,
@@ -168,7 +172,9 @@ impl Default for Config {
             debug: false,
             experimental: false,
             insecure_registries: Vec::new(),
+            registry_certs_dir: "/etc/docker/certs.d".into(),
             registry_mirrors: Vec::new(),
+            registry_mirrors_of: Vec::new(),
             max_concurrent_downloads: 3,
             max_download_attempts: 5,
             max_concurrent_uploads: 5,

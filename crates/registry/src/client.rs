@@ -4,7 +4,11 @@ use crate::{
     AuthConfig, Config, ConfigError, Endpoint, Error, Repository, Scheme, blob::Endurance, endpoint::Places,
     exchange::Exchange, tls::Trust, token::Tokens, transport::Transport,
 };
-use std::{collections::VecDeque, sync::Arc};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 use wharf_spec::ImageRef;
 
 /// What is to be done with a repository.
@@ -81,7 +85,12 @@ impl Registry {
             current: None,
             speaks_tls: Vec::new(),
             last_error: None,
+            headers: HeaderMap::new(),
         })
+    }
+
+    pub(crate) async fn index(&self, host: &str) -> Endpoint {
+        self.inner.places.index(host).await
     }
 
     pub(crate) async fn login_endpoints(&self, domain: &str) -> Vec<Endpoint> {
@@ -121,9 +130,23 @@ pub struct Endpoints {
     /// Hosts that answered over TLS: they are never asked without.
     speaks_tls: Vec<String>,
     last_error: Option<Error>,
+    headers: HeaderMap,
 }
 
 impl Endpoints {
+    /// The same places, asked with these headers too: what a client of the daemon wants its registry to see
+    /// (`X-Meta-...`).
+    #[must_use]
+    pub fn with_headers(mut self, headers: &BTreeMap<String, Vec<String>>) -> Self {
+        for (name, values) in headers {
+            let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else { continue };
+            for value in values.iter().filter_map(|value| HeaderValue::from_str(value).ok()) {
+                self.headers.append(name.clone(), value);
+            }
+        }
+        self
+    }
+
     /// The next place that answers at all.
     ///
     /// # Errors
@@ -138,6 +161,7 @@ impl Endpoints {
             let scope = format!("repository:{}:{}", self.image.path(), self.access.actions());
             match self.registry.open(&endpoint, &self.auth, scope).await {
                 Ok(exchange) => {
+                    let exchange = exchange.with_headers(self.headers.clone());
                     return Ok(Repository::new(exchange, &self.image, self.registry.inner.endurance));
                 }
                 Err(error) => {
@@ -147,7 +171,9 @@ impl Endpoints {
             }
         }
         let none = || Error::NoEndpoint(self.image.familiar_string());
-        Err(self.last_error.take().unwrap_or_else(none).about(&self.image))
+        let error = self.last_error.take().unwrap_or_else(none);
+        // Docker has these words for pulls only.
+        Err(if self.access == Access::Pull { error.about(&self.image) } else { error })
     }
 
     /// Tells that the work with the repository that [`Self::next`] gave failed.

@@ -34,22 +34,19 @@ pub enum CredentialsError {
         /// Why.
         source: serde_json::Error,
     },
-    /// A credential helper cannot be run.
-    #[error("error getting credentials - err: exec: \"{program}\": {source}")]
+    /// A credential helper cannot be run, or failed.
+    #[error("error {action} credentials - err: {reason}, out: `{output}`")]
     Helper {
-        /// Which.
-        program: String,
-        /// Why.
-        source: io::Error,
-    },
-    /// A credential helper failed.
-    #[error("error getting credentials - err: exit status {status}, out: `{output}`")]
-    HelperFailed {
-        /// Its exit status.
-        status: i32,
+        /// `getting`, `storing`, `erasing`.
+        action: &'static str,
+        /// Its exit status, or why it did not run.
+        reason: String,
         /// What it said.
         output: String,
     },
+    /// The answer of a credential helper is none.
+    #[error("{0}")]
+    Answer(serde_json::Error),
 }
 
 impl CredentialsError {
@@ -62,6 +59,15 @@ impl CredentialsError {
 const HELPER_NOT_FOUND: &str = "credentials not found in native keychain";
 /// The name under which helpers keep identity tokens.
 const TOKEN_USER: &str = "<token>";
+
+/// Where a credential is kept now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// By a credential helper, or it is no password, or it was there before.
+    Safely,
+    /// A password that anyone who reads the file can read.
+    Plainly,
+}
 
 /// A user's `config.json`. Fields that are not ours are kept as they are.
 #[derive(Debug, Clone)]
@@ -110,7 +116,7 @@ impl Credentials {
     /// When the credential helper fails.
     pub fn for_registry(&self, domain: &str) -> Result<AuthConfig, CredentialsError> {
         let key = auth_key(domain);
-        let mut auth = match self.helper(domain) {
+        let mut auth = match self.helper(&key) {
             Some(helper) => helper_get(&helper, &key)?,
             None => self.in_file(&key),
         };
@@ -125,43 +131,44 @@ impl Credentials {
     ///
     /// # Errors
     /// When neither takes it.
-    pub fn store(&mut self, domain: &str, auth: &AuthConfig) -> Result<(), CredentialsError> {
+    pub fn store(&mut self, domain: &str, auth: &AuthConfig) -> Result<Kept, CredentialsError> {
         let key = auth_key(domain);
-        if let Some(helper) = self.helper(domain) {
+        let mut entry = Map::new();
+        let helper = self.helper(&key);
+        if let Some(helper) = &helper {
             let (user, secret) = match auth.identitytoken.as_str() {
                 "" => (auth.username.as_str(), auth.password.as_str()),
                 token => (TOKEN_USER, token),
             };
             let entry = serde_json::json!({"ServerURL": key, "Username": user, "Secret": secret});
-            run_helper(&helper, "store", &entry.to_string())?;
-            self.auths().insert(key, Value::Object(Map::new()));
-            return self.save();
+            run_helper(helper, Action::Store, &format!("{entry}\n"))?;
+        } else {
+            use base64::Engine as _;
+            let pair = format!("{}:{}", auth.username, auth.password);
+            entry.insert("auth".into(), base64::engine::general_purpose::STANDARD.encode(pair).into());
+            if !auth.identitytoken.is_empty() {
+                entry.insert("identitytoken".into(), auth.identitytoken.clone().into());
+            }
         }
-        use base64::Engine as _;
-        let pair = format!("{}:{}", auth.username, auth.password);
-        let mut entry = Map::new();
-        entry.insert("auth".into(), base64::engine::general_purpose::STANDARD.encode(pair).into());
-        if !auth.identitytoken.is_empty() {
-            entry.insert("identitytoken".into(), auth.identitytoken.clone().into());
+        let entry = Value::Object(entry);
+        if self.auths().get(&key) == Some(&entry) {
+            return Ok(Kept::Safely);
         }
-        self.auths().insert(key, Value::Object(entry));
-        self.save()
+        self.auths().insert(key, entry);
+        self.save()?;
+        Ok(if helper.is_none() && !auth.password.is_empty() { Kept::Plainly } else { Kept::Safely })
     }
 
-    /// Forgets a credential. Whether there was one.
+    /// Forgets the credential under this key of the file, and of the helper.
     ///
     /// # Errors
     /// When the helper or the file cannot be changed.
-    pub fn erase(&mut self, domain: &str) -> Result<bool, CredentialsError> {
-        let key = auth_key(domain);
-        if let Some(helper) = self.helper(domain) {
-            run_helper(&helper, "erase", &key)?;
+    pub fn erase(&mut self, key: &str) -> Result<(), CredentialsError> {
+        if let Some(helper) = self.helper(key) {
+            run_helper(&helper, Action::Erase, key)?;
         }
-        let known = self.auths().remove(&key).is_some();
-        if known {
-            self.save()?;
-        }
-        Ok(known)
+        self.auths().remove(key);
+        self.save()
     }
 
     fn auths(&mut self) -> &mut Map<String, Value> {
@@ -172,9 +179,8 @@ impl Credentials {
         auths.as_object_mut().expect("made an object just above")
     }
 
-    fn helper(&self, domain: &str) -> Option<String> {
-        let single =
-            self.config.get("credHelpers").and_then(|h| h.get(auth_key(domain)).or_else(|| h.get(domain)));
+    fn helper(&self, key: &str) -> Option<String> {
+        let single = self.config.get("credHelpers").and_then(|helpers| helpers.get(key));
         let name = single.or_else(|| self.config.get("credsStore"))?.as_str()?;
         (!name.is_empty()).then(|| name.to_owned())
     }
@@ -193,20 +199,27 @@ impl Credentials {
         let failed = |source| CredentialsError::File { path: self.path.clone(), source };
         let folder = self.path.parent().unwrap_or(Path::new("."));
         fs::create_dir_all(folder).map_err(failed)?;
-        let mut text = serde_json::to_string_pretty(&self.config)
-            .map_err(|source| CredentialsError::Json { path: self.path.clone(), source })?
-            .replace("\n  ", "\n\t");
-        text.push('\n');
+        let text = indented(&self.config)
+            .map_err(|source| CredentialsError::Json { path: self.path.clone(), source })?;
         let temporary = folder.join(format!("config.json{}", std::process::id()));
         let write = || {
             let options = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).clone();
             let mut file = options.open(&temporary)?;
-            file.write_all(text.as_bytes())?;
+            file.write_all(&text)?;
             file.sync_all()?;
             fs::rename(&temporary, fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone()))
         };
         write().map_err(failed)
     }
+}
+
+/// As Go's `json.MarshalIndent` with tabs.
+fn indented(config: &Map<String, Value>) -> Result<Vec<u8>, serde_json::Error> {
+    use serde::Serialize;
+    let mut text = Vec::new();
+    let form = serde_json::ser::PrettyFormatter::with_indent(b"\t");
+    config.serialize(&mut serde_json::Serializer::with_formatter(&mut text, form))?;
+    Ok(text)
 }
 
 /// The key of a registry in `config.json`.
@@ -217,22 +230,40 @@ fn auth_key(domain: &str) -> String {
     }
 }
 
-fn host_of(address: &str) -> &str {
-    let host =
-        address.strip_prefix("https://").or_else(|| address.strip_prefix("http://")).unwrap_or(address);
+/// The host, with its port, that an address means: `https://host:1/v1/` is `host:1` (docker/cli:
+/// `ConvertToHostname`).
+pub fn host_of(address: &str) -> &str {
+    let host = address.split_once("://").map_or(address, |(_, host)| host);
     host.split('/').next().unwrap_or_default()
 }
 
+/// What a credential helper is asked to do.
+#[derive(Clone, Copy)]
+enum Action {
+    Get,
+    Store,
+    Erase,
+}
+
+impl Action {
+    /// Its argument, and how errors call it.
+    const fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Get => ("get", "getting"),
+            Self::Store => ("store", "storing"),
+            Self::Erase => ("erase", "erasing"),
+        }
+    }
+}
+
 fn helper_get(helper: &str, key: &str) -> Result<AuthConfig, CredentialsError> {
-    let output = match run_helper(helper, "get", key) {
-        Err(CredentialsError::HelperFailed { output, .. }) if output.contains(HELPER_NOT_FOUND) => {
+    let output = match run_helper(helper, Action::Get, key) {
+        Err(CredentialsError::Helper { output, .. }) if output == HELPER_NOT_FOUND => {
             return Ok(AuthConfig::default());
         }
         other => other?,
     };
-    let Ok(answer) = serde_json::from_slice::<HelperAnswer>(&output) else {
-        return Ok(AuthConfig::default());
-    };
+    let answer: HelperAnswer = serde_json::from_slice(&output).map_err(CredentialsError::Answer)?;
     let mut auth = AuthConfig::default();
     if answer.username == TOKEN_USER {
         auth.identitytoken = answer.secret;
@@ -242,11 +273,19 @@ fn helper_get(helper: &str, key: &str) -> Result<AuthConfig, CredentialsError> {
     Ok(auth)
 }
 
-fn run_helper(helper: &str, action: &str, input: &str) -> Result<Vec<u8>, CredentialsError> {
+fn run_helper(helper: &str, action: Action, input: &str) -> Result<Vec<u8>, CredentialsError> {
     let program = format!("docker-credential-{helper}");
-    let failed = |source| CredentialsError::Helper { program: program.clone(), source };
+    let (argument, action) = action.words();
+    let failed = |error: io::Error| {
+        let why = match error.kind() {
+            io::ErrorKind::NotFound => "executable file not found in $PATH".to_owned(),
+            _ => error.to_string(),
+        };
+        let reason = format!("exec: \"{program}\": {why}");
+        CredentialsError::Helper { action, reason, output: String::new() }
+    };
     let mut child = Command::new(&program)
-        .arg(action)
+        .arg(argument)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -260,7 +299,8 @@ fn run_helper(helper: &str, action: &str, input: &str) -> Result<Vec<u8>, Creden
         return Ok(output.stdout);
     }
     let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    Err(CredentialsError::HelperFailed { status: output.status.code().unwrap_or(-1), output: text })
+    let reason = format!("exit status {}", output.status.code().unwrap_or(-1));
+    Err(CredentialsError::Helper { action, reason, output: text })
 }
 
 #[cfg(test)]
@@ -292,11 +332,30 @@ mod tests {
     fn storing_keeps_what_is_not_ours() {
         let (folder, mut credentials) = load(r#"{"HttpHeaders":{"a":"b"}}"#);
         let auth = AuthConfig { username: "u".into(), password: "p:q".into(), ..AuthConfig::default() };
-        credentials.store("l:5000", &auth).unwrap();
+        assert_eq!(credentials.store("l:5000", &auth).unwrap(), Kept::Plainly);
+        assert_eq!(credentials.store("l:5000", &auth).unwrap(), Kept::Safely);
         let mut again = Credentials::load(folder.path()).unwrap();
         assert_eq!(again.for_registry("l:5000").unwrap().password, "p:q");
         assert_eq!(again.field("HttpHeaders").unwrap()["a"], "b");
-        assert!(again.erase("l:5000").unwrap() && !again.erase("l:5000").unwrap());
+        again.erase("l:5000").unwrap();
+        again.erase("l:5000").unwrap();
         assert!(Credentials::load(folder.path()).unwrap().for_registry("l:5000").unwrap().is_empty());
+    }
+
+    #[test]
+    fn hosts_of_addresses() {
+        for (address, host) in [("https://r.example:1/v2/", "r.example:1"), ("r.example/v1", "r.example")] {
+            assert_eq!(host_of(address), host);
+        }
+    }
+
+    #[test]
+    fn a_helper_that_is_missing_is_named() {
+        let (_folder, credentials) = load(r#"{"credHelpers":{"l:5000":"no-such-helper"}}"#);
+        assert_eq!(
+            credentials.for_registry("l:5000").unwrap_err().to_string(),
+            "error getting credentials - err: exec: \"docker-credential-no-such-helper\": executable file not found in $PATH, out: ``"
+        );
+        assert!(credentials.for_registry("other").unwrap().is_empty());
     }
 }

@@ -39,6 +39,8 @@ impl fmt::Display for Scheme {
 pub struct Config {
     /// `registry-mirrors`: URLs of mirrors of Docker Hub, tried in this order before it.
     pub mirrors: Vec<String>,
+    /// `host=url`: mirrors of other registries, tried in this order before the registry itself.
+    pub mirrors_of: Vec<String>,
     /// `insecure-registries`: `host[:port]` or networks such as `10.0.0.0/8`. 127.0.0.0/8 and ::1/128 always
     /// are.
     pub insecure_registries: Vec<String>,
@@ -56,6 +58,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             mirrors: Vec::new(),
+            mirrors_of: Vec::new(),
             insecure_registries: Vec::new(),
             certs_dir: PathBuf::from("/etc/docker/certs.d"),
             user_agent: format!("wharf/{}", env!("CARGO_PKG_VERSION")),
@@ -80,6 +83,9 @@ pub enum ConfigError {
     /// A mirror with name and password.
     #[error("invalid mirror: username/password not allowed in URI")]
     MirrorUser,
+    /// A mirror of another registry that does not say of which.
+    #[error("invalid mirror: {0:?} must be 'host=url'")]
+    MirrorOf(String),
     /// An insecure registry that begins or ends with a hyphen.
     #[error("invalid index name ({0}). Cannot begin or end with a hyphen")]
     Hyphen(String),
@@ -122,6 +128,21 @@ impl Endpoint {
     /// `host[:port]`.
     pub fn authority(&self) -> &str {
         &self.base.authority
+    }
+
+    /// Whether it is Docker Hub's index.
+    pub(crate) fn is_hub_index(&self) -> bool {
+        self.base.authority == HUB_INDEX
+    }
+
+    /// The same place without encryption.
+    pub(crate) fn plain(&self) -> Self {
+        Self { base: Url { scheme: Scheme::Http, ..self.base.clone() }, ..self.clone() }
+    }
+
+    /// An URL below `/v1/`.
+    pub(crate) fn v1_url(&self, path: &str) -> Url {
+        Url { target: format!("/v1/{path}"), ..self.base.clone() }
     }
 
     /// An URL below `/v2/`.
@@ -169,18 +190,21 @@ impl Network {
 /// A checked [`Config`].
 #[derive(Debug)]
 pub(crate) struct Places {
-    mirrors: Vec<Url>,
+    /// Of Docker Hub and of other registries, by host.
+    mirrors: Vec<(String, Url)>,
     insecure_hosts: Vec<String>,
     insecure_networks: Vec<Network>,
 }
 
 impl Places {
     pub(crate) fn new(config: &Config) -> Result<Self, ConfigError> {
-        let mut mirrors: Vec<Url> = Vec::new();
-        for mirror in &config.mirrors {
-            let url = check_mirror(mirror)?;
-            if !mirrors.contains(&url) {
-                mirrors.push(url);
+        let mut mirrors: Vec<(String, Url)> = Vec::new();
+        let of_hub = config.mirrors.iter().map(|url| Ok((DEFAULT_DOMAIN, url.as_str())));
+        for mirror in of_hub.chain(config.mirrors_of.iter().map(|text| mirror_of(text))) {
+            let (host, url) = mirror?;
+            let mirror = (host.to_owned(), check_mirror(url)?);
+            if !mirrors.contains(&mirror) {
+                mirrors.push(mirror);
             }
         }
         let mut places = Self {
@@ -219,16 +243,27 @@ impl Places {
 
     /// Where to pull from and in which order; for a push the mirrors are left out.
     pub(crate) async fn endpoints(&self, domain: &str, with_mirrors: bool) -> Vec<Endpoint> {
-        if domain != DEFAULT_DOMAIN && domain != HUB_INDEX {
-            return self.registry_endpoints(domain).await;
-        }
+        let is_hub = domain == DEFAULT_DOMAIN || domain == HUB_INDEX;
+        let host = if is_hub { DEFAULT_DOMAIN } else { domain };
         let mut endpoints = Vec::new();
-        for url in self.mirrors.iter().filter(|_| with_mirrors) {
+        for (_, url) in self.mirrors.iter().filter(|(of, _)| with_mirrors && of == host) {
             let insecure = self.is_insecure(&url.authority).await;
             endpoints.push(Endpoint { base: url.clone(), mirror: true, insecure });
         }
-        endpoints.push(Endpoint { base: base_url(Scheme::Https, HUB_HOST), mirror: false, insecure: false });
+        if is_hub {
+            let base = base_url(Scheme::Https, HUB_HOST);
+            endpoints.push(Endpoint { base, mirror: false, insecure: false });
+        } else {
+            endpoints.extend(self.registry_endpoints(domain).await);
+        }
         endpoints
+    }
+
+    /// Where to search: the index of Docker Hub, or a registry of its own.
+    pub(crate) async fn index(&self, host: &str) -> Endpoint {
+        let is_hub = host == DEFAULT_DOMAIN || host == HUB_INDEX;
+        let (host, insecure) = if is_hub { (HUB_INDEX, false) } else { (host, self.is_insecure(host).await) };
+        Endpoint { base: base_url(Scheme::Https, host), mirror: false, insecure }
     }
 
     async fn registry_endpoints(&self, authority: &str) -> Vec<Endpoint> {
@@ -260,6 +295,11 @@ impl Places {
 
 fn base_url(scheme: Scheme, authority: &str) -> Url {
     Url { scheme, authority: authority.to_owned(), target: "/".to_owned() }
+}
+
+fn mirror_of(text: &str) -> Result<(&str, &str), ConfigError> {
+    let pair = text.split_once('=').filter(|(host, _)| !host.is_empty() && !host.contains('/'));
+    pair.ok_or_else(|| ConfigError::MirrorOf(text.to_owned()))
 }
 
 fn check_mirror(text: &str) -> Result<Url, ConfigError> {
@@ -319,6 +359,22 @@ mod tests {
         assert_eq!(urls(&places, "docker.io").await, all);
         assert_eq!(places.endpoints("docker.io", false).await.len(), 1);
         assert_eq!(urls(&places, "127.0.0.1").await.len(), 2);
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn mirrors_of_other_registries() {
+        let mirrors_of = ["r.invalid=https://m.invalid", "127.0.0.1:5000=http://127.0.0.1:5001/sub"]
+            .map(str::to_owned)
+            .into();
+        let places = Places::new(&Config { mirrors_of, ..Config::default() }).unwrap();
+        assert_eq!(urls(&places, "r.invalid").await, ["https://m.invalid/v2/", "https://r.invalid/v2/"]);
+        assert_eq!(urls(&places, "127.0.0.1:5000").await[0], "http://127.0.0.1:5001/sub/v2/");
+        assert_eq!(places.endpoints("r.invalid", false).await.len(), 1);
+        assert_eq!(urls(&places, "docker.io").await.len(), 1);
+        for bad in ["https://m.invalid", "=https://m", "h=m"] {
+            let config = Config { mirrors_of: vec![bad.to_owned()], ..Config::default() };
+            assert!(Places::new(&config).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -160,6 +160,9 @@ pub enum Error {
     /// `scratch` is no image.
     #[error("'{0}' is a reserved name")]
     ReservedName(String),
+    /// Uploading failed. Told without the request that it befell (moby: `retryOnError`).
+    #[error("{}", .0.reason())]
+    Upload(Box<Error>),
     /// Trust roots, client certificates or keys could not be read.
     #[error(transparent)]
     Tls(#[from] crate::tls::TlsError),
@@ -175,6 +178,7 @@ impl Error {
             Self::Api(errors) => errors.first().map_or(ErrorKind::System, ApiError::kind),
             Self::ReservedName(_) => ErrorKind::Forbidden,
             Self::Manifest(error) => error.kind(),
+            Self::Upload(error) => error.kind(),
             Self::Auth { .. }
             | Self::NoCredentials
             | Self::Transport { .. }
@@ -218,6 +222,7 @@ impl Error {
         match self {
             Self::Api(errors) => mirror || errors.is_empty(),
             Self::Manifest(_) | Self::Source(_) | Self::Config { .. } => mirror,
+            Self::Upload(error) => error.lets_next_endpoint_try(mirror),
             _ => true,
         }
     }
@@ -231,9 +236,36 @@ impl Error {
         }
     }
 
+    /// Whether an upload may succeed when it is tried again (moby: `retryOnError`).
+    pub fn upload_may_pass(&self) -> bool {
+        const FINAL: [&str; 5] = ["UNAUTHORIZED", "UNSUPPORTED", "DENIED", "TOOMANYREQUESTS", "NAME_UNKNOWN"];
+        match self {
+            Self::Api(errors) => errors.first().is_none_or(|first| !FINAL.contains(&first.code.as_str())),
+            Self::Unparsed { .. } | Self::Protocol { .. } => true,
+            _ => self.is_passing(),
+        }
+    }
+
+    /// Whether the registry says that it does not know who asks.
+    pub fn is_unauthorized(&self) -> bool {
+        matches!(self, Self::Api(errors) if errors.first().is_some_and(|e| e.code == "UNAUTHORIZED"))
+    }
+
+    /// What went wrong, without the request.
+    fn reason(&self) -> String {
+        match self {
+            Self::Auth { source, .. } => source.reason(),
+            Self::Transport { source, .. } => source.to_string(),
+            other => other.to_string(),
+        }
+    }
+
     /// Whether the other side spoke HTTP, so that it need not be tried without encryption.
-    pub(crate) const fn proves_transport(&self) -> bool {
-        !matches!(self, Self::Transport { .. } | Self::Tls(_) | Self::Url(_))
+    pub(crate) fn proves_transport(&self) -> bool {
+        match self {
+            Self::Upload(error) => error.proves_transport(),
+            other => !matches!(other, Self::Transport { .. } | Self::Tls(_) | Self::Url(_)),
+        }
     }
 
     pub(crate) fn transport(method: &http::Method, url: &Url, source: TransportError) -> Self {

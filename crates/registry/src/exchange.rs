@@ -6,10 +6,10 @@ use crate::{
     endpoint::Endpoint,
     error::{ApiError, error_of_response},
     token::{Tokens, Wish},
-    transport::{Answer, Credential, Outgoing, PATIENCE, Transport},
+    transport::{Answer, Credential, Outgoing, Transport},
     url::Url,
 };
-use http::{Method, StatusCode, header};
+use http::{HeaderMap, Method, StatusCode, header};
 use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -27,6 +27,8 @@ pub(crate) struct Exchange {
     pub(crate) auth: AuthConfig,
     /// `repository:library/busybox:pull`; empty to log in.
     pub(crate) scope: String,
+    /// What goes with every request.
+    headers: HeaderMap,
     challenges: Mutex<Arc<Vec<Challenge>>>,
 }
 
@@ -39,21 +41,25 @@ impl Exchange {
         auth: AuthConfig,
         scope: String,
     ) -> Result<Self, Error> {
-        let mut outgoing = Outgoing::new(Method::GET, endpoint.url(""));
-        outgoing.insecure = endpoint.is_insecure();
+        let mut outgoing = Outgoing::new(Method::GET, endpoint.url("")).of(&endpoint);
         outgoing.patience = PING_PATIENCE;
         let answer = transport.fetch(&mut outgoing, None).await?;
         let wanted = Mutex::new(Arc::new(wanted(&answer)));
         // The body is read so that the connection can be used again; what it says does not matter.
         let _ = answer.bytes(ERROR_BODY_MAX).await;
-        Ok(Self { transport, tokens, endpoint, auth, scope, challenges: wanted })
+        let headers = HeaderMap::new();
+        Ok(Self { transport, tokens, endpoint, auth, scope, headers, challenges: wanted })
     }
 
     pub(crate) fn outgoing(&self, method: Method, url: Url) -> Outgoing {
-        let mut outgoing = Outgoing::new(method, url);
-        outgoing.insecure = self.endpoint.is_insecure();
-        outgoing.patience = PATIENCE;
+        let mut outgoing = Outgoing::new(method, url).of(&self.endpoint);
+        outgoing.headers.extend(self.headers.clone());
         outgoing
+    }
+
+    /// The same, with these headers in every request.
+    pub(crate) fn with_headers(self, headers: HeaderMap) -> Self {
+        Self { headers, ..self }
     }
 
     /// Sends a request with the credential the endpoint wants; once more when it turns out to want another.
@@ -67,10 +73,14 @@ impl Exchange {
         let rejected =
             answer.status() == StatusCode::UNAUTHORIZED && answer.url.same_origin(&self.endpoint.base);
         let now_wanted = wanted(&answer);
-        if !rejected || now_wanted.is_empty() || !outgoing.payload.is_replayable() {
+        if !rejected || now_wanted.is_empty() {
             return Ok(answer);
         }
         if credential.is_some() && !self.may_pass_now(&wish, &now_wanted).await {
+            return Ok(answer);
+        }
+        // What was streamed is gone; whoever has it sends it again, and then with another token.
+        if !outgoing.payload.is_replayable() {
             return Ok(answer);
         }
         let _ = answer.bytes(ERROR_BODY_MAX).await;

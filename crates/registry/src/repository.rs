@@ -3,7 +3,7 @@
 //! Source: OCI distribution-spec, "Pull", "Content Discovery".
 
 use crate::{
-    Blob, Error,
+    Blob, Error, Scheme,
     blob::Endurance,
     exchange::{Exchange, read_error},
     transport::{Answer, Outgoing},
@@ -51,6 +51,11 @@ impl Repository {
     /// The repository's name, without tag and digest.
     pub const fn name(&self) -> &ImageRef {
         &self.image
+    }
+
+    /// Whether it is reached with encryption.
+    pub fn scheme(&self) -> Scheme {
+        self.exchange.endpoint.scheme()
     }
 
     pub(crate) fn url(&self, path: &str) -> Url {

@@ -15,6 +15,7 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::SystemTime,
 };
 
 /// Why there is no TLS configuration for a host.
@@ -60,8 +61,11 @@ pub enum TlsError {
 /// Makes TLS configurations and keeps them.
 pub(crate) struct Trust {
     certs_dir: PathBuf,
-    made: Mutex<HashMap<(String, bool), Arc<ClientConfig>>>,
+    made: Mutex<HashMap<(String, bool), (Stamp, Arc<ClientConfig>)>>,
 }
+
+/// What tells whether a folder of certificates is as it was: names, times and lengths of its files.
+type Stamp = Vec<(PathBuf, Option<SystemTime>, u64)>;
 
 impl Trust {
     pub(crate) fn new(certs_dir: PathBuf) -> Self {
@@ -72,36 +76,55 @@ impl Trust {
     /// Reads files: not to be called where blocking for milliseconds matters.
     pub(crate) fn config_for(&self, authority: &str, insecure: bool) -> Result<Arc<ClientConfig>, TlsError> {
         let key = (authority.to_owned(), insecure);
-        if let Some(config) = self.made.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+        let folder = self.certs_dir.join(authority.replace('/', "_"));
+        let stamp = stamp(&folder);
+        if let Some((before, config)) = self.made.lock().unwrap_or_else(PoisonError::into_inner).get(&key)
+            && *before == stamp
+        {
             return Ok(Arc::clone(config));
         }
-        let config = Arc::new(self.make(authority, insecure)?);
+        let config = Arc::new(make(&folder, insecure)?);
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         if made.len() >= KEPT_MAX {
             made.clear();
         }
-        Ok(Arc::clone(made.entry(key).or_insert(config)))
-    }
-
-    fn make(&self, authority: &str, insecure: bool) -> Result<ClientConfig, TlsError> {
-        let host = HostCertificates::read(&self.certs_dir.join(authority.replace('/', "_")))?;
-        let provider = Arc::new(ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()?;
-        let builder = if insecure {
-            builder.dangerous().with_custom_certificate_verifier(take_any(provider))
-        } else {
-            let mut roots = RootCertStore { roots: machine_roots().roots.clone() };
-            roots.add_parsable_certificates(host.roots);
-            builder.with_root_certificates(roots)
-        };
-        let mut config = match host.client {
-            Some((chain, key)) => builder.with_client_auth_cert(chain, key)?,
-            None => builder.with_no_client_auth(),
-        };
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        made.insert(key, (stamp, Arc::clone(&config)));
         Ok(config)
     }
+}
+
+fn stamp(folder: &Path) -> Stamp {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut stamp: Stamp = entries
+        .map(|entry| {
+            // Through links, as the files are read.
+            let data = fs::metadata(entry.path()).ok();
+            let time = data.as_ref().and_then(|data| data.modified().ok());
+            (entry.path(), time, data.map_or(0, |data| data.len()))
+        })
+        .collect();
+    stamp.sort();
+    stamp
+}
+
+fn make(folder: &Path, insecure: bool) -> Result<ClientConfig, TlsError> {
+    let host = HostCertificates::read(folder)?;
+    let provider = Arc::new(ring::default_provider());
+    let builder =
+        ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
+    let builder = if insecure {
+        builder.dangerous().with_custom_certificate_verifier(take_any(provider))
+    } else {
+        let mut roots = RootCertStore { roots: machine_roots().roots.clone() };
+        roots.add_parsable_certificates(host.roots);
+        builder.with_root_certificates(roots)
+    };
+    let mut config = match host.client {
+        Some((chain, key)) => builder.with_client_auth_cert(chain, key)?,
+        None => builder.with_no_client_auth(),
+    };
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
 }
 
 const KEPT_MAX: usize = 64;

@@ -156,12 +156,12 @@ async fn fetch(transport: &Transport, challenge: &Challenge, wish: &Wish<'_>) ->
     if credentials && url.scheme == Scheme::Http && !wish.endpoint.is_insecure() {
         return Err(Error::Realm(format!("{realm} is not encrypted")));
     }
-    let (mut outgoing, credential) = if wish.auth.identitytoken.is_empty() {
+    let (outgoing, credential) = if wish.auth.identitytoken.is_empty() {
         get_request(url, challenge, wish)?
     } else {
         (oauth_request(url, challenge, wish), None)
     };
-    outgoing.insecure = wish.endpoint.is_insecure();
+    let mut outgoing = outgoing.of(wish.endpoint);
     outgoing.patience = PATIENCE;
     let answer = transport.fetch(&mut outgoing, credential.as_ref()).await?;
     let status = answer.status();

@@ -1,6 +1,6 @@
 //! Connections: dial, encrypt, keep alive, send one request and follow where it leads.
 
-use crate::{Error, TransportError, endpoint::Scheme, error::go_method, tls::Trust, url::Url};
+use crate::{Endpoint, Error, TransportError, endpoint::Scheme, error::go_method, tls::Trust, url::Url};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Full, StreamBody, combinators::UnsyncBoxBody};
@@ -70,7 +70,9 @@ pub(crate) struct Outgoing {
     pub(crate) headers: HeaderMap,
     pub(crate) payload: Payload,
     /// Certificates are not checked.
-    pub(crate) insecure: bool,
+    insecure: bool,
+    /// The host whose certificates count, wherever redirects and token servers lead.
+    certificates_of: String,
     /// How long to wait for the head of the answer.
     pub(crate) patience: Duration,
 }
@@ -81,7 +83,16 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 impl Outgoing {
     pub(crate) fn new(method: Method, url: Url) -> Self {
         let (headers, payload) = (HeaderMap::new(), Payload::Empty);
-        Self { method, url, headers, payload, insecure: false, patience: PATIENCE }
+        let certificates_of = url.authority.clone();
+        Self { method, url, headers, payload, insecure: false, certificates_of, patience: PATIENCE }
+    }
+
+    /// The same for work with this endpoint: its certificates are used, and whether they are checked is as
+    /// configured for it (moby: one `http.Transport` for registry, token server and redirects).
+    pub(crate) fn of(mut self, endpoint: &Endpoint) -> Self {
+        self.insecure = endpoint.is_insecure();
+        endpoint.authority().clone_into(&mut self.certificates_of);
+        self
     }
 }
 
@@ -123,7 +134,9 @@ impl Answer {
     }
 }
 
-type Idle = HashMap<(Scheme, String, bool), Vec<http1::SendRequest<Body>>>;
+/// What makes connections alike: where to, and how they are secured.
+type Way = (Scheme, String, bool, String);
+type Idle = HashMap<Way, Vec<http1::SendRequest<Body>>>;
 
 /// All connections of a registry client.
 pub(crate) struct Transport {
@@ -164,16 +177,16 @@ impl Transport {
     async fn send(&self, outgoing: &mut Outgoing, credential: Option<&Credential>) -> Result<Answer, Error> {
         let (url, method) = (outgoing.url.clone(), outgoing.method.clone());
         let failed = |source| Error::transport(&method, &url, source);
-        let key = (url.scheme, url.authority.clone(), outgoing.insecure);
+        let key = (url.scheme, url.authority.clone(), outgoing.insecure, outgoing.certificates_of.clone());
         let (mut sender, reused) = match self.take_idle(&key) {
             Some(sender) => (sender, true),
-            None => (self.connect(&url, outgoing.insecure).await?.map_err(failed)?, false),
+            None => (self.connect(&url, &key).await?.map_err(failed)?, false),
         };
         let request = self.request(outgoing, credential)?;
         let mut result = timeout(outgoing.patience, sender.send_request(request)).await;
         // An idle connection may have been closed by the other side just now: that is no failure.
         if reused && outgoing.payload.is_replayable() && matches!(&result, Ok(Err(_))) {
-            sender = self.connect(&url, outgoing.insecure).await?.map_err(failed)?;
+            sender = self.connect(&url, &key).await?.map_err(failed)?;
             let request = self.request(outgoing, credential)?;
             result = timeout(outgoing.patience, sender.send_request(request)).await;
         }
@@ -209,7 +222,7 @@ impl Transport {
         Ok(request)
     }
 
-    fn take_idle(&self, key: &(Scheme, String, bool)) -> Option<http1::SendRequest<Body>> {
+    fn take_idle(&self, key: &Way) -> Option<http1::SendRequest<Body>> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let senders = idle.get_mut(key)?;
         senders.retain(|sender| !sender.is_closed());
@@ -218,7 +231,7 @@ impl Transport {
     }
 
     /// Keeps a connection whose answer may still be under way: it is taken again once that has been read.
-    fn keep_idle(&self, key: (Scheme, String, bool), sender: http1::SendRequest<Body>) {
+    fn keep_idle(&self, key: Way, sender: http1::SendRequest<Body>) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let senders = idle.entry(key).or_default();
         senders.retain(|sender| !sender.is_closed());
@@ -231,7 +244,7 @@ impl Transport {
     async fn connect(
         &self,
         url: &Url,
-        insecure: bool,
+        (_, _, insecure, certificates_of): &Way,
     ) -> Result<Result<http1::SendRequest<Body>, TransportError>, Error> {
         let stream = match dial(url).await {
             Ok(stream) => stream,
@@ -240,7 +253,7 @@ impl Transport {
         if url.scheme == Scheme::Http {
             return Ok(handshake(stream).await);
         }
-        let (trust, authority) = (Arc::clone(&self.trust), url.authority.clone());
+        let (trust, authority, insecure) = (Arc::clone(&self.trust), certificates_of.clone(), *insecure);
         let config = tokio::task::spawn_blocking(move || trust.config_for(&authority, insecure))
             .await
             .map_err(|error| Error::Source(io::Error::other(error)))??;

@@ -25,7 +25,7 @@ async fn push(repository: &Repository, bytes: &[u8]) -> Descriptor {
     let (first, last) = bytes.split_at(bytes.len() / 2);
     let chunks: Vec<std::io::Result<Bytes>> =
         first.chunks(1000).map(|c| Ok(Bytes::copy_from_slice(c))).collect();
-    upload.append(stream_body(futures_util::stream::iter(chunks))).await.unwrap();
+    upload.append(stream_body(futures_util::stream::iter(chunks)), 0).await.unwrap();
     upload.finish(&digest, Bytes::copy_from_slice(last)).await.unwrap();
     Descriptor::new(media_type::OCI_LAYER, digest, bytes.len() as u64)
 }

@@ -170,19 +170,27 @@ impl Write for Ingest<'_> {
 }
 
 /// Digests what is written through it.
-pub(crate) struct HashingWriter<W> {
+pub struct HashingWriter<W> {
     out: W,
     context: Context,
     bytes: u64,
 }
 
 impl<W: Write> HashingWriter<W> {
-    pub(crate) fn new(out: W) -> Self {
+    /// Nothing written yet.
+    pub fn new(out: W) -> Self {
         Self { out, context: Context::new(&SHA256), bytes: 0 }
     }
 
-    pub(crate) fn finish(self) -> (Digest, u64) {
-        (into_digest(self.context.finish()), self.bytes)
+    /// Digest and number of the bytes written.
+    pub fn finish(self) -> (Digest, u64) {
+        let (_, digest, bytes) = self.into_parts();
+        (digest, bytes)
+    }
+
+    /// The destination, and what [`Self::finish`] gives.
+    pub fn into_parts(self) -> (W, Digest, u64) {
+        (self.out, into_digest(self.context.finish()), self.bytes)
     }
 }
 

@@ -47,7 +47,7 @@ mod union;
 
 pub use changes::{Change, ChangeKind};
 pub use check::{Depth, Finding, Report, check};
-pub use content::{Content, Ingest};
+pub use content::{Content, HashingWriter, Ingest};
 pub use digest::{Hashing, chain_id, chain_ids, sha256};
 pub use distribution::{Distribution, V2Metadata};
 pub use error::Error;

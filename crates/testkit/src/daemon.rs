@@ -51,9 +51,17 @@ pub struct Builder {
     descriptors: Option<u32>,
     below: Option<PathBuf>,
     data_size: Option<u64>,
+    certs_dir: bool,
 }
 
 impl Builder {
+    /// With the certificates of registries in `certs.d` of the daemon's folder, not in /etc/docker.
+    #[must_use]
+    pub fn certs_dir(mut self) -> Self {
+        self.certs_dir = true;
+        self
+    }
+
     /// With this soft limit of descriptors.
     #[must_use]
     pub fn descriptors(mut self, soft: u32) -> Self {
@@ -163,7 +171,10 @@ impl Daemon {
         }
         let net = NetNs::new()?;
         let bin = builder.bin_dir.unwrap_or_else(bin_dir);
-        let (flags, descriptors) = (builder.flags, builder.descriptors);
+        let (mut flags, descriptors) = (builder.flags, builder.descriptors);
+        if builder.certs_dir {
+            flags.push(format!("--registry-certs-dir={}", dir.join("certs.d").display()));
+        }
         Ok(Self { dir, cgroup_parent: format!("/{name}"), net, flags, bin, descriptors, child: None })
     }
 
@@ -320,6 +331,14 @@ impl Daemon {
     /// When it cannot be started.
     pub fn docker_stdin(&self, args: &[&str], stdin: &[u8]) -> Result<Output> {
         self.cli("docker", args, stdin)
+    }
+
+    /// Runs our own CLI with this on its standard input.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn wharf_stdin(&self, args: &[&str], stdin: &[u8]) -> Result<Output> {
+        self.cli(&self.bin.join("wharf").to_string_lossy(), args, stdin)
     }
 
     /// A command of a CLI, not yet started, with pipes for its stdio, in no namespace yet.

@@ -14,8 +14,10 @@ mod image;
 mod leaks;
 mod needs;
 mod netns;
+mod own_registry;
 mod registry;
 mod tar;
+mod token_server;
 mod wait;
 
 pub use api::{Api, Response};
@@ -26,6 +28,7 @@ pub use image::{Archive, busybox, from_files, from_layers, sha256, static_progra
 pub use leaks::Leaks;
 pub use needs::lacks;
 pub use netns::NetNs;
-pub use registry::Registry;
+pub use own_registry::{Faults, OwnRegistry, Request};
+pub use registry::{Registry, SecureRegistry};
 pub use tar::{Entry, Tar};
 pub use wait::until;

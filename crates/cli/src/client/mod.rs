@@ -11,7 +11,7 @@ pub(crate) use stream::JsonLines;
 use crate::error::{Error, Result};
 use address::Connection;
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, header};
+use http::{HeaderName, HeaderValue, Method, Request, Response, header};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::{body::Incoming, client::conn::http1::SendRequest};
 use serde::{Serialize, de::DeserializeOwned};
@@ -31,6 +31,8 @@ pub(crate) struct Client {
     version: Version,
     /// What the daemon said of itself with the ping.
     pub(crate) server_os: String,
+    /// Headers of every request that the user asked for.
+    headers: Vec<(HeaderName, HeaderValue)>,
     idle: RefCell<Vec<SendRequest<Body>>>,
 }
 
@@ -139,10 +141,10 @@ fn empty() -> Body {
 
 impl Client {
     /// Connects and agrees on an API version (`DOCKER_API_VERSION` fixes it).
-    pub(crate) async fn connect(address: Address) -> Result<Self> {
+    pub(crate) async fn connect(address: Address, headers: Vec<(HeaderName, HeaderValue)>) -> Result<Self> {
         let newest = API_VERSION;
         let mut client =
-            Self { address, version: newest, server_os: String::new(), idle: RefCell::default() };
+            Self { address, version: newest, server_os: String::new(), headers, idle: RefCell::default() };
         let fixed = std::env::var("DOCKER_API_VERSION").ok().filter(|v| !v.is_empty());
         let call = Call::new(Method::HEAD, "/_ping", Query::new());
         let response = client.send_raw(call, None).await?;
@@ -245,6 +247,7 @@ impl Client {
         *request.uri_mut() =
             call.path.parse().map_err(|_| Error::text(format!("invalid path {:?}", call.path)))?;
         let headers = request.headers_mut();
+        headers.extend(self.headers.iter().cloned());
         let text = |value: &str| HeaderValue::from_str(value).map_err(|e| Error::text(e.to_string()));
         headers.insert(header::HOST, text(self.address.host_header())?);
         let agent = concat!("Docker-Client/28.2.2 (linux; wharf/", env!("CARGO_PKG_VERSION"), ")");

@@ -1,5 +1,6 @@
 //! Output: tables, Go templates, JSON (source: docker/cli `cli/command/formatter`).
 
+pub(crate) mod indent;
 pub(crate) mod inspect;
 pub(crate) mod json;
 pub(crate) mod list;

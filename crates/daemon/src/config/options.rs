@@ -205,7 +205,12 @@ pub(super) static OPTIONS: &[Opt] = &[
         Kind::Int,
         "Set the max concurrent downloads (default 3)",
     ),
-    only("max-concurrent-uploads", "max-concurrent-uploads", Kind::Int, "5"),
+    opt(
+        "max-concurrent-uploads",
+        "max-concurrent-uploads",
+        Kind::Int,
+        "Set the max concurrent uploads (default 5)",
+    ),
     opt(
         "max-download-attempts",
         "max-download-attempts",
@@ -245,7 +250,19 @@ pub(super) static OPTIONS: &[Opt] = &[
         "Path to use for daemon PID file (default \"/var/run/docker.pid\")",
     ),
     only("raw-logs", "raw-logs", Kind::Bool, "false"),
+    opt(
+        "registry-certs-dir",
+        "registry-certs-dir",
+        Kind::Text,
+        "Folder with the certificates of registries (default \"/etc/docker/certs.d\")",
+    ),
     opt("registry-mirror", "registry-mirrors", Kind::List, "Preferred registry mirror"),
+    opt(
+        "registry-mirror-of",
+        "registry-mirrors-of",
+        Kind::List,
+        "Preferred mirror of another registry than Docker Hub (host=url)",
+    ),
     only("rootless", "rootless", Kind::Bool, "false"),
     opt(
         "seccomp-profile",

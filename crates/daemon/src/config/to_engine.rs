@@ -43,10 +43,12 @@ impl Settings {
             debug: self.debug,
             experimental: self.experimental,
             insecure_registries: self.insecure_registries.clone(),
+            registry_certs_dir: self.registry_certs_dir.clone(),
             registry_mirrors: self.registry_mirrors.clone(),
+            registry_mirrors_of: self.registry_mirrors_of.clone(),
             max_concurrent_downloads: usize::try_from(self.max_concurrent_downloads).unwrap_or(1),
             max_download_attempts: u32::try_from(self.max_download_attempts).unwrap_or(u32::MAX),
-            max_concurrent_uploads: usize::try_from(self.max_concurrent_uploads).unwrap_or(1).max(1),
+            max_concurrent_uploads: usize::try_from(self.max_concurrent_uploads).unwrap_or(1),
             network: self.network(),
             proxies: Proxies {
                 http: self.http_proxy.clone(),

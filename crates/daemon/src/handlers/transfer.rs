@@ -14,8 +14,11 @@ use crate::{
 use std::collections::BTreeMap;
 use tokio::sync::mpsc;
 use wharf_api::{Version, progress::Message};
-use wharf_engine::images::{ImportImage, ImportSource, Transfer};
-use wharf_spec::{ErrorKind, Platform};
+use wharf_engine::{
+    Filters,
+    images::{ImportImage, ImportSource, SearchImages, Transfer},
+};
+use wharf_spec::{ErrorKind, ImageRef, Platform};
 
 /// `POST /images/create`: a pull, or an import when there is no `fromImage`
 pub(crate) async fn create(call: Call) -> Result<Reply> {
@@ -98,9 +101,21 @@ async fn import(call: Call, platform: Option<Platform>) -> Result<Reply> {
 /// `POST /images/{name}/push`
 pub(crate) async fn push(call: Call) -> Result<Reply> {
     let platform = platform_parameter(&call, "platform", Version(1, 46))?;
-    let transfer = transfer(&call, call.var("name"), call.form.get("tag"), platform);
+    let reference = push_reference(call.var("name"), call.form.get("tag"))?;
+    let transfer = transfer(&call, &reference.to_string(), "", platform);
     let images = call.app.engine.images.clone();
     progress::run(EarlyErrors::Status, |sender| async move { images.push(transfer, sender).await }).await
+}
+
+/// What to push: a name with the tag, or as it is for every tag (source: moby `httputils.RepoTagReference`).
+fn push_reference(name: &str, tag: &str) -> Result<ImageRef> {
+    let invalid = |e: wharf_spec::ParseReferenceError| Error::invalid(e.to_string());
+    let reference: ImageRef = name.parse().map_err(invalid)?;
+    match tag {
+        "" => Ok(reference),
+        _ if reference.digest().is_some() => Err(Error::invalid("cannot import digest reference")),
+        tag => reference.with_tag(tag).map_err(invalid),
+    }
 }
 
 /// `POST /images/load`: errors are always in the stream
@@ -155,4 +170,19 @@ fn platforms(call: &Call) -> Result<Vec<Platform>> {
 pub(crate) async fn distribution(call: Call) -> Result<Reply> {
     let wanted = transfer(&call, call.var("name"), "", None);
     reply::ok(&call.app.engine.images.distribution(wanted).await?)
+}
+
+/// `GET /images/search`
+pub(crate) async fn search(call: Call) -> Result<Reply> {
+    let limit = call
+        .form
+        .int("limit")
+        .map_err(|error| Error::invalid(format!("invalid limit specified: {error}")))?;
+    let wanted = SearchImages {
+        term: call.form.get("term").to_owned(),
+        limit: limit.unwrap_or(0),
+        filters: Filters::from_json(call.form.get("filters"))?,
+        auth: Some(call.registry_auth()),
+    };
+    reply::ok(&call.app.engine.images.search(wanted).await?)
 }

@@ -12,9 +12,11 @@ mod list;
 mod load;
 mod prune;
 mod pull;
+mod push;
 mod remove;
 mod resolve;
 mod save;
+mod search;
 mod stream;
 mod tag;
 #[cfg(test)]
@@ -22,6 +24,7 @@ mod tests;
 
 pub(crate) use commit::{CommitImage, changed_config, run_config};
 pub use layers::{LayerSizes, Layers};
+pub use search::SearchImages;
 pub(crate) use stream::{StreamReader, StreamWriter};
 pub use tag::repository_and_tag;
 
@@ -35,7 +38,7 @@ use std::{
     path::PathBuf,
     sync::{Arc, atomic::AtomicBool},
 };
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use wharf_api::{auth::AuthConfig, image as api, progress};
 use wharf_registry::Registry;
 use wharf_spec::{ImageConfig, ImageId, Platform};
@@ -56,6 +59,8 @@ struct Inner {
     pruning: AtomicBool,
     registry: Registry,
     downloads: pull::Downloads,
+    /// Places for layers that are uploaded at once.
+    uploads: Arc<Semaphore>,
 }
 
 /// What a name stands for.
@@ -138,8 +143,13 @@ impl Inner {
         let layers = Layers::new(Arc::clone(&store));
         let registry = registry_client(&config)?;
         let downloads = pull::Downloads::new(config.max_concurrent_downloads);
+        let uploads = Arc::new(Semaphore::new(match config.max_concurrent_uploads {
+            // moby takes 0 and less for "no limit".
+            0 => Semaphore::MAX_PERMITS,
+            at_once => at_once,
+        }));
         let pruning = AtomicBool::new(false);
-        Ok(Self { config, events, containers, store, layers, pruning, registry, downloads })
+        Ok(Self { config, events, containers, store, layers, pruning, registry, downloads, uploads })
     }
 
     /// Tells of an image. Its labels are attributes, and its name if it has one (source: moby
@@ -175,6 +185,8 @@ fn store_error(error: wharf_store::Error) -> Error {
 fn registry_client(config: &Config) -> Result<Registry> {
     let config = wharf_registry::Config {
         mirrors: config.registry_mirrors.clone(),
+        mirrors_of: config.registry_mirrors_of.clone(),
+        certs_dir: config.registry_certs_dir.clone(),
         insecure_registries: config.insecure_registries.clone(),
         user_agent: format!("docker/{} wharf/{}", config.server_version, env!("CARGO_PKG_VERSION")),
         max_download_attempts: config.max_download_attempts,
@@ -321,8 +333,16 @@ impl Images {
     }
 
     /// `POST /images/{name}/push`
-    pub async fn push(&self, _transfer: Transfer, _progress: Progress) -> Result<()> {
-        Err(Error::NotImplemented("image push"))
+    pub async fn push(&self, transfer: Transfer, progress: Progress) -> Result<()> {
+        push::run(&self.0, transfer, progress).await
+    }
+
+    /// `GET /images/search`
+    ///
+    /// # Errors
+    /// When the registry does not search, or not for this.
+    pub async fn search(&self, wanted: SearchImages) -> Result<Vec<api::SearchResult>> {
+        search::run(&self.0, wanted).await
     }
 
     /// `POST /auth`: whether a registry takes these credentials. Gives the identity token that it issues

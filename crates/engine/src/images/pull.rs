@@ -22,12 +22,12 @@ mod transfer;
 
 pub(super) use downloads::Downloads;
 pub(super) use inspect::inspect;
+pub(super) use report::{Pace, Report};
 
 use super::{Inner, Progress, Transfer, store_error};
 use crate::{Error, Result, blocking::blocking, events::EventKind};
 use bytes::Bytes;
 use hold::Hold;
-use report::Report;
 use std::sync::Arc;
 use wharf_api::StringMap;
 use wharf_registry::{Access, FetchedManifest, Repository};
@@ -38,7 +38,7 @@ use wharf_store::LayerRef;
 
 /// Why a pull from one endpoint failed.
 #[derive(Debug)]
-enum Failure {
+pub(super) enum Failure {
     /// The registry is at fault: another endpoint may do better.
     Registry(wharf_registry::Error),
     /// The request or this machine is at fault.
@@ -92,7 +92,7 @@ pub(super) async fn run(inner: &Arc<Inner>, transfer: Transfer, progress: Progre
     let auth = credentials(transfer.auth);
     let report = Report::start(progress);
     let opened = inner.registry.endpoints(&reference, &auth, Access::Pull).await;
-    let mut endpoints = opened.map_err(registry_error)?;
+    let mut endpoints = opened.map_err(registry_error)?.with_headers(&transfer.meta_headers);
     let platform = transfer.platform;
     let pulled = loop {
         let repository = endpoints.next().await.map_err(registry_error)?;
@@ -104,7 +104,7 @@ pub(super) async fn run(inner: &Arc<Inner>, transfer: Transfer, progress: Progre
             Err(Failure::Engine(error)) => return Err(error),
         }
     };
-    inner.emit_pull(&reference);
+    inner.emit_transfer("pull", &reference);
     match platform {
         Some(wanted) if !pulled.listed => inner.warn_of_platform(&reference, &wanted, &report),
         _ => Ok(()),
@@ -268,14 +268,14 @@ impl Inner {
         Ok(changed)
     }
 
-    /// The event has the name as its id (source: moby `daemon/internal/distribution/pull.go`).
-    fn emit_pull(&self, reference: &ImageRef) {
+    /// The event has the name as its id (source: moby `daemon/internal/distribution/{pull,push}.go`).
+    pub(super) fn emit_transfer(&self, action: &str, reference: &ImageRef) {
         let name = reference.familiar_string();
         let image = self.find(&name).ok();
         let labels = image.and_then(|image| image.config.config.as_ref().and_then(|run| run.labels.clone()));
         let mut attributes: StringMap = labels.unwrap_or_default();
         attributes.insert("name".into(), reference.familiar_name());
-        self.events.emit(EventKind::Image, "pull", name, attributes);
+        self.events.emit(EventKind::Image, action, name, attributes);
     }
 
     /// An image without index may be of any platform: it is taken, with a warning.
@@ -307,6 +307,6 @@ pub(super) fn credentials(auth: Option<wharf_api::auth::AuthConfig>) -> wharf_re
 }
 
 /// The registry client's errors speak for themselves.
-fn registry_error(error: wharf_registry::Error) -> Error {
+pub(super) fn registry_error(error: wharf_registry::Error) -> Error {
     Error::Registry(error.to_string(), error.kind())
 }

@@ -1,13 +1,13 @@
 //! `docker logout`.
 
-use super::login::server;
 use crate::{
     cli::Cli,
     command::{Args, Command, runs},
     commands::say,
-    error::{Error, Result},
+    error::Result,
     flags::Matches,
 };
+use wharf_registry::{DOCKER_HUB_AUTH_KEY, host_of};
 
 /// `docker logout`.
 pub(crate) const COMMAND: Command = Command {
@@ -19,12 +19,26 @@ pub(crate) const COMMAND: Command = Command {
 };
 
 async fn run(cli: Cli, m: Matches) -> Result<()> {
-    let server = server(m.arg(0));
-    let shown = if server == "docker.io" { wharf_registry::DOCKER_HUB_AUTH_KEY } else { server.as_str() };
-    let mut credentials = cli.config().credentials();
+    let (shown, keys) = match m.arg(0) {
+        "" => (DOCKER_HUB_AUTH_KEY.to_owned(), vec![DOCKER_HUB_AUTH_KEY.to_owned()]),
+        server => {
+            let host = host_of(server).to_owned();
+            // Older clients kept credentials under any of these.
+            let keys = [server.to_owned(), host.clone(), format!("http://{host}"), format!("https://{host}")];
+            (host, keys.into())
+        }
+    };
     say(&format!("Removing login credentials for {shown}"));
-    match credentials.erase(&server) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(Error::text(format!("WARNING: could not erase credentials: {error}"))),
+    let mut credentials = cli.config().credentials();
+    let mut failures = Vec::new();
+    for key in &keys {
+        if let Err(error) = credentials.erase(key) {
+            failures.push(format!("{key}: {error}"));
+        }
     }
+    // It is enough that one of them is gone, and no failure in any case.
+    if failures.len() == keys.len() {
+        eprintln!("WARNING: could not erase credentials:\n{}", failures.join("\n"));
+    }
+    Ok(())
 }

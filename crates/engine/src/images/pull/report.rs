@@ -23,7 +23,7 @@ const STEP: u64 = 512 << 10;
 
 /// Where messages go. Cheap to clone.
 #[derive(Clone)]
-pub(super) enum Report {
+pub(in crate::images) enum Report {
     /// To a client.
     Client { queue: mpsc::UnboundedSender<Message>, waiting: Arc<AtomicUsize> },
     /// To all that watch.
@@ -32,7 +32,7 @@ pub(super) enum Report {
 
 /// What several clients watch.
 #[derive(Default)]
-pub(super) struct Watched {
+pub(in crate::images) struct Watched {
     clients: Vec<Report>,
     last: Option<Message>,
 }
@@ -46,7 +46,7 @@ enum Weight {
 
 impl Report {
     /// Messages for a client. When it went away they go nowhere, and whoever streams them ends the work.
-    pub(super) fn start(sink: Sink) -> Self {
+    pub(in crate::images) fn start(sink: Sink) -> Self {
         let (queue, mut messages) = mpsc::unbounded_channel();
         let waiting = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&waiting);
@@ -62,12 +62,12 @@ impl Report {
     }
 
     /// For nobody yet.
-    pub(super) fn shared() -> Self {
+    pub(in crate::images) fn shared() -> Self {
         Self::Shared(Arc::default())
     }
 
     /// Sends what is reported here to a client, too, beginning with the last that was.
-    pub(super) fn watch(&self, client: &Report) {
+    pub(in crate::images) fn watch(&self, client: &Report) {
         let Self::Shared(watched) = self else { return };
         let mut watched = watched.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(last) = watched.last.clone() {
@@ -77,22 +77,28 @@ impl Report {
     }
 
     /// A line for the whole, or about a tag.
-    pub(super) fn line(&self, id: impl Into<String>, text: impl Into<String>) {
+    pub(in crate::images) fn line(&self, id: impl Into<String>, text: impl Into<String>) {
         self.send(Message::status(id, text), Weight::State);
     }
 
     /// The state of a layer.
-    pub(super) fn state(&self, id: &str, state: impl Into<String>) {
+    pub(in crate::images) fn state(&self, id: &str, state: impl Into<String>) {
         self.send(Message::progress(id, state, Progress::default()), Weight::State);
     }
 
     /// All of a layer is done.
-    pub(super) fn all(&self, id: &str, action: &str, total: u64) {
+    pub(in crate::images) fn all(&self, id: &str, action: &str, total: u64) {
         self.send(bar(id, action, total, total), Weight::State);
     }
 
+    /// Data besides, for the client's program.
+    pub(in crate::images) fn aux(&self, value: serde_json::Value) {
+        let message = Message { progress: Some(Progress::default()), ..Message::aux(value) };
+        self.send(message, Weight::State);
+    }
+
     /// How far a layer is.
-    pub(super) fn progress(&self, id: &str, action: &str, current: u64, total: u64) {
+    pub(in crate::images) fn progress(&self, id: &str, action: &str, current: u64, total: u64) {
         self.send(bar(id, action, current, total), Weight::Progress);
     }
 
@@ -124,19 +130,19 @@ fn bar(id: &str, action: &str, current: u64, total: u64) -> Message {
 }
 
 /// How often progress is told (source: moby `daemon/internal/progress/progressreader.go`).
-pub(super) struct Pace {
+pub(in crate::images) struct Pace {
     total: u64,
     told: u64,
     at: Option<Instant>,
 }
 
 impl Pace {
-    pub(super) fn new(total: u64) -> Self {
+    pub(in crate::images) fn new(total: u64) -> Self {
         Self { total, told: 0, at: None }
     }
 
     /// Whether it is time to tell that it is this far.
-    pub(super) fn is_due(&mut self, current: u64, now: Instant) -> bool {
+    pub(in crate::images) fn is_due(&mut self, current: u64, now: Instant) -> bool {
         let step = STEP.min(self.total / 100);
         let is_end = current == self.total && self.told < current;
         let is_time = self.at.is_none_or(|at| now.duration_since(at) >= EVERY);

@@ -1,0 +1,3 @@
+//! `docker manifest`: what registries have, asked by ourselves.
+
+pub(crate) mod inspect;
