@@ -59,6 +59,9 @@ pub enum Error {
         /// What is wrong.
         what: String,
     },
+    /// A file that another daemon holds.
+    #[error("{} is in use by another daemon", .0.display())]
+    Locked(PathBuf),
     /// No such layer.
     #[error("layer does not exist")]
     NoLayer(ChainId),
@@ -152,7 +155,8 @@ impl Error {
             | Self::TooMuchHistory
             | Self::TagWithDigest
             | Self::AmbiguousTag => ErrorKind::InvalidArgument,
-            Self::MountExists(_)
+            Self::Locked(_)
+            | Self::MountExists(_)
             | Self::HasChildren(_)
             | Self::TagConflict { .. }
             | Self::DigestConflict(_) => ErrorKind::Conflict,

@@ -120,6 +120,11 @@ pub(crate) fn open_directory(path: &Path) -> Result<OwnedFd> {
         .map_err(Error::file("open", path))
 }
 
+/// Waits until the names in a directory are on the disk.
+pub(crate) fn sync_directory(path: &Path) -> Result<()> {
+    fs::fsync(open_directory(path)?).map_err(Error::file("fsync", path))
+}
+
 /// Removes a directory tree; one that is not there is fine.
 pub(crate) fn remove_tree(path: &Path) -> Result<()> {
     use std::os::unix::ffi::OsStrExt;

@@ -3,8 +3,8 @@
 //! Role: layers, images, references, what the registry knows of them, blobs. Containers get their
 //! writable layers here; their records are `engine`'s.
 //!
-//! Entry point: [`Store::open`]. Everything is synchronous and safe to call from many threads; whoever has
-//! an event loop calls it on a thread that may block.
+//! Entry points: [`Store::open`]; [`bolt::BoltFile`] for Docker's databases. Everything is synchronous and safe to
+//! call from many threads; whoever has an event loop calls it on a thread that may block.
 //!
 //! Files, below the data root (each module says more):
 //! ```text
@@ -23,6 +23,7 @@
 #![forbid(unsafe_code)]
 
 mod ahead;
+pub mod bolt;
 mod changes;
 mod content;
 mod crc64;
