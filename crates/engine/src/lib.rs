@@ -24,6 +24,7 @@ mod blocking;
 mod clock;
 pub mod config;
 pub mod containers;
+mod database;
 mod error;
 pub mod events;
 pub mod exec;
@@ -105,5 +106,6 @@ impl Engine {
     pub async fn shutdown(&self) {
         self.containers.shutdown().await;
         self.networks.shutdown().await;
+        self.volumes.shutdown().await;
     }
 }

@@ -164,6 +164,11 @@ impl Container {
         self.with(|state| state.record.network_settings.clone())
     }
 
+    /// Ports that its image or its request exposes.
+    pub(crate) fn exposed_ports(&self) -> Vec<wharf_api::port::Port> {
+        self.with(|state| state.record.config.exposed_ports.keys().cloned().collect())
+    }
+
     /// Changes what its record says of its networks; the caller saves.
     pub fn update_networks<T>(&self, change: impl FnOnce(&mut super::NetworkRecord) -> T) -> T {
         self.update(|state| change(&mut state.record.network_settings))

@@ -326,7 +326,8 @@ fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T> {
 /// When the directory cannot be written.
 pub(crate) fn write<T: Serialize>(path: &Path, value: &T) -> Result<()> {
     let encode = |source| Error::Io { step: "encode", path: path.into(), source };
-    let json = gojson::to_vec(value).map_err(|e| encode(std::io::Error::other(e)))?;
+    let mut json = gojson::marshal(value).map_err(|e| encode(std::io::Error::other(e)))?;
+    json.push(b'\n');
     write_file(path, &json, 0o600)
 }
 

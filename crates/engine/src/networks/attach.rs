@@ -43,6 +43,7 @@ impl Networks {
         let exposed = if attached.endpoints.is_empty() { &[][..] } else { &request.exposed_ports };
         networks.ports = Some(ports::map(exposed, &request.port_bindings, &attached.ports));
         networks.networks.clear();
+        self.0.changed.notify_one();
         for network in joined {
             let made = attached.endpoints.iter().find(|endpoint| endpoint.id == network.endpoint);
             let mut record = network.record;
@@ -72,6 +73,7 @@ impl Networks {
             Ok(Err(error)) => tracing::warn!(%container, %error, "networking not taken away cleanly"),
             Err(error) => tracing::warn!(%container, %error, "networking not taken away"),
         }
+        self.0.changed.notify_one();
         for endpoint in networks.networks.values() {
             if let Ok((id, network)) = self.0.table.find(&endpoint.settings.network_id) {
                 self.announce("disconnect", &id, &network, container);
@@ -94,6 +96,7 @@ impl Networks {
         let fabric = Arc::clone(&self.0.fabric);
         let id = container.to_string();
         let adopted = blocking(move || Ok(fabric.adopt(&id, held))).await?;
+        self.0.changed.notify_one();
         let on_host = networks.networks.contains_key("host");
         if adopted.is_ok() || networks.sandbox_id.is_empty() || on_host {
             return Ok(());
@@ -127,6 +130,9 @@ impl Networks {
             record.clear();
             // A network that was made again under the old name is meant by its name.
             let (id, network) = self.0.table.find(&term)?;
+            if !super::records::is_built(&network.driver) {
+                return Err(Error::NotImplemented("the network driver"));
+            }
             validate::endpoint(&network, &record.settings)?;
             if network.driver == "bridge" && !matches!(network.name.as_str(), "bridge") {
                 record.settings.dns_names = Some(dns_names(request, &record));
@@ -148,6 +154,7 @@ impl Networks {
         networks.sandbox_key = self.0.config.exec_root.join("netns/default").to_string_lossy().into_owned();
         networks.ports = Some(Default::default());
         networks.networks.clear();
+        self.0.changed.notify_one();
         for network in joined {
             let mut record = network.record;
             fill(&mut record, &network.id, &network.endpoint, None);

@@ -31,6 +31,9 @@ impl Networks {
             let aliases = settings.aliases.as_deref();
             settings.dns_names = Some(names(name.as_str(), &container.id, &hostname(&container), aliases));
         }
+        if !super::records::is_built(&network.driver) {
+            return Err(Error::NotImplemented("the network driver"));
+        }
         validate::endpoint(&network, &settings)?;
         let connected = self.may_join(&container, &id, &network)?;
         let desired_mac_address = settings.mac_address.clone();
@@ -50,6 +53,7 @@ impl Networks {
             record.settings.network_id = id.to_string();
         }
         container.update_networks(|networks| networks.networks.insert(network.name.clone(), record));
+        self.0.changed.notify_one();
         container.save().await
     }
 
@@ -124,6 +128,7 @@ impl Networks {
             )));
         }
         container.update_networks(|networks| networks.networks.remove(&network_name));
+        self.0.changed.notify_one();
         container.save().await
     }
 

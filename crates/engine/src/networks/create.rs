@@ -37,7 +37,7 @@ impl Networks {
         let made = blocking(move || Ok(fabric.add_network(bridge))).await?.map_err(failed)?;
         spec::show_addresses(&mut network, &made);
         self.0.table.lock().insert(id.clone(), network.clone());
-        if let Err(error) = self.0.table.save().await {
+        if let Err(error) = self.save().await {
             self.forget(&id).await;
             return Err(error);
         }
@@ -133,7 +133,7 @@ impl Networks {
             Err(error) => return Err(failed(error).context("error while removing network")),
         }
         self.0.table.lock().remove(id);
-        self.0.table.save().await?;
+        self.save().await?;
         self.0.events.emit(EventKind::Network, "destroy", id.as_str(), attributes(network));
         Ok(())
     }

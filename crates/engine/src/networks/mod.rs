@@ -3,7 +3,7 @@
 //! Entry points: one method per verb of the API, and [`Networks::attach`], [`Networks::detach`] and
 //! [`Networks::restore`] for the life of a container.
 //!
-//! The records are in `table`; the kernel's side is `wharf_network::Fabric`, which keeps its own records of
+//! The networks are in `table`, and on disk in Docker's form (`records`); the kernel's side is `wharf_network::Fabric`, which keeps its own records of
 //! running containers and is made anew from both when a daemon starts. Networks are of the bridge driver with
 //! IPv4; `host` and `none` are predefined and have nothing in the kernel.
 
@@ -11,7 +11,9 @@ mod attach;
 mod connect;
 mod create;
 mod list;
+mod live;
 mod ports;
+mod records;
 mod spec;
 mod stats;
 mod table;
@@ -40,8 +42,10 @@ struct Inner {
     config: Arc<Config>,
     events: Events,
     containers: Index,
-    table: Table,
+    table: Arc<Table>,
     fabric: Arc<Fabric>,
+    /// Something runs or ended: its records are written a moment later.
+    changed: Arc<tokio::sync::Notify>,
     /// One change of the networks at a time: making and removing go to the kernel in between.
     changing: tokio::sync::Mutex<()>,
 }
@@ -118,13 +122,34 @@ impl Networks {
     pub(crate) async fn open(config: Arc<Config>, events: Events, containers: Index) -> Result<Self> {
         let settings = Arc::clone(&config);
         let (table, fabric) = blocking(move || open(&settings)).await?;
-        let changing = tokio::sync::Mutex::default();
-        Ok(Self(Arc::new(Inner { config, events, containers, table, fabric: Arc::new(fabric), changing })))
+        let inner = Arc::new(Inner {
+            config,
+            events,
+            containers,
+            table: Arc::new(table),
+            fabric: Arc::new(fabric),
+            changed: Arc::default(),
+            changing: tokio::sync::Mutex::default(),
+        });
+        tokio::spawn(live::keep(Arc::downgrade(&inner), Arc::clone(&inner.changed)));
+        Ok(Self(inner))
     }
 
-    /// Ends networking when the daemon ends: what no running container needs is removed. What cannot be
-    /// removed is logged.
+    /// Ends networking when the daemon ends: what no running container needs is removed, and another daemon may
+    /// have the networks. What cannot be removed is logged.
     pub async fn shutdown(&self) {
+        if let Err(error) = self.save().await {
+            tracing::warn!(%error, "networks not written");
+        }
+        let table = Arc::clone(&self.0.table);
+        if let Err(error) = blocking(move || {
+            table.close();
+            Ok(())
+        })
+        .await
+        {
+            tracing::warn!(%error, "networks stay locked");
+        }
         let fabric = Arc::clone(&self.0.fabric);
         if let Err(error) = blocking(move || fabric.shut_down().map_err(failed)).await {
             tracing::warn!(%error, "networking not ended cleanly");
@@ -159,7 +184,8 @@ impl Networks {
 
 /// Reads the records, opens the kernel's side, and writes into the records what came of it. Blocks.
 fn open(config: &Config) -> Result<(Table, Fabric)> {
-    let table = Table::open(&config.data_root.join("network/files"))?;
+    let dir = config.data_root.join("network/files");
+    let table = Table::open(&dir)?;
     let mut wanted = spec::fabric(config)?;
     set_default_network(config, &table);
     for (id, network) in table.lock().iter().filter(|(_, network)| network.driver == "bridge") {
@@ -183,7 +209,9 @@ fn open(config: &Config) -> Result<(Table, Fabric)> {
             spec::show_addresses(network, &made);
         }
     }
-    table.save_now()?;
+    table.save(&[])?;
+    table.sync()?;
+    table::remove_earlier(&dir);
     Ok((table, fabric))
 }
 

@@ -159,13 +159,14 @@ fn address(spec: &mut BridgeSpec, config: &IpamConfig) -> Result<()> {
 /// What an inspect shows of a network's addresses, now that they are known.
 pub(super) fn show_addresses(network: &mut Network, made: &BridgeNetwork) {
     let asked = network.ipam.config.take().unwrap_or_default();
-    let mut config = asked.into_iter().find(|config| !config.subnet.contains(':')).unwrap_or_default();
+    let (v6, v4): (Vec<_>, Vec<_>) = asked.into_iter().partition(|config| config.subnet.contains(':'));
+    let mut config = v4.into_iter().next().unwrap_or_default();
     config.subnet = made.subnet.to_string();
     config.gateway = made.gateway.to_string();
     if let Some(range) = made.spec.range {
         config.ip_range = range.to_string();
     }
-    network.ipam.config = Some(vec![config]);
+    network.ipam.config = Some(std::iter::once(config).chain(v6).collect());
 }
 
 fn switch(options: &StringMap, key: &str) -> Result<bool> {

@@ -1,12 +1,13 @@
 //! The networks that exist, in memory and on disk.
 //!
-//! On disk: `<data-root>/network/files/networks.json`, the networks as an inspect shows them. Docker keeps them
-//! in a bolt file beside it, `local-kv.db`, which is neither read nor written yet.
+//! On disk: `<data-root>/network/files/local-kv.db`, Docker's file of networks and of what runs in them; see
+//! [`records`](super::records) for what is in it. It is held while this is open.
 
-use crate::{Error, Result, blocking::blocking, random};
+use super::records::{self, NetworkMap, endpoint::Live};
+use crate::{Error, Result, database::Database, random};
 use std::{
     collections::BTreeMap,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 use wharf_api::{
@@ -18,54 +19,53 @@ use wharf_spec::NetworkId;
 /// The networks that every daemon has (source: moby `daemon/network/network_mode.go`).
 pub(super) const PREDEFINED: [&str; 3] = ["bridge", "host", "none"];
 
+/// The bucket that has everything.
+const BUCKET: &str = "libnetwork";
+/// Docker's mode for the file.
+const MODE: u32 = 0o644;
+
 /// All networks, by id.
 pub(super) struct Table {
-    path: PathBuf,
-    networks: Mutex<BTreeMap<NetworkId, Network>>,
+    networks: Mutex<NetworkMap>,
+    database: Database,
 }
 
 impl Table {
     /// Reads the networks, and adds `host` and `none` if they are missing. Blocks.
     pub(super) fn open(dir: &Path) -> Result<Self> {
         crate::config::make_dir(dir, 0o750)?;
-        let path = dir.join("networks.json");
-        let list: Vec<Network> = match std::fs::read(&path) {
-            Ok(json) => serde_json::from_slice(&json)
-                .map_err(|source| Error::Record { path: path.clone(), source })?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-            Err(source) => return Err(Error::Io { step: "read", path, source }),
-        };
-        let mut networks = BTreeMap::new();
-        for network in list {
-            match network.id.parse::<NetworkId>() {
-                Ok(id) => drop(networks.insert(id, network)),
-                Err(error) => tracing::error!(network = network.name, %error, "a network is left out"),
-            }
-        }
+        let (database, root) = Database::open(&dir.join("local-kv.db"), MODE)?;
+        let mut networks = root.bucket(BUCKET).map(records::networks).unwrap_or_default();
+        networks.extend(earlier_builds(dir)?);
         for (name, driver) in [("host", "host"), ("none", "null")] {
             if !networks.values().any(|network| network.name == name) {
                 let (id, network) = new(name, driver);
                 networks.insert(id, network);
             }
         }
-        Ok(Self { path, networks: Mutex::new(networks) })
+        Ok(Self { networks: Mutex::new(networks), database })
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, BTreeMap<NetworkId, Network>> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, NetworkMap> {
         self.networks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes the networks as they are now.
-    pub(super) async fn save(&self) -> Result<()> {
-        let networks: Vec<Network> = self.lock().values().cloned().collect();
-        let path = self.path.clone();
-        blocking(move || write(&path, &networks)).await
+    /// Writes the networks as they are now, and what runs in them. Blocks.
+    pub(super) fn save(&self, live: &[Live]) -> Result<()> {
+        self.database.change(|root| {
+            let records = root.bucket_mut(BUCKET);
+            *records = records::updated(records, &self.lock(), live);
+        })
     }
 
-    /// As [`Table::save`]. Blocks.
-    pub(super) fn save_now(&self) -> Result<()> {
-        let networks: Vec<Network> = self.lock().values().cloned().collect();
-        write(&self.path, &networks)
+    /// Waits until what was written is on the disk. Blocks.
+    pub(super) fn sync(&self) -> Result<()> {
+        self.database.sync()
+    }
+
+    /// Lets another daemon have the file. Blocks.
+    pub(super) fn close(&self) {
+        self.database.close();
     }
 
     /// The network with this id, else of this name, else with this unambiguous id prefix
@@ -108,13 +108,24 @@ pub(super) fn new(name: &str, driver: &str) -> (NetworkId, Network) {
     (id, network)
 }
 
-/// Whole or not at all.
-fn write(path: &Path, networks: &[Network]) -> Result<()> {
-    let json = serde_json::to_vec(networks).map_err(|source| Error::Encode { what: "networks", source })?;
-    let temporary = path.with_extension("tmp");
-    std::fs::write(&temporary, json)
-        .and_then(|()| std::fs::rename(&temporary, path))
-        .map_err(|source| Error::Io { step: "write", path: path.into(), source })
+/// What builds before 0.1 kept in a file of their own, which is read once.
+fn earlier_builds(dir: &Path) -> Result<NetworkMap> {
+    let path = dir.join("networks.json");
+    let bytes = match std::fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(NetworkMap::new()),
+        Err(source) => return Err(Error::Io { step: "read", path, source }),
+    };
+    let networks =
+        records::network::from_json(&bytes).map_err(|source| Error::Record { path: path.clone(), source })?;
+    tracing::info!(path = %path.display(), "networks taken over into local-kv.db");
+    Ok(networks)
+}
+
+/// Removes the file of [`earlier_builds`], now that its networks are in the database.
+pub(super) fn remove_earlier(dir: &Path) {
+    // One that stays is read again, and changes nothing.
+    let _ = std::fs::remove_file(dir.join("networks.json"));
 }
 
 #[cfg(test)]
@@ -127,7 +138,9 @@ mod tests {
         let table = Table::open(&dir).unwrap();
         let (id, mine) = new("mine", "bridge");
         table.lock().insert(id.clone(), mine);
-        table.save_now().unwrap();
+        table.save(&[]).unwrap();
+        assert!(Table::open(&dir).is_err(), "one daemon at a time");
+        table.close();
         let again = Table::open(&dir).unwrap();
         assert_eq!(again.lock().len(), 3);
         for term in ["mine", id.as_str(), &id.as_str()[..20]] {

@@ -68,6 +68,7 @@ impl Volumes {
     async fn make(&self, wanted: CreateVolume) -> Result<Made> {
         let CreateVolume { name, driver, options, labels, used_by } = wanted;
         let _one_change = self.0.changing.lock().await;
+        let for_container = used_by.is_some();
         let hold: BTreeSet<_> = used_by.into_iter().collect();
         let made = |usage| Made {
             name: name.clone(),
@@ -94,7 +95,12 @@ impl Volumes {
         blocking(move || disk::make(&dir, on_disk.as_ref())).await?;
         let entry = Entry { labels, options, created: Time::now(), held: hold, mounted: BTreeSet::new() };
         self.table().insert(name.clone(), entry);
-        self.save().await?;
+        self.note().await?;
+        match for_container {
+            // A container does not wait for the disk to start.
+            true => drop(tokio::spawn(self.clone().sync_or_warn())),
+            false => self.sync().await?,
+        }
         self.emit("create", &name, [("driver".to_owned(), "local".to_owned())].into());
         Ok(made(VolumeUse::New))
     }

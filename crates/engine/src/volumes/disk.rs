@@ -5,15 +5,9 @@ use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fs, os::unix::fs::DirBuilderExt, path::Path};
 use wharf_api::{StringMap, time::Time};
 
-/// Names and labels.
-pub(super) type Metadata = BTreeMap<String, Option<StringMap>>;
-
-pub(super) const METADATA: &str = "metadata.json";
-
 /// A volume found on disk.
 #[derive(Debug)]
 pub(super) struct Found {
-    pub(super) labels: Option<StringMap>,
     pub(super) options: Option<StringMap>,
     pub(super) created: Time,
 }
@@ -40,7 +34,6 @@ struct Quota {
 /// When the directory cannot be read.
 pub(super) fn read_all(dir: &Path) -> Result<BTreeMap<String, Found>> {
     let io = |source| Error::Io { step: "read", path: dir.into(), source };
-    let mut labels = read_metadata(&dir.join(METADATA));
     let mut found = BTreeMap::new();
     for entry in fs::read_dir(dir).map_err(io)? {
         let entry = entry.map_err(io)?;
@@ -50,19 +43,9 @@ pub(super) fn read_all(dir: &Path) -> Result<BTreeMap<String, Found>> {
         }
         let created = entry.metadata().and_then(|m| m.modified()).ok();
         let created = created.and_then(|t| jiff::Timestamp::try_from(t).ok()).map_or(Time::ZERO, Time);
-        let labels = labels.remove(&name).flatten();
-        found.insert(name, Found { labels, options: read_options(&path.join("opts.json")), created });
+        found.insert(name, Found { options: read_options(&path.join("opts.json")), created });
     }
     Ok(found)
-}
-
-/// Labels that cannot be read are lost, not the volumes.
-fn read_metadata(path: &Path) -> Metadata {
-    let Ok(bytes) = fs::read(path) else { return Metadata::new() };
-    serde_json::from_slice(&bytes).unwrap_or_else(|error| {
-        tracing::warn!(path = %path.display(), %error, "labels of volumes cannot be read");
-        Metadata::new()
-    })
 }
 
 fn read_options(path: &Path) -> Option<StringMap> {
@@ -77,16 +60,6 @@ fn read_options(path: &Path) -> Option<StringMap> {
         options.insert("size".into(), file.quota.size.to_string());
     }
     Some(options)
-}
-
-/// Replaces the file of names and labels. Blocks.
-///
-/// # Errors
-/// When it cannot be written.
-pub(super) fn write_metadata(path: &Path, metadata: &Metadata) -> Result<()> {
-    let json =
-        serde_json::to_vec(metadata).map_err(|source| Error::Encode { what: "labels of volumes", source })?;
-    write_file(path, &json, 0o600)
 }
 
 /// Makes a volume's directories and options. Blocks.
@@ -148,14 +121,10 @@ mod tests {
         make(&dir.join("plain"), None).unwrap();
         make(&dir.join("tmp"), Some(&options)).unwrap();
         fs::create_dir(dir.join("nothing")).unwrap();
-        let labels: StringMap = [("a".to_owned(), "b".to_owned())].into();
-        write_metadata(&dir.join(METADATA), &[("plain".to_owned(), Some(labels.clone()))].into()).unwrap();
         let found = read_all(&dir).unwrap();
         assert_eq!(found.keys().collect::<Vec<_>>(), ["plain", "tmp"]);
-        assert_eq!((&found["plain"].labels, &found["plain"].options), (&Some(labels), &None));
+        assert_eq!(found["plain"].options, None);
         assert_eq!(found["tmp"].options, Some(options));
-        fs::write(dir.join(METADATA), "{broken").unwrap();
-        assert_eq!(read_all(&dir).unwrap().len(), 2);
         remove(&dir.join("tmp")).unwrap();
         remove(&dir.join("tmp")).unwrap();
         fs::remove_dir_all(&dir).unwrap();

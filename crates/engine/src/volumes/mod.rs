@@ -1,7 +1,7 @@
 //! Volumes of the `local` driver.
 //!
 //! Files on disk: `<data-root>/volumes/<name>/_data/`, the volume; `<name>/opts.json`, its options in Docker's
-//! form; `volumes/metadata.json`, names and labels. A directory with `_data` or `opts.json` in it is a volume
+//! form; `volumes/metadata.db`, names, labels and options (see `metadata`), held while this is open. A directory with `_data` or `opts.json` in it is a volume
 //! even without an entry there (source: moby `daemon/volume/local`, `daemon/volume/service`).
 //!
 //! A volume is in use while a container's record names it or a container being made holds it.
@@ -9,6 +9,7 @@
 mod create;
 mod disk;
 mod list;
+mod metadata;
 mod mount;
 mod remove;
 
@@ -17,7 +18,7 @@ pub use remove::Force;
 pub(crate) use create::{CreateVolume, VolumeUse};
 
 use crate::{Config, Error, Events, Result, blocking::blocking, containers::Index, events::EventKind};
-use disk::Metadata;
+use metadata::Metadata;
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
@@ -40,6 +41,7 @@ struct Inner {
     /// One change at a time: making and removing go to the disk in between.
     changing: tokio::sync::Mutex<()>,
     table: Mutex<BTreeMap<String, Entry>>,
+    metadata: Arc<Metadata>,
 }
 
 /// One volume.
@@ -58,11 +60,13 @@ impl Volumes {
     pub(crate) async fn open(config: Arc<Config>, events: Events, containers: Index) -> Result<Self> {
         let dir = config.volumes_dir();
         let read = dir.clone();
-        let found = blocking(move || disk::read_all(&read)).await?;
+        let opened = blocking(move || Ok((Metadata::open(&read)?, disk::read_all(&read)?))).await?;
+        let ((metadata, mut noted), found) = opened;
         let entry = |(name, found): (String, disk::Found)| {
+            let noted = noted.remove(&name).unwrap_or_default();
             let entry = Entry {
-                labels: found.labels,
-                options: found.options,
+                labels: noted.labels,
+                options: found.options.or(noted.options),
                 created: found.created,
                 held: BTreeSet::new(),
                 mounted: BTreeSet::new(),
@@ -71,7 +75,22 @@ impl Volumes {
         };
         let table = Mutex::new(found.into_iter().map(entry).collect());
         let changing = tokio::sync::Mutex::default();
-        Ok(Self(Arc::new(Inner { dir, events, containers, changing, table })))
+        let metadata = Arc::new(metadata);
+        let volumes = Self(Arc::new(Inner { dir, events, containers, changing, table, metadata }));
+        volumes.save().await?;
+        Ok(volumes)
+    }
+
+    /// Another daemon may have the volumes now.
+    pub async fn shutdown(&self) {
+        let metadata = Arc::clone(&self.0.metadata);
+        let closed = blocking(move || {
+            metadata.close();
+            Ok(())
+        });
+        if let Err(error) = closed.await {
+            tracing::warn!(%error, "volumes stay locked");
+        }
     }
 
     fn table(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
@@ -122,11 +141,35 @@ impl Volumes {
         }
     }
 
-    /// Writes names and labels as they are now.
+    /// Writes what is noted of volumes as it is now, and does not wait for the disk.
+    async fn note(&self) -> Result<()> {
+        let (metadata, noted) = (Arc::clone(&self.0.metadata), self.noted());
+        blocking(move || metadata.save(&noted)).await
+    }
+
+    /// As [`Self::note`], and waits for the disk.
     async fn save(&self) -> Result<()> {
-        let metadata: Metadata = self.table().iter().map(|(n, e)| (n.clone(), e.labels.clone())).collect();
-        let path = self.0.dir.join(disk::METADATA);
-        blocking(move || disk::write_metadata(&path, &metadata)).await
+        self.note().await?;
+        self.sync().await
+    }
+
+    async fn sync(&self) -> Result<()> {
+        let metadata = Arc::clone(&self.0.metadata);
+        blocking(move || metadata.sync()).await
+    }
+
+    async fn sync_or_warn(self) {
+        if let Err(error) = self.sync().await {
+            tracing::warn!(%error, "labels of volumes not on the disk");
+        }
+    }
+
+    fn noted(&self) -> BTreeMap<String, metadata::Noted> {
+        let noted = |(name, entry): (&String, &Entry)| {
+            let noted = metadata::Noted { labels: entry.labels.clone(), options: entry.options.clone() };
+            (name.clone(), noted)
+        };
+        self.table().iter().map(noted).collect()
     }
 
     fn emit(&self, action: &str, name: &str, attributes: StringMap) {

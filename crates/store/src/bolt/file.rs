@@ -1,19 +1,21 @@
 //! A bbolt file that one daemon holds.
 
 use super::{Bucket, decode, encode};
-use crate::{
-    Error, Result,
-    files,
-};
+use crate::{Error, Result, files};
 use std::{
     fs::File,
     io::{Read, Write},
-    os::unix::fs::{FileExt, MetadataExt},
+    os::{
+        fd::IntoRawFd,
+        unix::fs::{FileExt, MetadataExt},
+    },
     path::{Path, PathBuf},
 };
 
 /// No file of Docker's is nearly as large.
 const LARGEST: u64 = 256 << 20;
+/// So many open files may wait for [`BoltFile::sync`].
+const MOST_REPLACED: usize = 64;
 /// Both meta pages with any usual page size.
 const META_PAGES: usize = 128 << 10;
 
@@ -95,7 +97,7 @@ impl BoltFile {
             let _ = std::fs::remove_file(&temporary);
         })?;
         self.replaced.push(std::mem::replace(&mut self.current, new));
-        Ok(())
+        if self.replaced.len() < MOST_REPLACED { Ok(()) } else { self.sync() }
     }
 
     fn put(&self, temporary: &Path, root: &Bucket) -> Result<File> {
@@ -113,18 +115,16 @@ impl BoltFile {
     /// # Errors
     /// When the disk fails.
     pub fn sync(&mut self) -> Result<()> {
-        self.current.sync_all().map_err(Error::file("fsync", &self.path))?;
-        let directory = self.path.parent().unwrap_or(Path::new("."));
-        files::sync_directory(directory)?;
-        let replaced = std::mem::take(&mut self.replaced);
-        // One with another name is somebody's copy: it stays as it is, and locked.
-        let (gone, named): (Vec<File>, Vec<File>) =
-            replaced.into_iter().partition(|file| file.metadata().is_ok_and(|data| data.nlink() == 0));
-        self.replaced = named;
-        for file in gone {
-            invalidate(&file).map_err(Error::file("invalidate", &self.path))?;
-        }
-        Ok(())
+        self.pending()?.wait()
+    }
+
+    /// As [`Self::sync`], to wait for while the file is used on.
+    ///
+    /// # Errors
+    /// When there are too many open files.
+    pub fn pending(&mut self) -> Result<Pending> {
+        let current = self.current.try_clone().map_err(Error::file("dup", &self.path))?;
+        Ok(Pending { path: self.path.clone(), current, replaced: std::mem::take(&mut self.replaced) })
     }
 
     fn put_aside(&self) -> Result<PathBuf> {
@@ -133,6 +133,34 @@ impl BoltFile {
         let free = numbered.into_iter().find(|path| !path.exists()).expect("a number is free");
         std::fs::rename(&self.path, &free).map_err(Error::file("rename", &self.path))?;
         Ok(free)
+    }
+}
+
+/// Something written that is to be waited for.
+#[derive(Debug)]
+#[must_use = "a file that was replaced is unlocked too early"]
+pub struct Pending {
+    path: PathBuf,
+    current: File,
+    replaced: Vec<File>,
+}
+
+impl Pending {
+    /// Waits until it is on the disk, then gives up the files that were replaced.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn wait(self) -> Result<()> {
+        self.current.sync_all().map_err(Error::file("fsync", &self.path))?;
+        files::sync_directory(self.path.parent().unwrap_or(Path::new(".")))?;
+        for file in self.replaced {
+            match file.metadata().map_err(Error::file("stat", &self.path))?.nlink() {
+                0 => invalidate(&file).map_err(Error::file("invalidate", &self.path))?,
+                // Somebody's copy stays as it is, and locked as long as this process is there.
+                _ => drop(file.into_raw_fd()),
+            }
+        }
+        Ok(())
     }
 }
 

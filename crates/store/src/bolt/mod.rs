@@ -19,7 +19,7 @@ mod read;
 mod tests;
 mod write;
 
-pub use file::{BoltFile, Damage, Opened};
+pub use file::{BoltFile, Damage, Opened, Pending};
 pub use read::decode;
 pub use write::encode;
 

@@ -126,7 +126,11 @@ fn a_file_is_held_through_every_change() {
     fs::hard_link(&path, &copy).unwrap();
     file.replace(&with(&[])).unwrap();
     file.sync().unwrap();
-    assert_eq!(decode(&fs::read(&copy).unwrap()).unwrap(), with(&[("k", &[2])]), "another name keeps its file");
+    assert_eq!(
+        decode(&fs::read(&copy).unwrap()).unwrap(),
+        with(&[("k", &[2])]),
+        "another name keeps its file"
+    );
     drop(file);
     let again = BoltFile::open(&path, 0o600).unwrap();
     assert_eq!(again.root, with(&[]));

@@ -1,0 +1,158 @@
+use super::*;
+use wharf_spec::ContainerId;
+
+const FIXNET: &str = r#"{"addrSpace":"LocalDefault","attachable":false,"configFrom":"","configOnly":false,"created":"2026-11-20T17:40:15.591882707Z","enableIPv6":false,"generic":{"com.docker.network.enable_ipv6":false,"com.docker.network.generic":{}},"id":"15d09a479c152e09297df8d25ab94571bfd0c2e174adc1d444d08cbdf74f4185","inDelete":false,"ingress":false,"internal":false,"ipamOptions":{},"ipamType":"default","ipamV4Config":"[{\"PreferredPool\":\"172.30.5.0/24\",\"SubPool\":\"\",\"Gateway\":\"\",\"AuxAddresses\":null}]","ipamV4Info":"[{\"IPAMData\":\"{\\\"AddressSpace\\\":\\\"LocalDefault\\\",\\\"Gateway\\\":\\\"172.30.5.1/24\\\",\\\"Pool\\\":\\\"172.30.5.0/24\\\"}\",\"PoolID\":\"LocalDefault/172.30.5.0/24\"}]","labels":{"net":"1"},"loadBalancerIP":"","loadBalancerMode":"NAT","name":"fixnet","networkType":"bridge","persist":true,"postIPv6":false,"scope":"local"}"#;
+const ID: &str = "15d09a479c152e09297df8d25ab94571bfd0c2e174adc1d444d08cbdf74f4185";
+
+fn bucket(records: &[(&[&str], &str)]) -> Bucket {
+    let entry = |(parts, json): &(&[&str], &str)| {
+        let value = [&7_u64.to_le_bytes()[..], json.as_bytes()].concat();
+        (key(parts).into_bytes(), Entry::Value(value))
+    };
+    Bucket { sequence: 0, entries: records.iter().map(entry).collect() }
+}
+
+fn value(bucket: &Bucket, parts: &[&str]) -> Option<(u64, Value)> {
+    match bucket.entries.get(key(parts).as_bytes())? {
+        Entry::Value(value) => {
+            let counter = u64::from_le_bytes(value[..8].try_into().unwrap());
+            Some((counter, serde_json::from_slice(&value[8..]).unwrap()))
+        }
+        Entry::Bucket(_) => None,
+    }
+}
+
+fn live(network: &NetworkId) -> Live {
+    Live {
+        container: ContainerId::from_random([1; 32]),
+        name: "web".into(),
+        sandbox: "5b".repeat(32),
+        network: network.clone(),
+        id: "e1".repeat(32),
+        made: Some(wharf_network::Endpoint {
+            network: network.clone(),
+            id: wharf_spec::EndpointId::from_random([0xe1; 32]),
+            interface: "eth0".into(),
+            index: 2,
+            host_interface: "veth1".into(),
+            address: "172.30.5.2/24".parse().unwrap(),
+            mac: "02:42:ac:1e:05:02".parse().unwrap(),
+            gateway: Some("172.30.5.1".parse().unwrap()),
+            is_default_route: true,
+        }),
+        dns_names: Some(vec!["web".into()]),
+        aliases: vec!["ali".into()],
+        exposed: vec!["80/tcp".parse().unwrap()],
+        asked: vec![wharf_network::PortRequest {
+            container_port: 80,
+            protocol: wharf_network::Protocol::Tcp,
+            host_address: Some("127.0.0.1".parse().unwrap()),
+            host_ports: Some((18099, 18099)),
+        }],
+        published: vec![wharf_network::PortBinding {
+            container_port: 80,
+            protocol: wharf_network::Protocol::Tcp,
+            host_address: "127.0.0.1".parse().unwrap(),
+            host_port: 18099,
+        }],
+    }
+}
+
+#[test]
+fn a_network_of_docker_is_read_and_left_as_it_is() {
+    let foreign = r#"{"name":"vl","id":"ID2","networkType":"macvlan","enableIPv6":false,"new":1}"#
+        .replace("ID2", &"ab".repeat(32));
+    let other = "ab".repeat(32);
+    let old = bucket(&[
+        (&["network", ID], FIXNET),
+        (&["endpoint_count", ID], r#"{"Count":3}"#),
+        (&["endpoint", ID, "e0"], r#"{"id":"e0","name":"stale"}"#),
+        (&["bridge-endpoint", "e0"], r#"{"id":"e0"}"#),
+        (&["sandbox", "5a"], &format!(r#"{{"ID":"5a","Eps":[{{"Eid":"e0","Nid":"{ID}"}}]}}"#)),
+        (&["network", &other], &foreign),
+        (&["endpoint", &other, "e9"], r#"{"id":"e9"}"#),
+        (&["sandbox", "59"], &format!(r#"{{"ID":"59","Eps":[{{"Eid":"e9","Nid":"{other}"}}]}}"#)),
+        (&["macvlan", other.as_str()], "{}"),
+        (&["overlay", "x"], "anything"),
+        (&["network", "broken"], "no json"),
+    ]);
+    let mut networks = networks(&old);
+    assert_eq!(networks.len(), 2);
+    let fixnet = &networks[ID];
+    let subnet = &fixnet.ipam.config.as_ref().unwrap()[0];
+    assert_eq!((subnet.subnet.as_str(), subnet.gateway.as_str()), ("172.30.5.0/24", "172.30.5.1"));
+    assert_eq!((fixnet.driver.as_str(), fixnet.labels.as_ref().unwrap()["net"].as_str()), ("bridge", "1"));
+
+    let new = updated(&old, &networks, &[]);
+    let same = |parts: &[&str]| {
+        let key = key(parts).into_bytes();
+        assert_eq!(new.entries.get(&key), old.entries.get(&key), "{parts:?}");
+    };
+    same(&["network", ID]);
+    same(&["network", &other]);
+    same(&["endpoint", &other, "e9"]);
+    same(&["sandbox", "59"]);
+    same(&["macvlan", &other]);
+    same(&["overlay", "x"]);
+    same(&["network", "broken"]);
+    for stale in [&["endpoint", ID, "e0"][..], &["bridge-endpoint", "e0"], &["sandbox", "5a"]] {
+        assert_eq!(value(&new, stale), None, "{stale:?}");
+    }
+    assert_eq!(value(&new, &["endpoint_count", ID]), Some((8 + 1, json!({ "Count": 0 }))));
+    let (_, bridge) = value(&new, &["bridge", ID]).unwrap();
+    assert_eq!(bridge["AddressIPv4"], "172.30.5.1/24");
+    assert_eq!(
+        (&bridge["BridgeName"], &bridge["DefaultBindingIP"]),
+        (&json!("br-15d09a479c15"), &json!("<nil>"))
+    );
+    assert_eq!(updated(&new, &networks, &[]), new, "writing again changes nothing");
+
+    networks.remove(other.as_str());
+    let without = updated(&new, &networks, &[]);
+    assert!(!without.entries.keys().any(|key| String::from_utf8_lossy(key).contains(&other)));
+    assert!(without.entries.contains_key(key(&["overlay", "x"]).as_bytes()));
+}
+
+#[test]
+fn what_is_written_is_read_again_and_unknown_fields_stay() {
+    let old = bucket(&[(&["network", ID], &FIXNET.replacen('{', r#"{"future":[1],"#, 1))]);
+    let mut networks = networks(&old);
+    let network = networks.get_mut(ID).unwrap();
+    network.internal = true;
+    let subnet = &mut network.ipam.config.as_mut().unwrap()[0];
+    subnet.ip_range = "172.30.5.128/25".into();
+    subnet.auxiliary_addresses.insert("router".into(), "172.30.5.9".into());
+    let new = updated(&old, &networks, &[]);
+    assert_eq!(self::networks(&new), networks);
+    let (counter, record) = value(&new, &["network", ID]).unwrap();
+    assert_eq!((counter, &record["future"]), (8, &json!([1])));
+    let info = record["ipamV4Info"].as_str().unwrap();
+    assert!(info.contains(r#"\"router\":\"172.30.5.9/24\""#), "{info}");
+    assert!(info.contains(r#""PoolID":"LocalDefault/172.30.5.0/24/172.30.5.128/25""#), "{info}");
+}
+
+#[test]
+fn what_runs_has_records_as_docker_writes_them() {
+    let old = bucket(&[(&["network", ID], FIXNET)]);
+    let networks = networks(&old);
+    let network: NetworkId = ID.parse().unwrap();
+    let new = updated(&old, &networks, &[live(&network)]);
+    let id = "e1".repeat(32);
+    let (_, endpoint) = value(&new, &["endpoint", ID, &id]).unwrap();
+    assert_eq!(endpoint["ep_iface"]["addr"], "172.30.5.2/24");
+    assert_eq!(endpoint["ep_iface"]["v4PoolID"], "LocalDefault/172.30.5.0/24");
+    assert_eq!(endpoint["joinInfo"]["gw"], "172.30.5.1");
+    assert_eq!(endpoint["sandbox"], "5b".repeat(32));
+    let binding = json!({
+        "Proto": 6, "IP": "172.30.5.2", "Port": 80, "HostIP": "127.0.0.1", "HostPort": 18099, "HostPortEnd": 18099,
+    });
+    let (_, bridge) = value(&new, &["bridge-endpoint", &id]).unwrap();
+    assert_eq!(bridge["PortMapping"], json!([binding]));
+    assert_eq!((&bridge["nid"], &bridge["SrcName"]), (&json!(ID), &json!("veth1")));
+    let (_, sandbox) = value(&new, &["sandbox", &"5b".repeat(32)]).unwrap();
+    assert_eq!(sandbox["Eps"], json!([{ "Eid": id, "Nid": ID }]));
+    assert_eq!(value(&new, &["endpoint_count", ID]).unwrap().1, json!({ "Count": 1 }));
+    let after = updated(&new, &networks, &[]);
+    let left = after.entries.keys().filter(|key| String::from_utf8_lossy(key).contains(&id)).count();
+    assert_eq!((left, value(&after, &["endpoint_count", ID]).unwrap().1), (0, json!({ "Count": 0 })));
+}
