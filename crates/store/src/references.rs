@@ -43,8 +43,15 @@ impl References {
         }
         let repositories = match files::optional(files::read(path))? {
             None => Repositories::default(),
-            Some(raw) => serde_json::from_slice(&raw)
-                .map_err(|error| Error::Damaged { path: path.into(), what: error.to_string() })?,
+            Some(raw) => match serde_json::from_slice(&raw) {
+                Ok(repositories) => repositories,
+                Err(error) => {
+                    let kept_as = files::put_aside(path)?;
+                    let (path, kept_as) = (path.display(), kept_as.display());
+                    tracing::error!(%path, %error, %kept_as, "names of images cannot be read: images have none");
+                    Repositories::default()
+                }
+            },
         };
         let references = Self { path: path.into(), state: RwLock::new(repositories) };
         if !path.exists() {

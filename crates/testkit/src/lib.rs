@@ -8,6 +8,7 @@
 
 mod api;
 mod daemon;
+mod docker_io;
 mod faulty;
 mod image;
 mod leaks;
@@ -19,10 +20,11 @@ mod wait;
 
 pub use api::{Api, Response};
 pub use daemon::{Builder, Daemon, Output, bin_dir};
+pub use docker_io::DockerIo;
 pub use faulty::{Asked, Fault, FaultyRegistry};
 pub use image::{Archive, busybox, from_files, sha256, static_program};
 pub use leaks::Leaks;
-pub use needs::lacks;
+pub use needs::{NOT_RUN, lacks, lacks_oracle};
 pub use netns::NetNs;
 pub use registry::Registry;
 pub use tar::{Entry, Tar};

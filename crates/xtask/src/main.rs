@@ -19,7 +19,9 @@ cargo xtask <command>
 
   build [--release]   build wharf, wharfd and (static) wharf-shim into target/<profile>
   demo                start a daemon of its own, run a web server in a container, fetch its page, clean up
-  test [FILTER]       install what the tests need, then run every test; FILTER: only e2e tests so named
+  test [--oracle] [FILTER]
+                      install what the tests need, then run every test; FILTER: only e2e tests so named;
+                      --oracle: install Debian's docker.io too, without starting it, and compare with it
   tidy                crate edges, sizes, headers, licences, formatting, clippy
   vm-test [FILTER]    the end-to-end tests in a virtual machine: Debian's 6.1 kernel, cgroup v2
   bench run           run latency and memory, beside docker.io and podman where they are installed
@@ -33,7 +35,8 @@ fn main() -> Result<()> {
         ["build"] => build::all(build::Profile::Dev),
         ["build", "--release"] => build::all(build::Profile::Release),
         ["demo"] => demo::run(),
-        ["test", filter @ ..] => test::run(filter),
+        ["test", "--oracle", filter @ ..] => test::run(filter, test::Oracles::Install),
+        ["test", filter @ ..] => test::run(filter, test::Oracles::AsTheyAre),
         ["tidy"] => tidy::run(),
         ["vm-test", filter @ ..] => vm_test::run(filter),
         ["bench", "run"] => bench::run(),

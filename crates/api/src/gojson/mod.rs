@@ -115,25 +115,6 @@ pub fn to_vec<T: Serialize + ?Sized>(value: &T) -> serde_json::Result<Vec<u8>> {
     Ok(out)
 }
 
-/// Writes a value as records on disk have it (Go's `json.Marshal`): compact, HTML escaped, no newline.
-///
-/// # Errors
-/// As [`to_vec`].
-pub fn marshal<T: Serialize + ?Sized>(value: &T) -> serde_json::Result<Vec<u8>> {
-    let text = to_vec(value)?;
-    let mut out = Vec::with_capacity(text.len());
-    // Outside of strings none of these occurs in JSON.
-    for byte in &text[..text.len() - 1] {
-        match byte {
-            b'<' => out.extend_from_slice(b"\\u003c"),
-            b'>' => out.extend_from_slice(b"\\u003e"),
-            b'&' => out.extend_from_slice(b"\\u0026"),
-            other => out.push(*other),
-        }
-    }
-    Ok(out)
-}
-
 /// serde_json's compact form, with the two characters escaped that Go always escapes.
 struct GoFormatter;
 
@@ -176,12 +157,6 @@ mod tests {
 
     fn complaint(text: &str) -> String {
         read(text).unwrap_err().to_string()
-    }
-
-    #[test]
-    fn records_have_html_escaped() {
-        let text = String::from_utf8(marshal(&["<a>&", "b"]).unwrap()).unwrap();
-        assert_eq!(text, r#"["\u003ca\u003e\u0026","b"]"#);
     }
 
     #[test]
