@@ -84,59 +84,55 @@ const COMMITTED: [&str; 5] = [
     "mine:v1",
 ];
 
+const CONTAINER: &str = "{{.Id}} {{.Created}} {{.Name}} {{.State.Status}} {{.State.ExitCode}} {{.State.StartedAt}} \
+    {{.State.FinishedAt}} {{.Image}} {{.Path}} {{json .Args}} {{json .Config.Env}} {{json .Config.Labels}} \
+    {{.HostConfig.NetworkMode}} {{json .HostConfig.PortBindings}} {{json .HostConfig.RestartPolicy}} {{.Driver}}";
+
+/// Commands, the format they are given, what it is for.
+const QUESTIONS: [(&str, &str, &str); 9] = [
+    ("history --no-trunc --format", "{{.ID}} {{.CreatedBy}} {{.Size}} {{.Comment}}", "busybox"),
+    ("image inspect -f", "{{.Id}} {{.Created}} {{json .RootFS.Layers}} {{json .Config.Cmd}}", "busybox"),
+    ("ps -a --no-trunc --format", "{{.ID}} {{.Names}} {{.Image}} {{.State}} {{.Command}} {{.Networks}}", ""),
+    ("inspect -f", CONTAINER, "writer onnet"),
+    ("inspect -f", "{{(index .NetworkSettings.Networks \"fixnet\").IPAMConfig.IPv4Address}}", "onnet"),
+    ("network ls --format", "{{.Name}} {{.Driver}} {{.Scope}}", ""),
+    (
+        "network inspect -f",
+        "{{.Id}} {{.Name}} {{.Created}} {{.Driver}} {{.Internal}} {{(index .IPAM.Config 0).Subnet}} {{json .Labels}}",
+        "fixnet auto",
+    ),
+    ("volume ls --format", "{{.Name}} {{.Driver}}", ""),
+    ("volume inspect -f", "{{.Name}} {{json .Labels}} {{json .Options}}", "labelled named"),
+];
+
+/// Those that Docker answers in no order.
+const UNORDERED: [(&str, &str, &str); 2] = [
+    ("images --no-trunc --format", "{{.Repository}}:{{.Tag}} {{.ID}}", ""),
+    (
+        "inspect -f",
+        "{{range .Mounts}}{{.Type}} {{.Name}} {{.Destination}} {{.RW}}{{println}}{{end}}",
+        "writer",
+    ),
+];
+
 /// What both engines must say alike.
 fn facts(engine: &impl Engine) -> Result<Vec<String>> {
-    let container = "{{.Id}} {{.Created}} {{.Name}} {{.State.Status}} {{.State.ExitCode}} {{.State.StartedAt}} \
-         {{.State.FinishedAt}} {{.Image}} {{.Path}} {{json .Args}} {{json .Config.Env}} {{json .Config.Labels}} \
-         {{.HostConfig.NetworkMode}} {{json .HostConfig.PortBindings}} {{json .HostConfig.RestartPolicy}} {{.Driver}}";
-    let mounts = "{{range .Mounts}}{{.Type}} {{.Name}} {{.Destination}} {{.RW}}{{println}}{{end}}";
-    let mounts = ["inspect", "-f", mounts, "writer"];
-    let onnet = "{{(index .NetworkSettings.Networks \"fixnet\").IPAMConfig.IPv4Address}}";
-    let questions: &[&[&str]] = &[
-        &["history", "--no-trunc", "--format", "{{.ID}} {{.CreatedBy}} {{.Size}} {{.Comment}}", "busybox"],
-        &[
-            "image",
-            "inspect",
-            "-f",
-            "{{.Id}} {{.Created}} {{json .RootFS.Layers}} {{json .Config.Cmd}}",
-            "busybox",
-        ],
-        &[
-            "ps",
-            "-a",
-            "--no-trunc",
-            "--format",
-            "{{.ID}} {{.Names}} {{.Image}} {{.State}} {{.Command}} {{.Networks}}",
-        ],
-        &["inspect", "-f", container, "writer", "onnet"],
-        &["inspect", "-f", onnet, "onnet"],
-        &["logs", "writer"],
-        &["network", "ls", "--format", "{{.Name}} {{.Driver}} {{.Scope}}"],
-        &[
-            "network",
-            "inspect",
-            "-f",
-            "{{.Id}} {{.Name}} {{.Created}} {{.Driver}} {{.Internal}} {{(index .IPAM.Config 0).Subnet}} {{json .Labels}}",
-            "fixnet",
-            "auto",
-        ],
-        &["volume", "ls", "--format", "{{.Name}} {{.Driver}}"],
-        &["volume", "inspect", "-f", "{{.Name}} {{json .Labels}} {{json .Options}}", "labelled", "named"],
-    ];
-    let fact = |args: &&[&str]| {
-        let said = engine.cli(args)?;
-        // A log's two streams.
-        Ok(format!("docker {}\n{}{}", args[..2].join(" "), said.clone().ok()?, said.stderr))
+    let ask = |(before, format, after): (&str, &str, &str)| {
+        let args = before.split(' ').chain([format]).chain(after.split_whitespace());
+        engine.ok(&args.collect::<Vec<_>>())
     };
-    let mut facts: Vec<String> = questions.iter().map(fact).collect::<Result<_>>()?;
-    // Docker shows these in no order.
-    let images = ["images", "--no-trunc", "--format", "{{.Repository}}:{{.Tag}} {{.ID}}"];
-    for args in [&images[..], &mounts, &["diff", "writer"]] {
-        let said = engine.ok(args)?;
-        let mut lines: Vec<&str> = said.lines().collect();
+    let sorted = |answer: String| {
+        let mut lines: Vec<&str> = answer.lines().collect();
         lines.sort_unstable();
-        facts.extend(lines.into_iter().map(Into::into));
+        lines.join("\n")
+    };
+    let mut facts = QUESTIONS.into_iter().map(ask).collect::<Result<Vec<_>>>()?;
+    for question in UNORDERED {
+        facts.push(sorted(ask(question)?));
     }
+    facts.push(sorted(engine.ok(&["diff", "writer"])?));
+    let logs = engine.cli(&["logs", "writer"])?;
+    facts.extend([logs.stdout, logs.stderr]);
     Ok(facts)
 }
 
