@@ -4,6 +4,7 @@
 //! daemon (see `wharf_testkit::Daemon`) and ends with `stop()`, which asserts that nothing is left.
 #![forbid(unsafe_code)]
 
+mod adoption;
 mod api_errors;
 mod api_transcript;
 mod cli_wharf;
@@ -16,6 +17,7 @@ mod container_limits;
 mod container_logs;
 mod container_run;
 mod daemon_flags;
+mod daemon_repair;
 mod daemon_restart;
 mod fault_containers;
 mod fault_disk;

@@ -255,15 +255,11 @@ fn a_layer_that_is_damaged_is_not_sent() -> Result<()> {
 
 #[test]
 fn layers_go_up_side_by_side_and_keep_their_order() -> Result<()> {
-    let layers: Vec<Vec<Entry>> = (0..4u8)
-        .map(|n| {
-            vec![
-                Entry::file(&format!("file{n}"), 0o644, noise(700_000 + usize::from(n))),
-                Entry::file("last", 0o644, [n]),
-            ]
-        })
-        .collect();
-    let layers: Vec<&[Entry]> = layers.iter().map(Vec::as_slice).collect();
+    let layer = |n: u8| {
+        let noise = Entry::file(&format!("file{n}"), 0o644, noise(700_000 + usize::from(n)));
+        Tar::of(&[noise, Entry::file("last", 0o644, [n])]).bytes()
+    };
+    let layers: Vec<Vec<u8>> = (0..4).map(layer).collect();
     let image = from_layers(&format!("{OWN}/stack:1"), &layers, serde_json::json!({"Cmd": ["/x"]}))?;
     for at_once in [1, 4] {
         let daemon = Daemon::builder().flag(format!("--max-concurrent-uploads={at_once}")).start()?;

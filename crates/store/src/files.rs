@@ -10,7 +10,7 @@ use std::{
     io::{Read, Write},
     os::fd::{AsFd, OwnedFd},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
-    path::Path,
+    path::{Path, PathBuf},
 };
 use wharf_sys::fault;
 
@@ -125,6 +125,15 @@ pub(crate) fn make_directory(path: &Path, mode: u32) -> Result<()> {
 pub(crate) fn open_directory(path: &Path) -> Result<OwnedFd> {
     fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .map_err(Error::file("open", path))
+}
+
+/// Gives a file that cannot be read another name, which it returns.
+pub(crate) fn put_aside(path: &Path) -> Result<PathBuf> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let mut numbered = (1..).map(|number| path.with_file_name(format!("{name}.damaged-{number}")));
+    let free = numbered.find(|path| !path.exists()).expect("a number is free");
+    std::fs::rename(path, &free).map_err(Error::file("rename", path))?;
+    Ok(free)
 }
 
 /// Waits until the names in a directory are on the disk.

@@ -84,8 +84,8 @@ impl Store {
     /// is the caller's.
     ///
     /// # Errors
-    /// When the root cannot be read or written, or `repositories.json` is damaged. Damaged layers and
-    /// images are logged and left out.
+    /// When the root cannot be read or written. Damaged layers and images are logged and left out; a damaged
+    /// `repositories.json` is put aside.
     pub fn open(data_root: &Path) -> Result<Self> {
         let image_root = data_root.join("image/overlay2");
         files::make_directory(&data_root.join("image"), 0o700)?;

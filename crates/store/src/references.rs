@@ -70,7 +70,15 @@ impl References {
         }
         let repositories = match files::optional(files::read(path))? {
             None => Repositories::default(),
-            Some(raw) => parse(path, &raw)?,
+            Some(raw) => match parse(path, &raw) {
+                Ok(repositories) => repositories,
+                Err(error) => {
+                    let kept_as = files::put_aside(path)?;
+                    let (path, kept_as) = (path.display(), kept_as.display());
+                    tracing::error!(%path, %error, %kept_as, "names of images cannot be read: images have none");
+                    Repositories::default()
+                }
+            },
         };
         let references =
             Self { path: path.into(), state: RwLock::new(repositories), names: Mutex::default() };

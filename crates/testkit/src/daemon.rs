@@ -464,7 +464,7 @@ impl Drop for Daemon {
     }
 }
 
-fn kill_cgroup(path: &str) {
+pub(crate) fn kill_cgroup(path: &str) {
     for dir in cgroup_dirs(path) {
         let mut stack = vec![dir];
         while let Some(dir) = stack.pop() {
@@ -479,7 +479,7 @@ fn kill_cgroup(path: &str) {
     }
 }
 
-fn kill_namespace(net: &NetNs) {
+pub(crate) fn kill_namespace(net: &NetNs) {
     let Ok(inode) = net.inode() else { return };
     let ours = format!("net:[{inode}]");
     for pid in crate::leaks::pids().unwrap_or_default() {
@@ -503,7 +503,7 @@ fn unmount_below(dir: &Path) {
     }
 }
 
-fn remove_cgroup(dir: &Path) {
+pub(crate) fn remove_cgroup(dir: &Path) {
     for child in fs::read_dir(dir).into_iter().flatten().flatten().filter(|e| e.path().is_dir()) {
         remove_cgroup(&child.path());
     }
@@ -518,7 +518,7 @@ fn remove_cgroup(dir: &Path) {
     }
 }
 
-fn output(out: std::process::Output) -> Output {
+pub(crate) fn output(out: std::process::Output) -> Output {
     Output {
         code: out.status.code().unwrap_or(-1),
         stdout: String::from_utf8_lossy(&out.stdout).into_owned(),

@@ -8,6 +8,7 @@
 
 mod api;
 mod daemon;
+mod docker_io;
 mod faults;
 mod faulty;
 mod image;
@@ -22,13 +23,14 @@ mod wait;
 
 pub use api::{Api, Response};
 pub use daemon::{Builder, Daemon, Output, bin_dir};
+pub use docker_io::DockerIo;
 pub use faults::{Faults, Inventory, Pass, Struck};
 pub use faulty::{Asked, Fault, FaultyRegistry};
 pub use image::{Archive, busybox, from_files, from_layers, sha256, static_program};
 pub use leaks::Leaks;
-pub use needs::lacks;
+pub use needs::{NOT_RUN, lacks, lacks_oracle};
 pub use netns::NetNs;
-pub use own_registry::{Faults, OwnRegistry, Request};
+pub use own_registry::{OwnRegistry, RegistryFaults, Request};
 pub use registry::{Registry, SecureRegistry};
 pub use tar::{Entry, Tar};
 pub use wait::until;

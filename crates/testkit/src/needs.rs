@@ -17,6 +17,26 @@ pub fn lacks(programs: &[&str]) -> bool {
     true
 }
 
+/// The variable that names a file to which tests that were not run write a line each.
+pub const NOT_RUN: &str = "WHARF_NOT_RUN";
+
+/// Whether the calling test cannot be run because an engine that it compares with is not installed: only
+/// `cargo xtask test --oracle` installs these. Such a test says so, and `cargo xtask test` counts it.
+pub fn lacks_oracle(program: &str) -> bool {
+    if is_on_path(program) || lacks(&[program]) {
+        return !is_on_path(program);
+    }
+    let thread = std::thread::current();
+    let line = format!("not run: {}: no {program} here\n", thread.name().unwrap_or("a test"));
+    // Nobody hears a failure.
+    let _ = std::io::stdout().write_all(line.as_bytes());
+    if let Some(path) = std::env::var_os(NOT_RUN) {
+        let file = std::fs::File::options().create(true).append(true).open(path);
+        let _ = file.and_then(|mut file| file.write_all(line.as_bytes()));
+    }
+    true
+}
+
 fn is_on_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|dir| dir.join(program).is_file())

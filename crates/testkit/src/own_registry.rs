@@ -45,7 +45,7 @@ impl Request {
 
 /// What the registry does besides its work.
 #[derive(Debug, Clone, Default)]
-pub struct Faults {
+pub struct RegistryFaults {
     /// The next upload breaks after so many bytes, which are kept.
     pub cut_upload: Option<usize>,
     /// What came of a broken upload is forgotten instead.
@@ -68,7 +68,7 @@ pub struct Faults {
 
 #[derive(Default)]
 struct State {
-    faults: Faults,
+    faults: RegistryFaults,
     seen: Vec<Request>,
     fired: usize,
     blobs: HashMap<String, Vec<u8>>,
@@ -119,7 +119,7 @@ impl OwnRegistry {
     }
 
     /// Changes what it does.
-    pub fn faults(&self, change: impl FnOnce(&mut Faults)) {
+    pub fn faults(&self, change: impl FnOnce(&mut RegistryFaults)) {
         change(&mut self.state().faults);
     }
 

@@ -34,6 +34,9 @@ pub(crate) const BENCH_IMAGES: &[Package] = &[
     Package { name: "e2fsprogs", file: "/sbin/mkfs.ext4" },
 ];
 
+/// Engines to compare with, for `cargo xtask test --oracle`.
+pub(crate) const ORACLES: &[Package] = &[Package { name: "docker.io", file: "/usr/sbin/dockerd" }];
+
 /// For `cargo xtask vm-test`.
 pub(crate) const VM: &[Package] = &[
     Package { name: "cpio", file: "/bin/cpio" },

@@ -111,12 +111,15 @@ pub(crate) async fn inspect(call: Call) -> Result<Reply> {
 
 fn adapt_inspect(container: &mut InspectResponse, version: Version) {
     if version < Version(1, 45) {
-        let names = [container.id.chars().take(12).collect(), container.config.hostname.clone()];
+        let names: [String; 2] = [container.id.chars().take(12).collect(), container.config.hostname.clone()];
         for (network, endpoint) in &mut container.network_settings.networks {
             if wharf_api::container::NetworkMode::from(network.as_str()).is_user_defined() {
                 let aliases = endpoint.aliases.get_or_insert_default();
-                let missing: Vec<String> = names.iter().filter(|n| !aliases.contains(n)).cloned().collect();
-                aliases.extend(missing);
+                for name in &names {
+                    if !aliases.contains(name) {
+                        aliases.push(name.clone());
+                    }
+                }
             }
         }
     }

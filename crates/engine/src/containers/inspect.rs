@@ -84,6 +84,10 @@ impl Containers {
 
 fn show_state(state: &super::State) -> api::State {
     let facts = state.status.facts();
+    let mut health = state.health.clone();
+    if let Some(health) = &mut health {
+        health.log.get_or_insert_default();
+    }
     api::State {
         status: facts.word.into(),
         running: facts.running,
@@ -96,7 +100,7 @@ fn show_state(state: &super::State) -> api::State {
         error: facts.error.into(),
         started_at: clock::or_zero(facts.started_at),
         finished_at: clock::or_zero(facts.finished_at),
-        health: state.health.clone(),
+        health,
     }
 }
 

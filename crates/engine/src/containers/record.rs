@@ -14,8 +14,8 @@ use std::{
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
-use wharf_api::{Empty, container as api, gojson, mount::Mount, network::EndpointSettings, time::Time};
-use wharf_spec::{Descriptor, Platform};
+use wharf_api::{Empty, container as api, mount::Mount, network::EndpointSettings, time::Time};
+use wharf_spec::{ContainerId, Descriptor, Platform};
 use wharf_sys::fault;
 
 /// `config.v2.json`.
@@ -216,23 +216,23 @@ impl MountPoint {
 }
 
 impl Record {
-    /// Sets every path that lies in the container's directory, and those of volumes.
+    /// Derives every path below the data-root again: those in directories of containers, and those of volumes.
     pub(crate) fn set_paths(&mut self, config: &Config, host: &api::HostConfig) {
-        let dir = config.containers_dir().join(&self.id);
-        let file = |name: &str| dir.join(name).to_string_lossy().into_owned();
-        if !self.hostname_path.is_empty() {
-            self.hostname_path = file("hostname");
-            self.hosts_path = file("hosts");
-            self.resolv_conf_path = file("resolv.conf");
+        let containers = config.containers_dir();
+        let own = containers.join(&self.id);
+        for (path, file) in [
+            (&mut self.hostname_path, "hostname"),
+            (&mut self.hosts_path, "hosts"),
+            (&mut self.resolv_conf_path, "resolv.conf"),
+            (&mut self.shm_path, "mounts/shm"),
+        ] {
+            if !path.is_empty() {
+                // With `--network container:` and `--ipc container:` it is another container's file.
+                let derived = within_container(path).map_or(own.join(file), |tail| containers.join(tail));
+                *path = derived.to_string_lossy().into_owned();
+            }
         }
-        if !self.shm_path.is_empty() {
-            self.shm_path = file("mounts/shm");
-        }
-        // Docker shows the log's path only for json-file.
-        self.log_path = match host.log_config.driver.as_str() {
-            "json-file" => file(&format!("{}-json.log", self.id)),
-            _ => String::new(),
-        };
+        self.set_log_path(config, host);
         for point in self.mount_points.values_mut() {
             if point.kind == "volume" && point.driver == "local" {
                 let data = config.volumes_dir().join(&point.name).join("_data");
@@ -240,6 +240,25 @@ impl Record {
             }
         }
     }
+
+    /// Docker shows the log's path only for json-file, and only once there is a log (source: moby
+    /// `daemon/container/container.go`, StartLogger).
+    pub(crate) fn set_log_path(&mut self, config: &Config, host: &api::HostConfig) {
+        let log = config.containers_dir().join(&self.id).join(format!("{}-json.log", self.id));
+        self.log_path = match host.log_config.driver.as_str() {
+            "json-file" if self.has_been_started_before => log.to_string_lossy().into_owned(),
+            _ => String::new(),
+        };
+    }
+}
+
+/// The part of a path from a container's directory on.
+fn within_container(path: &str) -> Option<PathBuf> {
+    let mut components = Path::new(path).components();
+    let is_id =
+        |name: &std::ffi::OsStr| name.to_str().is_some_and(|name| name.parse::<ContainerId>().is_ok());
+    let id = components.find(|component| is_id(component.as_os_str()))?;
+    Some(Path::new(id.as_os_str()).join(components.as_path()))
 }
 
 impl StateRecord {
@@ -297,10 +316,16 @@ impl StateRecord {
 /// Reads both records of a container's directory.
 ///
 /// # Errors
-/// When one is missing or unreadable, or the id in it is not the directory's name.
+/// When the first is missing, one is unreadable, or the id in it is not the directory's name.
 pub(crate) fn read(dir: &Path) -> Result<(Record, api::HostConfig)> {
     let record: Record = read_json(&dir.join("config.v2.json"))?;
-    let host: api::HostConfig = read_json(&dir.join("hostconfig.json"))?;
+    let host = match read_json(&dir.join("hostconfig.json")) {
+        // As Docker reads it (moby `daemon/container/container.go`, readHostConfig).
+        Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+            api::HostConfig::default()
+        }
+        read => read?,
+    };
     if dir.file_name().and_then(|n| n.to_str()) != Some(record.id.as_str()) {
         return Err(Error::Conflict(format!("container id of {} is {}", dir.display(), record.id)));
     }
@@ -326,8 +351,7 @@ fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T> {
 /// # Errors
 /// When the directory cannot be written.
 pub(crate) fn write<T: Serialize>(path: &Path, value: &T) -> Result<()> {
-    let encode = |source| Error::Io { step: "encode", path: path.into(), source };
-    let mut json = gojson::marshal(value).map_err(|e| encode(std::io::Error::other(e)))?;
+    let mut json = wharf_spec::to_go_json(value);
     json.push(b'\n');
     write_file(path, &json, 0o600)
 }
@@ -359,7 +383,7 @@ mod tests {
 
     #[test]
     fn keys_and_their_order_are_dockers() {
-        let text = String::from_utf8(gojson::to_vec(&Record::default()).unwrap()).unwrap();
+        let text = String::from_utf8(wharf_spec::to_go_json(&Record::default())).unwrap();
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
         let mut at = 0;
         for key in "StreamConfig State ID Created Managed Path Args Config Image ImageManifest NetworkSettings LogPath \
@@ -441,10 +465,16 @@ mod tests {
             ..Default::default()
         };
         record.mount_points.insert("/v".into(), volume);
+        let other = "cd".repeat(32);
+        record.resolv_conf_path = format!("/var/lib/docker/containers/{other}/resolv.conf");
         let mut host = api::HostConfig::default();
         host.log_config.driver = "json-file".into();
         record.set_paths(&config, &host);
-        assert_eq!(record.hosts_path, "/new/containers/ab/hosts");
+        assert_eq!(record.hostname_path, "/new/containers/ab/hostname");
+        assert_eq!(record.resolv_conf_path, format!("/new/containers/{other}/resolv.conf"));
+        assert_eq!((record.hosts_path.as_str(), record.log_path.as_str()), ("", ""), "not started yet");
+        record.has_been_started_before = true;
+        record.set_paths(&config, &host);
         assert_eq!(record.log_path, "/new/containers/ab/ab-json.log");
         assert_eq!(record.mount_points["/v"].source, "/new/volumes/v/_data");
         assert_eq!(record.shm_path, "");

@@ -82,6 +82,7 @@ impl Containers {
             state.status.started(pid, begun);
             state.shim = Some(Arc::clone(&shim));
             state.record.has_been_started_before = true;
+            state.record.set_log_path(self.config(), &state.host);
             if cause == Cause::Request {
                 state.record.restart_count = 0;
                 state.record.has_been_manually_stopped = false;

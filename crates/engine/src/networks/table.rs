@@ -36,7 +36,9 @@ impl Table {
         crate::config::make_dir(dir, 0o750)?;
         let (database, root) = Database::open(&dir.join("local-kv.db"), MODE)?;
         let mut networks = root.bucket(BUCKET).map(records::networks).unwrap_or_default();
-        networks.extend(earlier_builds(dir)?);
+        let mut earlier = earlier_builds(dir)?;
+        earlier.retain(|_, old| !networks.values().any(|network| network.name == old.name));
+        networks.extend(earlier);
         for (name, driver) in [("host", "host"), ("none", "null")] {
             if !networks.values().any(|network| network.name == name) {
                 let (id, network) = new(name, driver);

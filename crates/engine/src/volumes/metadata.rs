@@ -6,7 +6,8 @@
 use crate::{Result, database::Database};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, path::Path};
-use wharf_api::{StringMap, gojson};
+use wharf_api::StringMap;
+use wharf_spec::to_go_json;
 use wharf_store::bolt::{Bucket, Entry};
 
 const BUCKET: &str = "volumes";
@@ -97,7 +98,7 @@ fn update(bucket: &mut Bucket, noted: &BTreeMap<String, Noted>) {
         };
         let same = bucket.entries.get(name.as_bytes()).and_then(read).is_some_and(|old| old == record);
         if !same {
-            let json = gojson::marshal(&record).unwrap_or_default();
+            let json = to_go_json(&record);
             bucket.entries.insert(name.clone().into_bytes(), Entry::Value(json));
         }
     }

@@ -113,7 +113,8 @@ impl Volumes {
 
     fn show(&self, name: &str, entry: &Entry) -> api::Volume {
         api::Volume {
-            created_at: entry.created,
+            // Docker tells no fractions of seconds here.
+            created_at: Time::from_unix(entry.created.unix(), 0).unwrap_or(entry.created),
             driver: "local".into(),
             labels: entry.labels.clone(),
             mountpoint: self.data_dir(name).to_string_lossy().into_owned(),

@@ -76,7 +76,7 @@ impl BoltFile {
         match decoded {
             Ok(root) => Ok(Opened { file, root, damage: None }),
             Err(what) => {
-                let kept_as = file.put_aside()?;
+                let kept_as = files::put_aside(path)?;
                 let root = Bucket::default();
                 file.replace(&root)?;
                 Ok(Opened { file, root, damage: Some(Damage { what, kept_as }) })
@@ -125,14 +125,6 @@ impl BoltFile {
     pub fn pending(&mut self) -> Result<Pending> {
         let current = self.current.try_clone().map_err(Error::file("dup", &self.path))?;
         Ok(Pending { path: self.path.clone(), current, replaced: std::mem::take(&mut self.replaced) })
-    }
-
-    fn put_aside(&self) -> Result<PathBuf> {
-        let name = self.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let numbered = (1..).map(|number| self.path.with_file_name(format!("{name}.damaged-{number}")));
-        let free = numbered.into_iter().find(|path| !path.exists()).expect("a number is free");
-        std::fs::rename(&self.path, &free).map_err(Error::file("rename", &self.path))?;
-        Ok(free)
     }
 }
 

@@ -19,8 +19,8 @@ use super::spec;
 use endpoint::Live;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use wharf_api::{gojson, network::Network};
-use wharf_spec::NetworkId;
+use wharf_api::network::Network;
+use wharf_spec::{NetworkId, to_go_json};
 use wharf_store::bolt::{Bucket, Entry};
 
 /// What all keys begin with.
@@ -56,8 +56,7 @@ pub(super) fn updated(old: &Bucket, networks: &NetworkMap, live: &[Live]) -> Buc
     let earlier = self::networks(old);
     let gone: BTreeSet<&str> =
         earlier.keys().filter(|id| !networks.contains_key(*id)).map(NetworkId::as_str).collect();
-    let ours =
-        |id: &str| networks.iter().any(|(own, network)| own.as_str() == id && is_built(&network.driver));
+    let ours = |id: &str| networks.get(id).is_some_and(|network| is_built(&network.driver));
     let mut new = Bucket { sequence: old.sequence, entries: BTreeMap::new() };
     for (key, entry) in &old.entries {
         let text = std::str::from_utf8(key).unwrap_or_default();
@@ -81,8 +80,8 @@ pub(super) fn updated(old: &Bucket, networks: &NetworkMap, live: &[Live]) -> Buc
         writer.network(id, network, earlier.get(id), live);
     }
     for live in live {
-        let network = networks.iter().find(|(id, _)| **id == live.network);
-        if let Some((_, network)) = network.filter(|(_, network)| is_built(&network.driver)) {
+        let network = networks.get(&live.network);
+        if let Some(network) = network.filter(|network| is_built(&network.driver)) {
             writer.endpoint(live, network);
         }
     }
@@ -137,7 +136,7 @@ impl Writer<'_> {
     /// Writes a record; one that is the same keeps its counter.
     fn put(&mut self, parts: &[&str], record: &Value) {
         let key = key(parts).into_bytes();
-        let json = gojson::marshal(record).unwrap_or_default();
+        let json = to_go_json(record);
         let same = match self.old.entries.get(&key) {
             Some(Entry::Value(old)) if json_of(old) == json => Some(old.clone()),
             _ => None,
