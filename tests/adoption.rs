@@ -180,8 +180,6 @@ fn wharf_takes_over_a_root_of_docker_io() -> Result<()> {
     docker.load(&busybox()?)?;
     furnish(&docker)?;
     docker.ok(&["commit", "-m", "by docker", "writer", "mine:v1"])?;
-    let image =
-        ["image", "inspect", "-f", "{{.Id}} {{.Parent}} {{json .RootFS.Layers}} {{.Comment}}", "mine:v1"];
     let before = facts(&docker)?;
     let committed = docker.ok(&COMMITTED)?;
     docker.stop()?;

@@ -2,7 +2,9 @@
 
 use anyhow::{Context, Result};
 use std::process::{Command, Stdio};
-use wharf_testkit::{Archive, Daemon, Entry, NetNs, OwnRegistry, Registry, from_files, from_layers, lacks};
+use wharf_testkit::{
+    Archive, Daemon, Entry, NetNs, OwnRegistry, Registry, Tar, from_files, from_layers, lacks,
+};
 
 const NEEDED: &[&str] = &["docker-registry", "skopeo"];
 const OWN: &str = "127.0.0.1:5001";

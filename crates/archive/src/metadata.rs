@@ -104,7 +104,7 @@ fn set_xattrs(inode: Inode<'_>, header: &Header, path: &[u8]) -> Result<(), Erro
 }
 
 /// A name for calls that take no `O_PATH` descriptor.
-fn proc_path(inode: BorrowedFd<'_>) -> String {
+pub(crate) fn proc_path(inode: BorrowedFd<'_>) -> String {
     format!("/proc/self/fd/{}", inode.as_raw_fd())
 }
 

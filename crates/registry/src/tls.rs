@@ -61,8 +61,11 @@ pub enum TlsError {
 /// Makes TLS configurations and keeps them.
 pub(crate) struct Trust {
     certs_dir: PathBuf,
-    made: Mutex<HashMap<(String, bool), (Stamp, Arc<ClientConfig>)>>,
+    made: Mutex<HashMap<Wanted, (Stamp, Arc<ClientConfig>)>>,
 }
+
+/// A registry's host, and whether anybody is believed to be it.
+type Wanted = (String, bool);
 
 /// What tells whether a folder of certificates is as it was: names, times and lengths of its files.
 type Stamp = Vec<(PathBuf, Option<SystemTime>, u64)>;

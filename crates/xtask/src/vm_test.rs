@@ -162,7 +162,7 @@ fn assemble(kernel: &Kernel, tests: &[PathBuf], filter: &[&str]) -> Result<PathB
         (bin.join("wharf-shim"), "usr/bin/wharf-shim".to_owned()),
         (bin.join("hello-web"), "usr/bin/hello-web".to_owned()),
     ];
-    for name in ["docker", "nft", "iptables", "ps"] {
+    for name in ["docker", "nft", "iptables", "ps", "docker-registry", "skopeo", "crun"] {
         programs.push((which(name)?, format!("usr/bin/{name}")));
     }
     for (i, test) in tests.iter().enumerate() {
