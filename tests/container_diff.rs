@@ -121,9 +121,8 @@ fn a_running_container_and_one_that_is_not_there() -> Result<()> {
     assert_eq!(daemon.docker(&["diff", "cc"])?.ok()?, "A /now\n");
     let answer = daemon.api().call("GET", "/containers/cc/changes")?;
     assert_eq!(answer.json(), json!([{"Path": "/now", "Kind": 1}]));
-    for (docker, wharf) in [(daemon.docker(&["diff", "nosuch"])?, daemon.wharf(&["diff", "nosuch"])?)] {
-        assert_eq!((wharf.code, wharf.stderr), (docker.code, docker.stderr));
-    }
+    let (docker, wharf) = (daemon.docker(&["diff", "nosuch"])?, daemon.wharf(&["diff", "nosuch"])?);
+    assert_eq!((wharf.code, wharf.stderr), (docker.code, docker.stderr));
     daemon.docker(&["create", "--name", "new", "--network=none", "busybox", "true"])?.ok()?;
     assert_eq!(daemon.api().call("GET", "/containers/new/changes")?.json(), serde_json::Value::Null);
     daemon.stop()

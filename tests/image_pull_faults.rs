@@ -190,7 +190,7 @@ fn all_tags_quiet_and_platforms_with_our_client() -> Result<()> {
     let daemon = Daemon::start()?;
     let registry = FaultyRegistry::start(daemon.net())?;
     let (base, top) = (layer("base", 1), layer("top", 1));
-    registry.put_image("app", "v1", &[base.clone()])?;
+    registry.put_image("app", "v1", std::slice::from_ref(&base))?;
     registry.put_image("app", "v2", &[base.clone(), top.clone()])?;
     registry.put_platforms("multi", "latest", &[("amd64", &[base]), ("arm64", &[top])])?;
     let all = registry.name("app");

@@ -41,7 +41,7 @@ type Asked<T> = std::result::Result<T, wharf_registry::Error>;
 
 /// One manifest or several.
 enum Answer {
-    Image(Found),
+    Image(Box<Found>),
     List(Vec<Found>),
 }
 
@@ -100,7 +100,7 @@ async fn ask(repository: &Repository, image: &ImageRef) -> Asked<Answer> {
     let index = match &fetched.manifest {
         Manifest::Image(manifest) => {
             let platform = platform(repository, manifest).await?;
-            return Ok(Answer::Image(Found { reference: image.clone(), fetched, platform }));
+            return Ok(Answer::Image(Box::new(Found { reference: image.clone(), fetched, platform })));
         }
         Manifest::Index(index) => index.clone(),
     };

@@ -48,7 +48,10 @@ async fn run(cli: Cli, m: Matches) -> Result<()> {
     };
     if !unreadable && !known.username.is_empty() && !known.password.is_empty() {
         match with_stored(&cli, &server, &known).await {
-            Ok(status) => return Ok(tell(&status)),
+            Ok(status) => {
+                tell(&status);
+                return Ok(());
+            }
             // Docker says so, and asks.
             Err(Error::Daemon { status: 401, .. }) => eprintln!("Stored credentials invalid or expired"),
             Err(error) => eprintln!("Login did not succeed, error: {error}"),
@@ -56,7 +59,8 @@ async fn run(cli: Cli, m: Matches) -> Result<()> {
     }
     let auth = ask(&given, &known.username, &server)?;
     let status = log_in(&cli, &server, auth).await?;
-    Ok(tell(&status))
+    tell(&status);
+    Ok(())
 }
 
 fn tell(status: &str) {

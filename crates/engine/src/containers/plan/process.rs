@@ -196,10 +196,10 @@ mod tests {
         engine.descriptors = Some((64, 128));
         assert_eq!(rlimits(&engine, &host).unwrap(), got);
         let inherited = rlimits(&engine, &api::HostConfig::default()).unwrap();
-        assert!(inherited.iter().any(|l| *l == Rlimit { resource: 7, soft: 10, hard: 20 }));
+        assert!(inherited.contains(&Rlimit { resource: 7, soft: 10, hard: 20 }));
         engine.default_ulimits.remove("nofile");
         let inherited = rlimits(&engine, &api::HostConfig::default()).unwrap();
-        assert!(inherited.iter().any(|l| *l == Rlimit { resource: 7, soft: 64, hard: 128 }));
+        assert!(inherited.contains(&Rlimit { resource: 7, soft: 64, hard: 128 }));
         assert_eq!(rlimit("nosuch", 1, 1).unwrap_err().to_string(), "invalid ulimit type: nosuch");
     }
 

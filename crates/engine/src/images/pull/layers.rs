@@ -108,7 +108,7 @@ impl Pull {
             let (pull, parent) = (self.clone(), wanted.top.clone());
             let (coming, bringer) = self.inner.downloads.join(layer.chain, move |report| {
                 let pull = Pull { report, ..pull };
-                async move { pull.bring(layer, parent).await }
+                async move { Box::pin(pull.bring(layer, parent)).await }
             });
             if !repeated {
                 coming.watch(&self.report);

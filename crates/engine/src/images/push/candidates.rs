@@ -76,8 +76,8 @@ impl Limits {
         const SMALL: u64 = 100 << 10;
         const MIDDLE: u64 = 10 << 20;
         let (mounts, checks, other_repositories) = match layer_size {
-            0..=SMALL => (1, 1, false),
-            0..=MIDDLE => (3, 1, false),
+            size if size <= SMALL => (1, 1, false),
+            size if size <= MIDDLE => (3, 1, false),
             _ => (4, 3, true),
         };
         Self { mounts, checks, other_repositories }

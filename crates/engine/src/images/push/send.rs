@@ -34,7 +34,7 @@ struct Broken {
 /// What an attempt came to.
 enum Attempt {
     Done(Blob),
-    Broken(RegistryError, Option<Broken>),
+    Broken(Box<RegistryError>, Option<Broken>),
 }
 
 impl Push {
@@ -61,7 +61,7 @@ impl Push {
             }
             failures += u64::from(begun.is_none());
             if !error.upload_may_pass() || failures == ATTEMPTS {
-                return Err(RegistryError::Upload(Box::new(error)).into());
+                return Err(RegistryError::Upload(error).into());
             }
             self.wait(layer, failures * 5).await;
         }
@@ -73,7 +73,7 @@ impl Push {
             Some(begun) => begun,
             None => match self.repository.start_upload().await {
                 Ok(upload) => Broken { upload, offset: 0 },
-                Err(error) => return Ok(Attempt::Broken(error, None)),
+                Err(error) => return Ok(Attempt::Broken(Box::new(error), None)),
             },
         };
         let Source { stream, read, blob } = Source::start(&self.inner.store.layers, layer, offset);
@@ -95,7 +95,7 @@ impl Push {
         match (appended, made) {
             (Ok(()), Ok(blob)) => Ok(match upload.finish(&blob.digest, Bytes::new()).await {
                 Ok(()) => Attempt::Done(blob),
-                Err(error) => Attempt::Broken(error, None),
+                Err(error) => Attempt::Broken(Box::new(error), None),
             }),
             (Ok(()), Err(error)) => {
                 abandon(upload).await;
@@ -103,7 +103,7 @@ impl Push {
             }
             (Err(error), _) => {
                 let broken = resumable(upload, sent.load(Ordering::Relaxed)).await;
-                Ok(Attempt::Broken(error, broken))
+                Ok(Attempt::Broken(Box::new(error), broken))
             }
         }
     }
