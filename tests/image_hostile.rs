@@ -73,7 +73,7 @@ fn corpus(outside: &Path) -> BTreeMap<&'static str, (Vec<u8>, Fate)> {
     let good = tar(&[Entry::file("a", 0o644, vec![7; 2000])]);
     let inner = tar(&[Entry::file("smuggled", 0o644, "")]);
     let outer = Entry { content: Vec::new(), ..Entry::file("outer", 0o644, "") };
-    let mut desync = Tar::of(&extended(&[("size", &inner.len().to_string())], outer)).bytes();
+    let mut desync = Tar::of(&extended(&[("size", inner.len().to_string().as_str())], outer)).bytes();
     desync.truncate(desync.len() - 1024);
     desync.extend_from_slice(&inner);
     desync.extend_from_slice(&[0; 1024]);
@@ -114,14 +114,14 @@ fn corpus(outside: &Path) -> BTreeMap<&'static str, (Vec<u8>, Fate)> {
         (
             "long name",
             (
-                tar(&extended(&[("path", &"n".repeat(300))], Entry::file("n", 0o644, ""))),
+                tar(&extended(&[("path", "n".repeat(300).as_str())], Entry::file("n", 0o644, ""))),
                 Refused("file name too long"),
             ),
         ),
         (
             "deep",
             (
-                tar(&extended(&[("path", &"d/".repeat(4096))], Entry::file("n", 0o644, ""))),
+                tar(&extended(&[("path", "d/".repeat(4096).as_str())], Entry::file("n", 0o644, ""))),
                 Refused("header field too long"),
             ),
         ),

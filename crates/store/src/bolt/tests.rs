@@ -1,3 +1,5 @@
+//! Files of Docker's own, hostile ones, and the lock.
+
 use super::*;
 use flate2::read::GzDecoder;
 use proptest::prelude::*;

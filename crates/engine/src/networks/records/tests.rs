@@ -1,3 +1,5 @@
+//! Records of Docker's own, and ours.
+
 use super::*;
 use wharf_spec::ContainerId;
 
