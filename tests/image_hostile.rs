@@ -66,6 +66,7 @@ enum Fate {
 use Fate::{Contained, Refused};
 
 /// Name, archive, and what becomes of it as a layer.
+// tidy: long, because it is a table.
 fn corpus(outside: &Path) -> BTreeMap<&'static str, (Vec<u8>, Fate)> {
     let absolute = outside.display().to_string();
     let up = format!("{}{absolute}", "../".repeat(12));

@@ -112,6 +112,13 @@ fn changes_platform_and_name() -> Result<()> {
             assert_eq!(&image["Config"][key], value, "{key}");
         }
     }
+    daemon.stop()
+}
+
+#[test]
+fn bad_changes_and_platforms_are_refused() -> Result<()> {
+    let daemon = Daemon::start()?;
+    std::fs::write(daemon.dir().join("rootfs.tar"), rootfs())?;
     for (change, message) in
         [("NOPE x", "NOPE is not a valid change command"), ("ENV a", "ENV must have two arguments")]
     {

@@ -166,19 +166,6 @@ fn all_tags_and_the_words_of_the_stream() -> Result<()> {
         .api()
         .call("POST", &format!("/images/{}@sha256:{}/push?tag=a", name("many"), "0".repeat(64)))?;
     assert_eq!((digest.status, digest.message().as_str()), (400, "cannot import digest reference"));
-    let own = OwnRegistry::start(daemon.net(), OWN)?;
-    daemon.docker(&["tag", "busybox", &format!("{OWN}/meta:1")])?.ok()?;
-    let headers = [("X-Meta-Team", "harbour")];
-    for path in
-        [format!("/images/{OWN}/meta/push?tag=1"), format!("/images/create?fromImage={OWN}/meta&tag=1")]
-    {
-        let answer = daemon.api().request("POST", &path, "", &headers, b"")?;
-        assert!(answer.status == 200 && !String::from_utf8_lossy(&answer.body).contains("errorDetail"));
-    }
-    for method in ["PUT", "HEAD"] {
-        let seen = own.seen(method, "/v2/meta/manifests/1");
-        assert!(!seen.is_empty() && seen.iter().all(|request| request.header("x-meta-team") == "harbour"));
-    }
     let quiet = daemon.wharf(&["push", "-q", "--disable-content-trust", &name("many:a")])?.ok()?;
     assert_eq!(quiet, format!("{}\n", name("many:a")));
     let events = daemon
@@ -199,6 +186,25 @@ fn all_tags_and_the_words_of_the_stream() -> Result<()> {
     drop(registry);
     let nobody = daemon.docker(&["push", &name("many:a")])?;
     assert!(nobody.stderr.contains("connect: connection refused"), "{}", nobody.stderr);
+    daemon.stop()
+}
+
+#[test]
+fn clients_headers_reach_the_registry() -> Result<()> {
+    let daemon = Daemon::with_busybox()?;
+    let own = OwnRegistry::start(daemon.net(), OWN)?;
+    daemon.docker(&["tag", "busybox", &format!("{OWN}/meta:1")])?.ok()?;
+    let headers = [("X-Meta-Team", "harbour")];
+    for path in
+        [format!("/images/{OWN}/meta/push?tag=1"), format!("/images/create?fromImage={OWN}/meta&tag=1")]
+    {
+        let answer = daemon.api().request("POST", &path, "", &headers, b"")?;
+        assert!(answer.status == 200 && !String::from_utf8_lossy(&answer.body).contains("errorDetail"));
+    }
+    for method in ["PUT", "HEAD"] {
+        let seen = own.seen(method, "/v2/meta/manifests/1");
+        assert!(!seen.is_empty() && seen.iter().all(|request| request.header("x-meta-team") == "harbour"));
+    }
     daemon.stop()
 }
 

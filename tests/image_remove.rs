@@ -215,6 +215,7 @@ fn prune(daemon: &Daemon) -> Result<()> {
     daemon.docker(&["rm", "user"])?.ok().map(drop)
 }
 
+// tidy: long, because it is a table of commands.
 #[test]
 fn both_clis_show_images_alike() -> Result<()> {
     let (daemon, _, child) = with_family()?;

@@ -1,3 +1,5 @@
+//! Lines, words and instructions, held against what moby's own parser makes of them.
+
 use super::*;
 use wharf_spec::RunConfig;
 
