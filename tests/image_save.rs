@@ -4,6 +4,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use wharf_testkit::{Daemon, Entry, Tar, busybox, from_files, lacks};
@@ -124,6 +125,13 @@ fn saves_that_fail_say_why() -> Result<()> {
         let ours = wharf.stderr.replace("wharf", "docker");
         assert_eq!((wharf.code, ours), (docker.code, docker.stderr), "{args:?}");
     }
+    // What is no file is never replaced by one.
+    let pipe = daemon.dir().join("pipe");
+    ensure!(Command::new("mkfifo").arg(&pipe).status()?.success());
+    let args = ["save", "-o", &pipe.to_string_lossy(), "busybox"];
+    let (docker, wharf) = (daemon.docker(&args)?, daemon.wharf(&args)?);
+    assert_eq!((wharf.code, wharf.stderr), (docker.code, docker.stderr));
+    ensure!(std::fs::symlink_metadata(&pipe)?.file_type().is_fifo(), "the pipe is still there");
     let several =
         "/images/get?names=busybox&platform=%7B%22os%22%3A%22linux%22%2C%22architecture%22%3A%22amd64%22%7D";
     let twice = format!("{several}&platform=%7B%22os%22%3A%22linux%22%2C%22architecture%22%3A%22arm64%22%7D");

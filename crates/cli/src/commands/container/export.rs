@@ -25,5 +25,5 @@ const FLAGS: &[Flag] = &[Flag::text("output", "Write to a file, instead of STDOU
 
 async fn run(cli: Cli, m: Matches) -> Result<()> {
     let call = Call::new(Method::GET, &format!("/containers/{}/export", encode(m.arg(0))), Query::new());
-    write_stream(&cli, call, m.text("output"), "export").await
+    write_stream(&cli, call, m.text("output"), "export container").await
 }

@@ -6,12 +6,12 @@ use crate::{
     command::{Args, Command, runs},
     error::{Error, Result},
     flags::{Flag, Matches},
-    opts::platform,
+    opts::{keyvalue::go_error, platform},
     terminal,
 };
 use http::Method;
 use http_body_util::BodyExt;
-use std::{fs, io::Write, path::Path};
+use std::{fs, io::Write, os::unix::fs::FileTypeExt, path::Path};
 
 /// `docker image save`.
 pub(crate) const COMMAND: Command = Command {
@@ -40,11 +40,11 @@ async fn run(cli: Cli, m: Matches) -> Result<()> {
     for text in m.split("platform") {
         query = query.with("platform", &platform::valid_parameter(&text)?);
     }
-    write_stream(&cli, Call::new(Method::GET, "/images/get", query), m.text("output"), "save").await
+    write_stream(&cli, Call::new(Method::GET, "/images/get", query), m.text("output"), "save image").await
 }
 
 /// Writes an answer to a file, or to standard output where that is no terminal. A file is there whole or
-/// not at all.
+/// not at all; what is no regular file is not written to. `what` is what is being done, for errors.
 ///
 /// # Errors
 /// When the daemon refuses or the file cannot be written.
@@ -55,11 +55,12 @@ pub(crate) async fn write_stream(cli: &Cli, call: Call, output: &str, what: &str
         }
         return copy(cli, call, &mut std::io::stdout().lock()).await;
     }
-    let failed = || Error::io(format!("failed to {what} to {output}"));
+    check_output(Path::new(output)).map_err(|why| Error::text(format!("failed to {what}: {why}")))?;
+    let failed = || Error::io(format!("failed to {what}"));
     let temporary = format!("{output}.{}", std::process::id());
-    let mut file = fs::File::create(&temporary).map_err(failed())?;
+    let mut file = fs::File::create_new(&temporary).map_err(failed())?;
     let result = match copy(cli, call, &mut file).await {
-        Ok(()) => fs::rename(&temporary, Path::new(output)).map_err(failed()),
+        Ok(()) => fs::rename(&temporary, output).map_err(failed()),
         Err(error) => Err(error),
     };
     if result.is_err() {
@@ -67,6 +68,34 @@ pub(crate) async fn write_stream(cli: &Cli, call: Call, output: &str, what: &str
         let _ = fs::remove_file(&temporary);
     }
     result
+}
+
+/// Refuses what a rename would replace though it is no file, devices above all (source: moby/sys
+/// `atomicwriter`, `validateDestination`).
+fn check_output(path: &Path) -> Result<(), String> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    if let Some(parent) = parent {
+        let invalid = |why: &str| format!("invalid output path: stat {}: {why}", parent.display());
+        let found = fs::metadata(parent).map_err(|error| invalid(&go_error(&error)))?;
+        if !found.is_dir() {
+            return Err(invalid("not a directory"));
+        }
+    }
+    let kind = match fs::symlink_metadata(path) {
+        Ok(found) => found.file_type(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(format!("failed to stat output path: {}", go_error(&error))),
+    };
+    let what = match kind {
+        file if file.is_file() => return Ok(()),
+        directory if directory.is_dir() => "directory",
+        link if link.is_symlink() => "symbolic link directly",
+        pipe if pipe.is_fifo() => "named pipe (FIFO)",
+        socket if socket.is_socket() => "socket",
+        device if device.is_char_device() => "character device file",
+        _ => "block device file",
+    };
+    Err(format!("cannot write to a {what}"))
 }
 
 async fn copy(cli: &Cli, call: Call, out: &mut dyn Write) -> Result<()> {
@@ -78,4 +107,28 @@ async fn copy(cli: &Cli, call: Call, out: &mut dyn Write) -> Result<()> {
         }
     }
     Ok(out.flush()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_output;
+    use std::path::Path;
+
+    #[test]
+    fn only_files_are_replaced() {
+        let check = |path: &str| check_output(Path::new(path));
+        assert_eq!(check("/dev/null").unwrap_err(), "cannot write to a character device file");
+        assert_eq!(check("/dev").unwrap_err(), "cannot write to a directory");
+        assert_eq!(check("/proc/self/exe").unwrap_err(), "cannot write to a symbolic link directly");
+        assert_eq!(
+            check("/nosuch/x").unwrap_err(),
+            "invalid output path: stat /nosuch: no such file or directory"
+        );
+        assert_eq!(
+            check("/proc/version/x").unwrap_err(),
+            "invalid output path: stat /proc/version: not a directory"
+        );
+        assert_eq!(check("/proc/version"), Ok(()));
+        assert_eq!(check("no-such-file-here"), Ok(()));
+    }
 }
