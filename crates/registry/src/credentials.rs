@@ -4,7 +4,7 @@
 //! `docker-credential-<helper>` (source: docker/cli `cli/config`, docker-credential-helpers `client`).
 
 use crate::{AuthConfig, DOCKER_HUB_AUTH_KEY};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::{
     fs,
@@ -76,6 +76,16 @@ pub struct Credentials {
     config: Map<String, Value>,
 }
 
+/// What a helper is to keep, in the order in which docker-credential-helpers writes it.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct HelperEntry<'a> {
+    #[serde(rename = "ServerURL")]
+    server: &'a str,
+    username: &'a str,
+    secret: &'a str,
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct HelperAnswer {
@@ -140,7 +150,8 @@ impl Credentials {
                 "" => (auth.username.as_str(), auth.password.as_str()),
                 token => (TOKEN_USER, token),
             };
-            let entry = serde_json::json!({"ServerURL": key, "Username": user, "Secret": secret});
+            let entry = HelperEntry { server: &key, username: user, secret };
+            let entry = serde_json::to_string(&entry).map_err(CredentialsError::Answer)?;
             run_helper(helper, Action::Store, &format!("{entry}\n"))?;
         } else {
             use base64::Engine as _;
@@ -215,7 +226,6 @@ impl Credentials {
 
 /// As Go's `json.MarshalIndent` with tabs.
 fn indented(config: &Map<String, Value>) -> Result<Vec<u8>, serde_json::Error> {
-    use serde::Serialize;
     let mut text = Vec::new();
     let form = serde_json::ser::PrettyFormatter::with_indent(b"\t");
     config.serialize(&mut serde_json::Serializer::with_formatter(&mut text, form))?;
