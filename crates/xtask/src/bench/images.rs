@@ -158,6 +158,8 @@ impl Bench {
             self.listings(engine, &second, &dir)?;
         }
         self.peers.extend([first, second]);
+        // Few files, but large ones: the disk is not endless.
+        fs::remove_dir_all(&dir)?;
         Ok(())
     }
 
