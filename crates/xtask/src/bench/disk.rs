@@ -21,7 +21,11 @@ impl Disk {
         fs::create_dir_all(&root)?;
         let disk = Self { image, root };
         sh::output(Command::new("truncate").args(["-s", "40G"]).arg(&disk.image))?;
-        sh::output(Command::new("mkfs.ext4").args(["-q", "-E", "lazy_itable_init=0", "-i", "32768"]).arg(&disk.image))?;
+        sh::output(
+            Command::new("mkfs.ext4")
+                .args(["-q", "-E", "lazy_itable_init=0", "-i", "32768"])
+                .arg(&disk.image),
+        )?;
         sh::output(Command::new("mount").args(["-o", "loop"]).arg(&disk.image).arg(&disk.root))?;
         Ok(disk)
     }
