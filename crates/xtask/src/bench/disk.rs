@@ -20,8 +20,12 @@ impl Disk {
         let image = root.with_extension("ext4");
         fs::create_dir_all(&root)?;
         let disk = Self { image, root };
-        sh::output(Command::new("truncate").args(["-s", "20G"]).arg(&disk.image))?;
-        sh::output(Command::new("mkfs.ext4").args(["-q", "-E", "lazy_itable_init=0"]).arg(&disk.image))?;
+        sh::output(Command::new("truncate").args(["-s", "40G"]).arg(&disk.image))?;
+        sh::output(
+            Command::new("mkfs.ext4")
+                .args(["-q", "-E", "lazy_itable_init=0", "-i", "32768"])
+                .arg(&disk.image),
+        )?;
         sh::output(Command::new("mount").args(["-o", "loop"]).arg(&disk.image).arg(&disk.root))?;
         Ok(disk)
     }
