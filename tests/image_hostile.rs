@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use wharf_testkit::{Daemon, Entry, Inventory, Tar, busybox, from_layers, until};
+use wharf_testkit::{Daemon, Entry, Inventory, Tar, from_layers, until};
 
 /// What a daemon may take while it deals with any of them: several times as much as it takes otherwise.
 const MEMORY_KIB: u64 = 120 << 10;

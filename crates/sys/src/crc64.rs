@@ -26,7 +26,7 @@ impl Folding {
     /// there is not a single block.
     pub fn fold(&self, state: u64, bytes: &[u8]) -> Option<[u8; 16]> {
         #[cfg(target_arch = "x86_64")]
-        if bytes.len() >= BLOCK && bytes.len() % BLOCK == 0 && std::is_x86_feature_detected!("pclmulqdq") {
+        if bytes.len() >= BLOCK && bytes.len().is_multiple_of(BLOCK) && std::is_x86_feature_detected!("pclmulqdq") {
             // SAFETY: the processor has the instructions.
             return Some(unsafe { x86::fold(self, state, bytes) });
         }

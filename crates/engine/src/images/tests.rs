@@ -424,7 +424,7 @@ async fn an_archive_of_files_becomes_an_image() {
     let (sender, mut receiver) = mpsc::channel(10);
     let options =
         ImportImage { repository: "imported".into(), message: "hello".into(), ..ImportImage::default() };
-    fixture.images.import(bytes(one.clone()), options, sender).await.unwrap();
+    fixture.images.import(ImportSource::Stream(bytes(one.clone())), options, sender).await.unwrap();
     let inspect = fixture.images.inspect("imported:latest").await.unwrap();
     assert_eq!(receiver.recv().await.unwrap().status, inspect.id);
     assert_eq!((inspect.comment.as_str(), inspect.size), ("hello", 5001));

@@ -117,7 +117,7 @@ impl<'a> Reader<'a> {
     }
 
     fn leaf(&mut self, page: &[u8], at: usize, depth: usize, bucket: &mut Bucket) -> Result<(), String> {
-        let field = |offset| Some(usize::try_from(u32_at(page, at + offset)?).ok()?);
+        let field = |offset| usize::try_from(u32_at(page, at + offset)?).ok();
         let element = (|| {
             let (flags, position) = (u32_at(page, at)?, at.checked_add(field(4)?)?);
             let middle = position.checked_add(field(8)?)?;
