@@ -49,7 +49,7 @@ impl Mutator {
     }
 
     fn change(&mut self, input: &mut Vec<u8>) {
-        const INTERESTING: &[u8] = b"\0\x01\x7f\x80\xff/.0179-,=\n\"{";
+        const INTERESTING: [u8; 17] = *b"\0\x01\x7f\x80\xff/.0179-,=\n\"{";
         let unit = if self.shape == Shape::Tar && self.below(3) == 0 { 512 } else { 1 };
         let length = input.len();
         let start = self.below(length) / unit * unit;

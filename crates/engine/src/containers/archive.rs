@@ -126,7 +126,7 @@ impl Containers {
             let archive = Decompressor::new(reader).map_err(failed)?;
             unpack(archive, directory.as_fd(), options).map(drop).map_err(failed)
         };
-        blocking(move || reader.drained_after(put)).await?;
+        blocking(move || reader.exhausted_by(put)).await?;
         self.emit(&container, "extract-to-dir", [("path".to_owned(), path.to_owned())].into());
         Ok(())
     }

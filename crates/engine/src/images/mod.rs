@@ -298,7 +298,7 @@ impl Images {
     pub async fn load(&self, tar: ByteStream, platforms: Vec<Platform>, progress: Progress) -> Result<()> {
         let platform = one_platform(platforms)?;
         let (reader, report) = (StreamReader::new(tar), load::Report::new(progress));
-        self.run(move |inner| reader.drained_after(|reader| inner.load(reader, platform.as_ref(), &report)))
+        self.run(move |inner| reader.exhausted_by(|reader| inner.load(reader, platform.as_ref(), &report)))
             .await
     }
 
@@ -321,7 +321,7 @@ impl Images {
             ImportSource::Url(url) => self.0.download(&url, progress.clone()).await?,
         };
         let reader = StreamReader::new(archive);
-        let id = self.run(move |inner| reader.drained_after(|reader| inner.import(reader, options))).await?;
+        let id = self.run(move |inner| reader.exhausted_by(|reader| inner.import(reader, options))).await?;
         // A client that left does not hear of it; the image is there.
         let _ = progress.send(progress::Message::status("", id.to_string())).await;
         Ok(())

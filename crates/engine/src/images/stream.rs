@@ -25,7 +25,7 @@ impl StreamReader {
 
     /// Does something with the stream, and then reads what is left of it: a client that still sends does not hear
     /// what became of it.
-    pub(crate) fn drained_after<T, E>(
+    pub(crate) fn exhausted_by<T, E>(
         mut self,
         work: impl FnOnce(&mut Self) -> std::result::Result<T, E>,
     ) -> std::result::Result<T, E> {
