@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_growing_log_is_followed_drained_after_of_the_container() {
+    async fn a_growing_log_is_followed_to_the_end_of_the_container() {
         use std::io::Write;
         let path = std::env::temp_dir().join(format!("wharf-follow-{}.log", std::process::id()));
         let line = |text: &str| {

@@ -72,7 +72,7 @@ pub(crate) async fn write_stream(cli: &Cli, call: Call, output: &str, what: &str
 
 /// Refuses what a rename would replace though it is no file, devices above all (source: moby/sys
 /// `atomicwriter`, `validateDestination`).
-fn check_output(path: &Path) -> Result<(), String> {
+fn check_output(path: &Path) -> std::result::Result<(), String> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     if let Some(parent) = parent {
         let invalid = |why: &str| format!("invalid output path: stat {}: {why}", parent.display());
