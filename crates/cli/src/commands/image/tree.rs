@@ -90,7 +90,8 @@ fn node(image: &Summary) -> Node {
         })
         .collect();
     let mut names = image.repo_tags.clone().unwrap_or_default();
-    names.sort_unstable();
+    // The longest first, else as the daemon has them.
+    names.sort_by_key(|name| std::cmp::Reverse(name.len()));
     Node {
         names,
         details: Details {
@@ -154,7 +155,7 @@ fn head(name_width: usize) -> String {
 /// Each name on a line of its own but the last, unless that one is too long as well.
 fn names(names: &[String], name_width: usize) -> String {
     let Some((last, others)) = names.split_last() else { return padded(UNTAGGED, name_width) };
-    let mut out: String = others.iter().map(|name| format!("{}\n", padded(name, name_width))).collect();
+    let mut out: String = others.iter().map(|name| format!("{name}\n")).collect();
     out.push_str(&padded(last, name_width));
     if width(last) > name_width {
         out.push('\n');
@@ -212,7 +213,7 @@ mod tests {
              <untagged>                      aaaaaaaaaaaa       12.3MB             0B        \n"
         );
         let multi = format!(
-            r#"[{{"Id":"sha256:{b}","RepoTags":["z:1"],"Size":12345678,"Manifests":[{},{}]}},{{"Id":"sha256:{a}","RepoTags":["x:1"],"Size":1}}]"#,
+            r#"[{{"Id":"sha256:{b}","RepoTags":["z:1"],"Size":12345678,"Manifests":[{},{}]}},{{"Id":"sha256:{a}","RepoTags":["x:1","a:1","long:1"],"Size":1}}]"#,
             manifest(&one, "amd64", r#"["k"]"#),
             manifest(&two, "arm64", "[]")
         );
@@ -221,7 +222,8 @@ mod tests {
             "z:1                  bbbbbbbbbbbb       12.3MB            2MB   U    \n\
              ├─ linux/amd64       111111111111          3MB            1MB   U    \n\
              └─ linux/arm64       222222222222          3MB            1MB        \n\n\
-             x:1                  aaaaaaaaaaaa           1B             0B        \n\n"
+             long:1\nx:1\n\
+             a:1                  aaaaaaaaaaaa           1B             0B        \n\n"
         );
     }
 }
