@@ -27,10 +27,10 @@ pub fn reference(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let _ = text.parse::<AnyRef>();
     let Ok(reference) = text.parse::<ImageRef>() else { return };
-    for written in [reference.to_string(), reference.familiar_string()] {
-        let again: ImageRef = written.parse().unwrap_or_else(|error| panic!("{written:?}: {error}"));
-        assert_eq!(again, reference, "{written:?}");
-    }
+    let read = |written: &str| written.parse::<ImageRef>().unwrap_or_else(|e| panic!("{written:?}: {e}"));
+    assert_eq!(read(&reference.to_string()), reference);
+    // Not always the same: `docker.io/host.io/x` is `host.io/x` for short, in Docker too.
+    read(&reference.familiar_string());
     let _ = reference.clone().or_latest();
     // It becomes part of a URL.
     assert!(!reference.path().contains("..") && !reference.path().starts_with('/'), "{reference}");

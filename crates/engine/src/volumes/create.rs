@@ -95,7 +95,14 @@ impl Volumes {
         blocking(move || disk::make(&dir, on_disk.as_ref())).await?;
         let entry = Entry { labels, options, created: Time::now(), held: hold, mounted: BTreeSet::new() };
         self.table().insert(name.clone(), entry);
-        self.note().await?;
+        if let Err(error) = self.note().await {
+            self.table().remove(&name);
+            let dir = self.0.dir.join(&name);
+            if let Err(left) = blocking(move || disk::remove(&dir)).await {
+                tracing::warn!(volume = name, error = %left, "could not take back a volume");
+            }
+            return Err(error);
+        }
         match for_container {
             // A container does not wait for the disk to start.
             true => drop(tokio::spawn(self.clone().sync_or_warn())),
