@@ -59,6 +59,8 @@ async fn run(cli: Cli, m: Matches) -> Result<()> {
 /// When the daemon cannot pull it.
 pub(crate) async fn pull(cli: &Cli, image: &str, platform: &str, place: Place) -> Result<()> {
     let image: ImageRef = image.parse().map_err(|e| Error::text(format!("{e}")))?;
+    // Here a credential helper that fails is an error (docker/cli: `RetrieveAuthTokenFromImage`).
+    cli.config().auth(image.domain())?;
     fetch(cli, &image.or_latest(), platform, place).await
 }
 
@@ -72,7 +74,7 @@ async fn fetch(cli: &Cli, image: &ImageRef, platform: &str, place: Place) -> Res
         .with("fromImage", &image.name())
         .with_text("tag", &tag)
         .with_text("platform", &platform.to_lowercase());
-    let auth = cli.config().auth(image.domain())?.to_header();
+    let auth = cli.config().auth(image.domain()).unwrap_or_default().to_header();
     let call = Call::new(Method::POST, "/images/create", query).header("x-registry-auth", auth);
     let response = cli.client().await?.send(call).await?;
     progress::show(JsonLines::of(response), place).await.map(drop)

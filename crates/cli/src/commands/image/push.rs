@@ -53,7 +53,8 @@ async fn run(cli: Cli, m: Matches) -> Result<()> {
     let query =
         Query::new().with_text("tag", image.tag().unwrap_or_default()).with_text("platform", &platform);
     let path = format!("/images/{}/push", encode_path(&image.name()));
-    let auth = cli.config().auth(image.domain())?.to_header();
+    // A credential helper that fails leaves it to the registry to refuse (docker/cli: `ResolveAuthConfig`).
+    let auth = cli.config().auth(image.domain()).unwrap_or_default().to_header();
     let call = Call::new(Method::POST, &path, query).header("x-registry-auth", auth);
     let response = cli.client().await?.send(call).await?;
     let place = if quiet { Place::Nowhere } else { Place::Stdout };
