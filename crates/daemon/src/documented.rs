@@ -5,7 +5,7 @@ use crate::routes::ROUTES;
 const TEXT: &str = include_str!("../../../docs/api-compat.md");
 
 /// Handlers that answer 501 as a whole for a reason of their own.
-const REFUSING: [&str; 2] = ["transfer::push", "images::attestations"];
+const REFUSING: [&str; 1] = ["images::attestations"];
 
 /// The rows of the table below a heading: their cells, headings of groups left out.
 pub(crate) fn rows(heading: &str) -> Vec<Vec<&'static str>> {
