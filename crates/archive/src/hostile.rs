@@ -136,7 +136,7 @@ fn device_nodes_are_made_as_docker_makes_them() {
     for (major, minor) in [(-1, 0), (0, 1 << 40)] {
         let (header, _) = device("bad", Kind::Char, major, minor);
         let root = open(dir.path());
-        let refused = Extractor::new(root.as_fd(), layer()).unwrap().entry(&header, &[][..]);
+        let refused = Extractor::new(root.as_fd(), layer()).unwrap().entry(&header, &b""[..]);
         assert!(matches!(refused, Err(Error::Range { .. })), "{major}:{minor}");
     }
 }

@@ -99,7 +99,7 @@ impl Volumes {
             self.table().remove(&name);
             let dir = self.0.dir.join(&name);
             if let Err(left) = blocking(move || disk::remove(&dir)).await {
-                tracing::warn!(volume = name, error = %left, "could not take back a volume");
+                tracing::warn!(volume = %name, error = %left, "could not take back a volume");
             }
             return Err(error);
         }
