@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use std::process::Command;
-use wharf_testkit::{Daemon, DockerIo, Output, busybox, lacks_oracle, sha256, until};
+use wharf_testkit::{Daemon, DockerIo, Output, Registry, busybox, lacks_oracle, sha256, until};
 
 /// Something that runs the `docker` CLI.
 trait Engine {
@@ -199,7 +199,21 @@ fn wharf_takes_over_a_root_of_docker_io() -> Result<()> {
     }
     assert_they_start(&daemon, daemon.net())?;
     assert_eq!(daemon.ok(&["run", "--rm", "mine:v1", "cat", "/changed"])?, "x\n");
+    assert_pushed_and_pulled(&daemon, "mine:v1")?;
     daemon.stop()
+}
+
+/// An image goes to a registry and comes back the same.
+fn assert_pushed_and_pulled(daemon: &Daemon, image: &str) -> Result<()> {
+    let _registry = Registry::start(daemon.net(), daemon.dir())?;
+    let id = daemon.ok(&["image", "inspect", "-f", "{{.Id}}", image])?;
+    let there = format!("{}/{image}", Registry::ADDRESS);
+    daemon.ok(&["tag", image, &there])?;
+    daemon.ok(&["push", &there])?;
+    daemon.ok(&["rmi", &there, image])?;
+    daemon.ok(&["pull", &there])?;
+    assert_eq!(daemon.ok(&["image", "inspect", "-f", "{{.Id}}", &there])?, id);
+    Ok(())
 }
 
 #[test]

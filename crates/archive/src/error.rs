@@ -110,8 +110,8 @@ impl Error {
 
     /// For `map_err` after a system call.
     pub(crate) fn file<E: Into<io::Error>>(operation: &'static str, path: &[u8]) -> impl FnOnce(E) -> Self {
-        let path = lossy(path);
-        move |source| Self::File { operation, path, source: source.into() }
+        // The text is made when there is an error, and not before: this is called for every file.
+        move |source| Self::File { operation, path: lossy(path), source: source.into() }
     }
 
     /// A read error; the archive's end is a fault of the archive.

@@ -7,6 +7,7 @@ use crate::{
     error::Result,
     flags::Matches,
 };
+use std::collections::BTreeMap;
 use wharf_registry::{DOCKER_HUB_AUTH_KEY, host_of};
 
 /// `docker logout`.
@@ -30,14 +31,16 @@ async fn run(cli: Cli, m: Matches) -> Result<()> {
     };
     say(&format!("Removing login credentials for {shown}"));
     let mut credentials = cli.config().credentials();
-    let mut failures = Vec::new();
+    let mut failures = BTreeMap::new();
     for key in &keys {
         if let Err(error) = credentials.erase(key) {
-            failures.push(format!("{key}: {error}"));
+            failures.insert(key, format!("{key}: {error}"));
         }
     }
-    // It is enough that one of them is gone, and no failure in any case.
+    // It is enough that one of them is gone, and no failure in any case. As in Docker, a host that was given as
+    // it is kept counts twice among the keys and once among the failures, so that nothing is said of it.
     if failures.len() == keys.len() {
+        let failures: Vec<String> = failures.into_values().collect();
         eprintln!("WARNING: could not erase credentials:\n{}", failures.join("\n"));
     }
     Ok(())
