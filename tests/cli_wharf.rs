@@ -1,7 +1,7 @@
 //! Our own CLI: the same commands, the same output as docker's.
 
 use anyhow::Result;
-use wharf_testkit::{Daemon, Output};
+use wharf_testkit::Daemon;
 
 #[test]
 fn both_clis_print_the_same() -> Result<()> {
@@ -40,31 +40,13 @@ fn both_clis_print_the_same() -> Result<()> {
         &["exec", "dd", "true"],
         &["rename", "cc", "dd"],
     ] {
-        let (docker, wharf) = both(&daemon, args)?;
+        let (docker, wharf) = daemon.both_clis(args)?;
         assert_eq!(wharf, docker, "{args:?}");
         compared += 1;
     }
     println!("{compared} commands compared with docker's CLI");
     daemon.stop()
 }
-
-/// What docker's command and ours print and end with. What they print of ages may differ by the second between
-/// them: then they are asked again.
-fn both(daemon: &Daemon, args: &[&str]) -> Result<(Said, Said)> {
-    let told = |out: Output| (out.code, out.stdout, out.stderr.replace("wharf", "docker"));
-    let ask = || -> Result<_> { Ok((told(daemon.docker(args)?), told(daemon.wharf(args)?))) };
-    let mut answers = ask()?;
-    for _ in 0..9 {
-        if answers.0 == answers.1 || !answers.0.1.contains("seconds") {
-            break;
-        }
-        answers = ask()?;
-    }
-    Ok(answers)
-}
-
-/// Exit code and both outputs.
-type Said = (i32, String, String);
 
 #[test]
 fn run_in_all_its_ways() -> Result<()> {

@@ -22,9 +22,9 @@ fn create(daemon: &Daemon) -> Result<()> {
 fn remove(daemon: &Daemon) -> Result<()> {
     let answer = daemon.api().call("DELETE", "/containers/one?v=1")?;
     ensure!(answer.status == 204, "{} {}", answer.status, answer.message());
-    // A daemon that dies between a container's volume and its record leaves, as Docker's does, an anonymous volume:
-    // nothing tells it from one that `rm` without `-v` left on purpose.
-    let answer = daemon.api().call("POST", "/volumes/prune")?;
+    // A daemon that dies between a container's volume and its record leaves the volume, as Docker's does: nothing
+    // tells it from one that `rm` without `-v` left on purpose. Pruning is what gives its space back.
+    let answer = daemon.api().call("POST", "/volumes/prune?filters=%7B%22all%22%3A%5B%22true%22%5D%7D")?;
     ensure!(answer.status == 200, "{} {}", answer.status, answer.message());
     Ok(())
 }

@@ -21,7 +21,7 @@ pub fn bin_dir() -> PathBuf {
 }
 
 /// What a program said.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Output {
     /// Its exit status; -1 when a signal ended it.
     pub code: i32,
@@ -323,6 +323,27 @@ impl Daemon {
     /// When it cannot be started.
     pub fn wharf(&self, args: &[&str]) -> Result<Output> {
         self.cli(&self.bin.join("wharf").to_string_lossy(), args, b"")
+    }
+
+    /// What the stock CLI and ours print and end with, ours under the other's name. What they print of ages may differ
+    /// by the second between them: then they are asked again.
+    ///
+    /// # Errors
+    /// When they cannot be started.
+    pub fn both_clis(&self, args: &[&str]) -> Result<(Output, Output)> {
+        let ask = || -> Result<_> {
+            let mut ours = self.wharf(args)?;
+            ours.stderr = ours.stderr.replace("wharf", "docker");
+            Ok((self.docker(args)?, ours))
+        };
+        let mut answers = ask()?;
+        for _ in 0..9 {
+            if answers.0 == answers.1 || !answers.0.stdout.contains("second") {
+                break;
+            }
+            answers = ask()?;
+        }
+        Ok(answers)
     }
 
     /// Runs the stock CLI with this on its standard input.
