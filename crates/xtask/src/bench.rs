@@ -27,6 +27,7 @@ pub(crate) fn run() -> Result<()> {
     build::all(Profile::Release)?;
     let peers = peers::all()?;
     let mut table = Table::new(&peers);
+    table.once("daemon, just started, PSS", "MB", &peers, |peer| Ok(peer.daemon_pss()))?;
     for network in ["bridge", "none", "host"] {
         let flag = format!("--network={network}");
         table.times(&format!("`run --rm busybox true`, {network}"), &peers, |peer| {
@@ -45,7 +46,7 @@ pub(crate) fn run() -> Result<()> {
     for peer in &peers {
         peer.ok(&["rm", "-f", "target"])?;
     }
-    table.once("daemon, idle, PSS", "MB", &peers, |peer| Ok(peer.daemon_pss()))?;
+    table.once("daemon, idle after these rounds, PSS", "MB", &peers, |peer| Ok(peer.daemon_pss()))?;
     table.once(&format!("{MANY} x `run -d`, one after the other"), "s", &peers, |peer| {
         let start = Instant::now();
         for n in 0..MANY {

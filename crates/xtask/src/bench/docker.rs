@@ -85,7 +85,10 @@ impl Drop for Docker {
         let _ = Command::new("sh")
             .args([
                 "-c",
-                &format!("umount -l {0}/data/overlay2/*/merged 2>/dev/null; rm -rf {0}", self.dir.display()),
+                &format!(
+                    "umount -l {0}/data/overlay2/*/merged {0}/exec/netns/* 2>/dev/null; rm -rf {0}",
+                    self.dir.display()
+                ),
             ])
             .status();
     }
