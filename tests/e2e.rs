@@ -19,6 +19,7 @@ mod container_run;
 mod daemon_flags;
 mod daemon_repair;
 mod daemon_restart;
+mod debian_web;
 mod fault_containers;
 mod fault_disk;
 mod fault_images;

@@ -19,6 +19,7 @@ mod own_registry;
 mod registry;
 mod tar;
 mod token_server;
+mod uplink;
 mod wait;
 
 pub use api::{Api, Response};
@@ -33,4 +34,5 @@ pub use netns::NetNs;
 pub use own_registry::{OwnRegistry, RegistryFaults, Request};
 pub use registry::{Registry, SecureRegistry};
 pub use tar::{Entry, Tar};
+pub use uplink::Uplink;
 pub use wait::until;

@@ -21,6 +21,8 @@ pub(crate) const TEST: &[Package] = &[
     Package { name: "iptables", file: "/usr/sbin/iptables" },
     Package { name: "nftables", file: "/usr/sbin/nft" },
     Package { name: "crun", file: "/usr/bin/crun" },
+    Package { name: "debootstrap", file: "/usr/sbin/debootstrap" },
+    Package { name: "slirp4netns", file: "/usr/bin/slirp4netns" },
     Package { name: "bzip2", file: "/usr/bin/bzip2" },
     Package { name: "xz-utils", file: "/usr/bin/xz" },
     Package { name: "zstd", file: "/usr/bin/zstd" },
