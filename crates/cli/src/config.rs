@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use http::{HeaderName, HeaderValue};
 use serde::Deserialize;
-use std::{fs, path::PathBuf};
+use std::{collections::BTreeMap, fs, path::PathBuf};
 use wharf_registry::{AuthConfig, Credentials};
 
 const DEFAULT_HOST: &str = "unix:///var/run/docker.sock";
@@ -73,6 +73,11 @@ impl Config {
             }
         }
         variables
+    }
+
+    /// Every credential, by the name it has in the file.
+    pub(crate) fn all_auths(&self) -> Result<BTreeMap<String, AuthConfig>> {
+        self.credentials.all().map_err(|error| Error::text(error.to_string()))
     }
 
     /// The credential for a registry.

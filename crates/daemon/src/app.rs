@@ -1,6 +1,6 @@
 //! What every request shares.
 
-use crate::{config::Settings, http::router::Router, routes::ROUTES};
+use crate::{config::Settings, http::router::Router, metrics::Metrics, routes::ROUTES};
 use http::HeaderValue;
 use std::sync::{Mutex, PoisonError};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -21,6 +21,8 @@ pub(crate) struct App {
     pub(crate) server_header: HeaderValue,
     /// The `Api-Version` header.
     pub(crate) version_header: HeaderValue,
+    /// How long requests took.
+    pub(crate) metrics: Metrics,
     /// What a reload of the configuration changes.
     reloaded: Mutex<Reloaded>,
     /// Cancelled when the daemon ends.
@@ -70,6 +72,7 @@ impl App {
             experimental: settings.experimental,
             server_header: header(format!("Docker/{server_version} (linux)")),
             version_header: header(Version::MAX.to_string()),
+            metrics: Metrics::default(),
             reloaded: Mutex::new(Reloaded::of(settings)),
             stopping: CancellationToken::new(),
             stopped: CancellationToken::new(),

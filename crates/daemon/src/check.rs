@@ -27,7 +27,7 @@ enum Error {
 
 /// Checks, after a repair if asked for. The status is 0 when everything is as it should be, else 1.
 pub(crate) fn run(flags: &Flags, settings: &Settings) -> ExitCode {
-    logging::start(&settings.log_level, settings.debug);
+    logging::start(&settings.log_level, settings.debug, crate::log_format(settings));
     match checked(flags, &settings.data_root) {
         Ok(report) if report.findings.is_empty() => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,

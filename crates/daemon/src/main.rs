@@ -20,6 +20,7 @@ mod handlers;
 mod http;
 mod listen;
 mod logging;
+mod metrics;
 mod notify;
 mod pidfile;
 mod routes;
@@ -67,8 +68,12 @@ fn main() -> ExitCode {
     }
 }
 
+fn log_format(settings: &Settings) -> logging::Format {
+    logging::Format::of(&settings.log_format, settings.raw_logs)
+}
+
 fn start(flags: Flags, settings: Settings) -> ExitCode {
-    let level = logging::start(&settings.log_level, settings.debug);
+    let level = logging::start(&settings.log_level, settings.debug, log_format(&settings));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build();
     let ended = match runtime {
         Ok(runtime) => runtime.block_on(run::daemon(flags, settings, level)),

@@ -4,7 +4,7 @@ use crate::{
     app::App,
     config::{self, Flags, Settings},
     http::server,
-    listen, logging, notify, pidfile,
+    listen, logging, metrics, notify, pidfile,
 };
 use std::{
     fs::DirBuilder,
@@ -46,6 +46,9 @@ pub(crate) enum Error {
     /// A host cannot be listened on.
     #[error("failed to load listeners: {0}")]
     Listen(#[from] listen::Error),
+    /// The address for metrics cannot be had.
+    #[error("failed to start metrics server: {0}")]
+    Metrics(#[source] io::Error),
     /// The engine did not start.
     #[error(transparent)]
     Engine(#[from] wharf_engine::Error),
@@ -69,13 +72,20 @@ pub(crate) async fn daemon(flags: Flags, mut settings: Settings, level: logging:
     let pid_file =
         (!settings.pidfile.as_os_str().is_empty()).then(|| pidfile::PidFile::write(&settings.pidfile));
     let _pid_file = pid_file.transpose()?;
-    let listeners = listen::all(&settings.hosts, &settings.group).await?;
+    let listeners = listen::all(&settings.hosts, &settings.group, settings.tls().as_ref()).await?;
+    let metrics = match settings.metrics_addr.as_str() {
+        "" => None,
+        address => Some(metrics::listen(address).await.map_err(Error::Metrics)?),
+    };
     let engine = Engine::open(settings.to_engine()).await?;
     let app = Arc::new(App::new(engine, &settings, &docker_version()));
     let accepting: Vec<_> = listeners
         .into_iter()
         .map(|listener| tokio::spawn(server::accept(Arc::clone(&app), listener)))
         .collect();
+    if let Some(listener) = metrics {
+        tokio::spawn(metrics::serve(Arc::clone(&app), listener));
+    }
     tracing::info!("Daemon has completed initialization");
     notify::systemd("READY=1");
     signals.until_stop(|| reload(&flags, &app, &level)).await;

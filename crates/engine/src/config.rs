@@ -3,6 +3,7 @@
 use crate::{Error, Result, blocking::blocking};
 use std::{
     collections::BTreeMap,
+    net::IpAddr,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
@@ -41,6 +42,14 @@ pub struct Config {
     pub dns_options: Vec<String>,
     /// `--init`: containers get an init process unless they say otherwise.
     pub init: bool,
+    /// `--init-path`: the program that is this process; `None` is our own.
+    pub init_path: Option<PathBuf>,
+    /// `--default-stop-timeout` in seconds.
+    pub default_stop_timeout: i64,
+    /// `--cdi-spec-dir`: where devices are described; none at all turns CDI off.
+    pub cdi_spec_dirs: Vec<String>,
+    /// `--host-gateway-ip`: what `host-gateway` means; empty is the default bridge's address.
+    pub host_gateway_ips: Vec<IpAddr>,
     /// `--no-new-privileges`.
     pub no_new_privileges: bool,
     /// `--seccomp-profile`: path of the default profile, `unconfined`, or empty for the built-in one.
@@ -124,6 +133,8 @@ pub struct NetworkConfig {
     pub ip_masquerade: bool,
     /// `--ip`: where ports are published by default.
     pub default_ip: String,
+    /// `--default-network-opt`: options of new networks, by driver.
+    pub default_options: BTreeMap<String, BTreeMap<String, String>>,
 }
 
 impl Default for NetworkConfig {
@@ -140,6 +151,7 @@ impl Default for NetworkConfig {
             ip_forward: true,
             ip_masquerade: true,
             default_ip: "0.0.0.0".into(),
+            default_options: BTreeMap::new(),
         }
     }
 }
@@ -162,6 +174,10 @@ impl Default for Config {
             dns_search: Vec::new(),
             dns_options: Vec::new(),
             init: false,
+            init_path: None,
+            default_stop_timeout: 10,
+            cdi_spec_dirs: vec!["/etc/cdi".into(), "/var/run/cdi".into()],
+            host_gateway_ips: Vec::new(),
             no_new_privileges: false,
             seccomp_profile: String::new(),
             shutdown_timeout: 15,

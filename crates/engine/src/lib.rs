@@ -21,6 +21,7 @@
 #![forbid(unsafe_code)]
 
 mod blocking;
+mod cdi;
 pub mod check;
 mod clock;
 pub mod config;

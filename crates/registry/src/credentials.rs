@@ -7,6 +7,7 @@ use crate::{AuthConfig, DOCKER_HUB_AUTH_KEY};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::{
+    collections::BTreeMap,
     fs,
     io::{self, Write},
     os::unix::fs::OpenOptionsExt,
@@ -135,6 +136,26 @@ impl Credentials {
             auth.serveraddress = key;
         }
         Ok(auth)
+    }
+
+    /// Every credential that the file names, by its key there: those it holds and those that helpers hold.
+    ///
+    /// # Errors
+    /// When a credential helper fails.
+    pub fn all(&self) -> Result<BTreeMap<String, AuthConfig>, CredentialsError> {
+        let keys = ["auths", "credHelpers"].into_iter().filter_map(|name| self.config.get(name)?.as_object());
+        let mut all = BTreeMap::new();
+        for key in keys.flat_map(Map::keys) {
+            let mut auth = match self.helper(key) {
+                Some(helper) => helper_get(&helper, key)?,
+                None => self.in_file(key),
+            };
+            auth.fill_from_auth();
+            if !auth.is_empty() {
+                all.insert(key.clone(), auth);
+            }
+        }
+        Ok(all)
     }
 
     /// Keeps a credential, in the helper if one is configured, else in the file.

@@ -1,7 +1,7 @@
 //! The container as the shim holds it: `wharf_runtime`'s calls, or an external runtime's, with the shim's pipes
 //! and terminals around them.
 
-use crate::external::{External, Inputs};
+use crate::external::{self, External, Inputs};
 use crate::serve::{Ends, Started};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
@@ -231,6 +231,11 @@ impl Container {
 
 /// Makes it with Wharf's own runtime.
 fn create_here(plan: &Plan, inputs: &Inputs<'_>) -> Result<wharf_runtime::Container, Failure> {
+    if plan.hooks != wharf_spec::plan::Hooks::default() {
+        // They look for the container's root and more in its bundle (source: OCI runtime-spec, config.md, "POSIX-platform
+        // Hooks").
+        external::write_config(plan, inputs, &mut Vec::new())?;
+    }
     let seccomp = compile(&plan.process)?;
     let init_program = match inputs.init_program.filter(|_| plan.init) {
         Some(path) => Some(open(path, OFlags::PATH | OFlags::CLOEXEC)?),

@@ -10,8 +10,13 @@ const FLAT: [&str; 6] =
     ["default-network-opts", "log-opts", "runtimes", "default-ulimits", "features", "builder"];
 
 /// Keys that are taken though no flag has them.
-const UNCHECKED: [&str; 4] =
-    ["builder", "min-api-version", "deprecated-key-path", "allow-nondistributable-artifacts"];
+const UNCHECKED: [&str; 5] = [
+    "builder",
+    "min-api-version",
+    "deprecated-key-path",
+    "allow-nondistributable-artifacts",
+    "host-gateway-ip",
+];
 
 /// What is wrong with the file.
 #[derive(Debug, thiserror::Error)]

@@ -127,6 +127,11 @@ impl Flags {
             Kind::List => self.push(opt, json!(text)),
             Kind::Pools => self.push(opt, options::parse_pool(&text).map_err(fail)?),
             Kind::Map => self.entry(opt, options::parse_pair(&text).map_err(fail)?),
+            Kind::Nested => {
+                let (group, key, value) = options::parse_nested(&text).map_err(fail)?;
+                let whole = self.values.entry(opt.key).or_insert_with(|| json!({}));
+                whole[group][key] = value;
+            }
             Kind::Features => self.entry(opt, options::parse_feature(&text).map_err(fail)?),
             Kind::Runtimes => self.entry(opt, options::parse_runtime(&text).map_err(fail)?),
             Kind::Ulimits => self.entry(opt, options::parse_ulimit(&text).map_err(fail)?),

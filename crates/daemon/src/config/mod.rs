@@ -13,7 +13,7 @@ mod validate;
 
 pub(crate) use flags::Flags;
 pub(crate) use options::help;
-pub(crate) use settings::Settings;
+pub(crate) use settings::{Settings, TlsFiles};
 
 use serde_json::{Map, Value};
 use std::path::PathBuf;
@@ -178,7 +178,16 @@ mod tests {
                 &["--default-ipc-mode=host"],
                 "IPC mode \"host\" is not supported as default value; use \"shareable\" or \"private\"",
             ),
-            (&["--tls"], "the option \"tls\" of dockerd is not built in Wharf yet"),
+            (&["--storage-opt=x=y"], "the option \"storage-opts\" of dockerd is not built in Wharf yet"),
+            (&["--default-stop-timeout=-1"], "invalid default stop timeout: -1"),
+            (
+                &["--host-gateway-ip=1.1.1.1", "--host-gateway-ip=2.2.2.2"],
+                "only one IPv4 host gateway IP address can be specified",
+            ),
+            (
+                &["--default-network-opt=bridge=x"],
+                "invalid argument \"bridge=x\" for \"--default-network-opt\" flag: invalid value \"x\" for map option, should be key=value",
+            ),
             (
                 &["--exec-opt", "native.cgroupdriver=systemd"],
                 "the cgroup driver \"systemd\" is not built in Wharf yet",
@@ -193,6 +202,40 @@ mod tests {
         ] {
             assert_eq!(load_with(Some("{}"), args).unwrap_err(), want, "{args:?}");
         }
+    }
+
+    #[test]
+    fn options_reach_the_engine() {
+        let args = [
+            "--default-network-opt=bridge=com.docker.network.driver.mtu=1400",
+            "--default-network-opt=bridge=a=b",
+            "--init-path=/sbin/tini",
+            "--default-stop-timeout=3",
+            "--host-gateway-ip=10.0.0.1",
+            "--cdi-spec-dir=/a",
+            "--cdi-spec-dir=/b",
+        ];
+        let engine = load_with(Some("{}"), &args).unwrap().to_engine();
+        assert_eq!(engine.network.default_options["bridge"].len(), 2);
+        assert_eq!(engine.init_path.as_deref(), Some(Path::new("/sbin/tini")));
+        assert_eq!((engine.default_stop_timeout, engine.host_gateway_ips.len()), (3, 1));
+        assert_eq!(engine.cdi_spec_dirs, ["/a", "/b"]);
+        let old = r#"{"host-gateway-ip":"10.0.0.9","features":{"cdi":false},"default-network-opts":{"bridge":{"c":"d"}}}"#;
+        let engine = load_with(Some(old), &[]).unwrap().to_engine();
+        assert_eq!(engine.host_gateway_ips[0].to_string(), "10.0.0.9");
+        assert!(engine.cdi_spec_dirs.is_empty() && engine.network.default_options["bridge"]["c"] == "d");
+        assert!(load_with(Some("{}"), &["--cdi-spec-dir="]).unwrap().cdi_spec_dirs.is_empty());
+    }
+
+    #[test]
+    fn tls_is_on_where_it_is_asked_for() {
+        let tls = |args: &[&str]| load_with(Some("{}"), args).unwrap().tls();
+        assert_eq!(tls(&[]), None);
+        assert_eq!(tls(&["--tls=false"]), None);
+        assert!(tls(&["--tls"]).unwrap().verify);
+        let unverified = tls(&["--tlsverify=false", "--tlscert=/c"]).unwrap();
+        assert!(!unverified.verify && unverified.cert == Path::new("/c"));
+        assert!(unverified.ca.ends_with("ca.pem"));
     }
 
     #[test]

@@ -14,6 +14,8 @@ pub(super) enum Kind {
     List,
     /// `key=value`, several.
     Map,
+    /// `group=key=value`, several.
+    Nested,
     /// `name[=bool]`, several.
     Features,
     /// `name=path`, several.
@@ -76,7 +78,7 @@ pub(super) static OPTIONS: &[Opt] = &[
     only("bip6", "bip6", Kind::Text, "\"\""),
     short('b', "bridge", "bridge", Kind::Text, "Attach containers to a network bridge"),
     only("bridge-accept-fwmark", "bridge-accept-fwmark", Kind::Text, "\"\""),
-    only("cdi-spec-dir", "cdi-spec-dirs", Kind::List, "[]"),
+    opt("cdi-spec-dir", "cdi-spec-dirs", Kind::List, "CDI specification directories to use"),
     opt("cgroup-parent", "cgroup-parent", Kind::Text, "Set parent cgroup for all containers"),
     only("containerd", "containerd", Kind::Text, "\"\""),
     only("containerd-namespace", "containerd-namespace", Kind::Text, "\"moby\""),
@@ -111,7 +113,7 @@ pub(super) static OPTIONS: &[Opt] = &[
         Kind::Text,
         "Default mode for containers ipc (\"shareable\" | \"private\") (default \"private\")",
     ),
-    only("default-network-opt", "default-network-opts", Kind::Map, "{}"),
+    opt("default-network-opt", "default-network-opts", Kind::Nested, "Default network options"),
     opt(
         "default-runtime",
         "default-runtime",
@@ -124,7 +126,12 @@ pub(super) static OPTIONS: &[Opt] = &[
         Kind::Bytes,
         "Default shm size for containers (default 64MiB)",
     ),
-    only("default-stop-timeout", "default-stop-timeout", Kind::Int, "10"),
+    opt(
+        "default-stop-timeout",
+        "default-stop-timeout",
+        Kind::Int,
+        "Set the default container stop timeout in seconds (0 to terminate immediately) (default 10)",
+    ),
     opt(
         "default-ulimit",
         "default-ulimits",
@@ -148,7 +155,12 @@ pub(super) static OPTIONS: &[Opt] = &[
     only("fixed-cidr-v6", "fixed-cidr-v6", Kind::Text, "\"\""),
     short('G', "group", "group", Kind::Text, "Group for the unix socket (default \"docker\")"),
     short('H', "host", "hosts", Kind::List, "Daemon socket(s) to connect to"),
-    only("host-gateway-ip", "host-gateway-ips", Kind::List, "[]"),
+    opt(
+        "host-gateway-ip",
+        "host-gateway-ips",
+        Kind::List,
+        "IP addresses that the special 'host-gateway' string in --add-host resolves to. Defaults to the IP addresses of the default bridge",
+    ),
     opt("http-proxy", "http-proxy", Kind::Text, "HTTP proxy URL to use for outgoing traffic"),
     opt("https-proxy", "https-proxy", Kind::Text, "HTTPS proxy URL to use for outgoing traffic"),
     opt(
@@ -158,7 +170,7 @@ pub(super) static OPTIONS: &[Opt] = &[
         "Enable inter-container communication for the default bridge network (default true)",
     ),
     opt("init", "init", Kind::Bool, "Run an init in the container to forward signals and reap processes"),
-    only("init-path", "init-path", Kind::Text, "\"\""),
+    opt("init-path", "init-path", Kind::Text, "Path to the docker-init binary"),
     opt("insecure-registry", "insecure-registries", Kind::List, "Enable insecure registry communication"),
     opt(
         "ip",
@@ -217,7 +229,12 @@ pub(super) static OPTIONS: &[Opt] = &[
         Kind::Int,
         "Set the max download attempts for each pull (default 5)",
     ),
-    only("metrics-addr", "metrics-addr", Kind::Text, "\"\""),
+    opt(
+        "metrics-addr",
+        "metrics-addr",
+        Kind::Text,
+        "Set default address and port to serve the metrics api on",
+    ),
     Opt {
         flag: None,
         short: None,
@@ -249,7 +266,7 @@ pub(super) static OPTIONS: &[Opt] = &[
         Kind::Text,
         "Path to use for daemon PID file (default \"/var/run/docker.pid\")",
     ),
-    only("raw-logs", "raw-logs", Kind::Bool, "false"),
+    opt("raw-logs", "raw-logs", Kind::Bool, "Full timestamps without ANSI coloring"),
     opt(
         "registry-certs-dir",
         "registry-certs-dir",
@@ -275,11 +292,21 @@ pub(super) static OPTIONS: &[Opt] = &[
     short('s', "storage-driver", "storage-driver", Kind::Text, "Storage driver to use"),
     only("storage-opt", "storage-opts", Kind::List, "[]"),
     only("swarm-default-advertise-addr", "swarm-default-advertise-addr", Kind::Text, "\"\""),
-    only("tls", "tls", Kind::Bool, "false"),
-    only("tlscacert", "tlscacert", Kind::Text, "\"\""),
-    only("tlscert", "tlscert", Kind::Text, "\"\""),
-    only("tlskey", "tlskey", Kind::Text, "\"\""),
-    only("tlsverify", "tlsverify", Kind::Bool, "false"),
+    opt("tls", "tls", Kind::Bool, "Use TLS; implied by --tlsverify"),
+    opt(
+        "tlscacert",
+        "tlscacert",
+        Kind::Text,
+        "Trust certs signed only by this CA (default \"~/.docker/ca.pem\")",
+    ),
+    opt(
+        "tlscert",
+        "tlscert",
+        Kind::Text,
+        "Path to TLS certificate file (default \"~/.docker/cert.pem\")",
+    ),
+    opt("tlskey", "tlskey", Kind::Text, "Path to TLS key file (default \"~/.docker/key.pem\")"),
+    opt("tlsverify", "tlsverify", Kind::Bool, "Use TLS and verify the remote"),
     opt(
         "userland-proxy",
         "userland-proxy",
@@ -303,6 +330,7 @@ pub(crate) fn help() -> String {
             Kind::Bytes => " bytes",
             Kind::List => " list",
             Kind::Map | Kind::Features => " map",
+            Kind::Nested => " mapmap",
             Kind::Runtimes => " runtime",
             Kind::Ulimits => " ulimit",
             Kind::Pools => " pool-options",
@@ -347,6 +375,14 @@ pub(super) fn parse_bytes(text: &str) -> Option<i64> {
 pub(super) fn parse_pair(text: &str) -> Result<(String, Value), String> {
     let (key, value) = text.split_once('=').unwrap_or((text, ""));
     Ok((key.to_owned(), json!(value)))
+}
+
+/// `group=key=value` (source: moby `daemon/pkg/opts/opts.go`, MapMapOpts).
+pub(super) fn parse_nested(text: &str) -> Result<(String, String, Value), String> {
+    let form = |text: &str, what: &str| format!("invalid value {text:?} for map option, should be {what}");
+    let (group, rest) = text.split_once('=').ok_or_else(|| form(text, "root-key=key=value"))?;
+    let (key, value) = rest.split_once('=').ok_or_else(|| form(rest, "key=value"))?;
+    Ok((group.to_owned(), key.to_owned(), json!(value)))
 }
 
 /// `name` or `name=bool` (source: moby `daemon/internal/opts`, `SetOpts`).

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 use wharf_api::{Version, container::Ulimit, gojson};
 
 /// What flags and file say together. Fields are named as the keys of `daemon.json`.
@@ -59,6 +59,20 @@ pub(crate) struct Settings {
     pub(crate) ip_forward: bool,
     pub(crate) ip_masq: bool,
     pub(crate) ip: String,
+    pub(crate) default_network_opts: BTreeMap<String, BTreeMap<String, String>>,
+    pub(crate) default_stop_timeout: i64,
+    pub(crate) init_path: String,
+    pub(crate) host_gateway_ips: Vec<IpAddr>,
+    /// Of one address, as Docker had it before 28.
+    pub(crate) host_gateway_ip: Option<IpAddr>,
+    pub(crate) cdi_spec_dirs: Vec<String>,
+    pub(crate) raw_logs: bool,
+    pub(crate) metrics_addr: String,
+    pub(crate) tls: Option<bool>,
+    pub(crate) tlsverify: Option<bool>,
+    pub(crate) tlscacert: PathBuf,
+    pub(crate) tlscert: PathBuf,
+    pub(crate) tlskey: PathBuf,
     pub(crate) default_address_pools: Vec<Pool>,
     /// Options that Wharf takes in their default only, see `options::Support`.
     #[serde(skip)]
@@ -66,6 +80,23 @@ pub(crate) struct Settings {
     /// The keys that were given at all.
     #[serde(skip)]
     pub(crate) set: Vec<String>,
+}
+
+/// How connections from the network are encrypted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TlsFiles {
+    /// Clients need a certificate of [`Self::ca`].
+    pub(crate) verify: bool,
+    pub(crate) ca: PathBuf,
+    pub(crate) cert: PathBuf,
+    pub(crate) key: PathBuf,
+}
+
+/// `DOCKER_CERT_PATH`, else `DOCKER_CONFIG`, else `~/.docker`.
+fn certificate_folder() -> PathBuf {
+    let given = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let home = || given("HOME").unwrap_or_default().join(".docker");
+    given("DOCKER_CERT_PATH").or_else(|| given("DOCKER_CONFIG")).unwrap_or_else(home)
 }
 
 /// A runtime of the file.
@@ -164,6 +195,19 @@ impl Default for Settings {
             ip_forward: true,
             ip_masq: true,
             ip: "0.0.0.0".into(),
+            default_network_opts: BTreeMap::new(),
+            default_stop_timeout: 10,
+            init_path: String::new(),
+            host_gateway_ips: Vec::new(),
+            host_gateway_ip: None,
+            cdi_spec_dirs: vec!["/etc/cdi".into(), "/var/run/cdi".into()],
+            raw_logs: false,
+            metrics_addr: String::new(),
+            tls: None,
+            tlsverify: None,
+            tlscacert: PathBuf::new(),
+            tlscert: PathBuf::new(),
+            tlskey: PathBuf::new(),
             default_address_pools: Vec::new(),
             unbuilt: Map::new(),
             set: Vec::new(),
@@ -192,6 +236,10 @@ impl Settings {
                 .map_err(|e| format!("invalid DOCKER_MIN_API_VERSION: {e}"))?;
             self.min_api_version = version;
         }
+        let asked = std::env::var_os("DOCKER_TLS_VERIFY").is_some_and(|value| !value.is_empty());
+        if asked && self.tlsverify.is_none() {
+            self.tlsverify = Some(true);
+        }
         for (slot, names) in [
             (&mut self.http_proxy, ["HTTP_PROXY", "http_proxy"]),
             (&mut self.https_proxy, ["HTTPS_PROXY", "https_proxy"]),
@@ -202,6 +250,26 @@ impl Settings {
             }
         }
         Ok(())
+    }
+
+    /// Files for TLS, where connections from the network are to be encrypted (source: moby
+    /// `daemon/command/options.go`, setDefaultOptions): `--tlsverify` turns TLS on whatever it says, and TLS asks
+    /// clients for a certificate unless it says no.
+    pub(crate) fn tls(&self) -> Option<TlsFiles> {
+        let wanted = self.tls.unwrap_or(false) || self.tlsverify.is_some();
+        wanted.then(|| {
+            let folder = certificate_folder();
+            let file = |given: &PathBuf, name: &str| match given.as_os_str().is_empty() {
+                true => folder.join(name),
+                false => given.clone(),
+            };
+            TlsFiles {
+                verify: self.tlsverify.unwrap_or(true),
+                ca: file(&self.tlscacert, "ca.pem"),
+                cert: file(&self.tlscert, "cert.pem"),
+                key: file(&self.tlskey, "key.pem"),
+            }
+        })
     }
 
     /// The oldest API version to serve; it has been checked.

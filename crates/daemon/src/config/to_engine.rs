@@ -26,6 +26,10 @@ impl Settings {
             dns_search: self.dns_search.clone(),
             dns_options: self.dns_opts.clone(),
             init: self.init,
+            init_path: Some(&self.init_path).filter(|path| !path.is_empty()).map(Into::into),
+            default_stop_timeout: self.default_stop_timeout,
+            cdi_spec_dirs: self.cdi_spec_dirs.clone(),
+            host_gateway_ips: self.host_gateway_ips.clone(),
             no_new_privileges: self.no_new_privileges,
             seccomp_profile: match self.seccomp_profile.as_str() {
                 "builtin" => String::new(),
@@ -73,6 +77,7 @@ impl Settings {
             ip_forward: self.ip_forward,
             ip_masquerade: self.ip_masq,
             default_ip: self.ip.clone(),
+            default_options: self.default_network_opts.clone(),
             ..NetworkConfig::default()
         }
     }

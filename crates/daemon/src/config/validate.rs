@@ -32,7 +32,9 @@ pub(super) fn settings(s: &mut Settings) -> Check {
     runtimes(s)?;
     bridge(s)?;
     min_api_version(&s.min_api_version)?;
-    s.hosts = hosts(&s.hosts)?;
+    gateways(s)?;
+    cdi(s);
+    s.hosts = hosts(&s.hosts, s.tls().is_some())?;
     Ok(())
 }
 
@@ -80,6 +82,7 @@ fn numbers(s: &Settings) -> Check {
         (s.max_concurrent_downloads, "max concurrent downloads"),
         (s.max_concurrent_uploads, "max concurrent uploads"),
         (s.max_download_attempts, "max download attempts"),
+        (s.default_stop_timeout, "default stop timeout"),
     ] {
         if value < 0 {
             return Err(format!("invalid {what}: {value}"));
@@ -182,19 +185,42 @@ pub(super) fn min_api_version(text: &str) -> Check {
     Ok(())
 }
 
-/// Completes addresses; none at all is the default socket (source: moby `daemon/pkg/opts/hosts.go`).
-fn hosts(given: &[String]) -> Result<Vec<String>, String> {
+/// At most one address of each family (source: moby `daemon/internal/opts/host_gateway_opts.go`).
+fn gateways(s: &mut Settings) -> Check {
+    if s.host_gateway_ips.is_empty() {
+        s.host_gateway_ips.extend(s.host_gateway_ip);
+    }
+    let count = |v4: bool| s.host_gateway_ips.iter().filter(|ip| ip.is_ipv4() == v4).count();
+    for (family, n) in [("IPv4", count(true)), ("IPv6", count(false))] {
+        if n > 1 {
+            return Err(format!("only one {family} host gateway IP address can be specified"));
+        }
+    }
+    Ok(())
+}
+
+/// An empty name, and the feature `cdi` when it is off, turn CDI off (source: moby `daemon/command/daemon.go`).
+fn cdi(s: &mut Settings) {
+    let is_off = s.features.get("cdi") == Some(&false);
+    if is_off || matches!(s.cdi_spec_dirs.as_slice(), [only] if only.is_empty()) {
+        s.cdi_spec_dirs.clear();
+    }
+}
+
+/// Completes addresses; none at all is the default socket, with TLS the default port (source: moby
+/// `daemon/pkg/opts/hosts.go`).
+fn hosts(given: &[String], tls: bool) -> Result<Vec<String>, String> {
     let mut all = Vec::new();
     for host in given.iter().map(|h| h.trim()).filter(|h| !h.is_empty()) {
-        all.push(complete_host(host)?);
+        all.push(complete_host(host, tls)?);
     }
     if all.is_empty() {
-        all.push(format!("unix://{DEFAULT_SOCKET}"));
+        all.push(if tls { "tcp://localhost:2376".into() } else { format!("unix://{DEFAULT_SOCKET}") });
     }
     Ok(all)
 }
 
-fn complete_host(host: &str) -> Result<String, String> {
+fn complete_host(host: &str, tls: bool) -> Result<String, String> {
     let (protocol, address) = host.split_once("://").unwrap_or(("tcp", host));
     let bad = |why: String| format!("invalid bind address ({host}): {why}");
     match protocol {
@@ -203,7 +229,7 @@ fn complete_host(host: &str) -> Result<String, String> {
         "unix" => Ok(host.to_owned()),
         "fd" => Ok(host.to_owned()),
         "tcp" => {
-            let (name, port) = split_port(address).map_err(bad)?;
+            let (name, port) = split_port(address, if tls { 2376 } else { 2375 }).map_err(bad)?;
             let name = if name.is_empty() { "localhost" } else { name };
             Ok(format!("tcp://{name}:{port}"))
         }
@@ -211,18 +237,18 @@ fn complete_host(host: &str) -> Result<String, String> {
     }
 }
 
-/// Host, brackets kept, and port of an address, 2375 where there is none.
-fn split_port(address: &str) -> Result<(&str, u16), String> {
+/// Host, brackets kept, and port of an address.
+fn split_port(address: &str, default: u16) -> Result<(&str, u16), String> {
     if address.contains('/') {
         return Err("should not contain a path element".into());
     }
     let after_brackets = address.rfind(']').map_or(0, |at| at + 1);
     match address[after_brackets..].rfind(':') {
-        None => Ok((address, 2375)),
+        None => Ok((address, default)),
         Some(at) => {
             let (name, port) = address.split_at(after_brackets + at);
             match port[1..].parse::<u16>() {
-                _ if port == ":" => Ok((name, 2375)),
+                _ if port == ":" => Ok((name, default)),
                 Ok(number) if number != 0 => Ok((name, number)),
                 _ => Err(format!("invalid port: {}", &port[1..])),
             }
@@ -236,12 +262,14 @@ mod tests {
 
     #[test]
     fn ports_of_hosts() {
-        assert_eq!(complete_host("tcp://:1234").unwrap(), "tcp://localhost:1234");
-        assert_eq!(complete_host("tcp://[::]").unwrap(), "tcp://[::]:2375");
-        assert!(complete_host("tcp://x:0").is_err());
-        assert!(complete_host("tcp://x:99999").is_err());
+        assert_eq!(complete_host("tcp://x", true).unwrap(), "tcp://x:2376");
+        assert_eq!(hosts(&[], true).unwrap(), ["tcp://localhost:2376"]);
+        assert_eq!(complete_host("tcp://:1234", false).unwrap(), "tcp://localhost:1234");
+        assert_eq!(complete_host("tcp://[::]", false).unwrap(), "tcp://[::]:2375");
+        assert!(complete_host("tcp://x:0", false).is_err());
+        assert!(complete_host("tcp://x:99999", false).is_err());
         assert_eq!(
-            complete_host("tcp://x:1/y").unwrap_err(),
+            complete_host("tcp://x:1/y", false).unwrap_err(),
             "invalid bind address (tcp://x:1/y): should not contain a path element"
         );
     }

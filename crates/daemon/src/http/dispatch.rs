@@ -14,7 +14,7 @@ use crate::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, sync::Arc, time::Instant};
 use tracing::Instrument;
 use wharf_api::Version;
 
@@ -50,6 +50,7 @@ pub(super) async fn respond(app: Arc<App>, request: Received) -> Reply {
         return reply::error(StatusCode::NOT_FOUND, "page not found".into());
     };
     let span = tracing::debug_span!("request", method = %request.parts.method, path = %path);
+    let begun = Instant::now();
     let result = async {
         let spoken = accept_version(version, &app, route)?;
         let form = Form::parse(request.parts.uri.query().unwrap_or_default())?;
@@ -60,6 +61,9 @@ pub(super) async fn respond(app: Arc<App>, request: Received) -> Reply {
     }
     .instrument(span)
     .await;
+    if result.is_ok() {
+        app.metrics.answered(&route.method, route.pattern, begun.elapsed());
+    }
     let mut reply = result.unwrap_or_else(|error| failed(&error, route, version));
     add_headers(reply.headers_mut(), &app);
     reply

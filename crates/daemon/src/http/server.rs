@@ -16,6 +16,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpStream, UnixStream},
 };
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tracing::Instrument;
 
 /// A client's socket.
@@ -25,7 +26,12 @@ pub(crate) enum Socket {
     Unix(UnixStream),
     /// Of a network.
     Tcp(TcpStream),
+    /// Of a network, encrypted.
+    Tls(Box<TlsStream<TcpStream>>),
 }
+
+/// How long a client may take to agree on how to encrypt.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// Accepts connections until `stopping` says so.
 pub(crate) async fn accept(app: Arc<App>, listener: Listener) {
@@ -38,7 +44,8 @@ pub(crate) async fn accept(app: Arc<App>, listener: Listener) {
         match accepted {
             Ok(socket) => {
                 let span = socket.span();
-                app.connections.spawn(serve(Arc::clone(&app), socket).instrument(span));
+                let app = Arc::clone(&app);
+                app.connections.clone().spawn(begin(app, socket, listener.tls()).instrument(span));
             }
             Err(error) => {
                 // Out of file descriptors, mostly: waiting is all that helps.
@@ -47,6 +54,26 @@ pub(crate) async fn accept(app: Arc<App>, listener: Listener) {
             }
         }
     }
+}
+
+/// Encrypts the connection where that is asked for, then serves it.
+async fn begin(app: Arc<App>, socket: Socket, tls: Option<TlsAcceptor>) {
+    let socket = match (socket, tls) {
+        (Socket::Tcp(plain), Some(tls)) => {
+            let stopping = app.stopping.clone();
+            let agreed = tokio::select! {
+                agreed = tokio::time::timeout(HANDSHAKE, tls.accept(plain)) => agreed,
+                () = stopping.cancelled() => return,
+            };
+            match agreed {
+                Ok(Ok(encrypted)) => Socket::Tls(Box::new(encrypted)),
+                Ok(Err(error)) => return tracing::info!(%error, "TLS handshake error"),
+                Err(_) => return tracing::info!("TLS handshake error: the client took too long"),
+            }
+        }
+        (socket, _) => socket,
+    };
+    serve(app, socket).await;
 }
 
 /// Serves one connection until it ends or is taken over. When the daemon stops it ends after the request
@@ -85,6 +112,7 @@ impl Socket {
                 tracing::debug_span!("client", pid, uid)
             }
             Self::Tcp(s) => tracing::debug_span!("client", address = ?s.peer_addr().ok()),
+            Self::Tls(s) => tracing::debug_span!("client", address = ?s.get_ref().0.peer_addr().ok()),
         }
     }
 }
@@ -94,6 +122,7 @@ impl AsFd for Socket {
         match self {
             Self::Unix(s) => s.as_fd(),
             Self::Tcp(s) => s.as_fd(),
+            Self::Tls(s) => s.get_ref().0.as_fd(),
         }
     }
 }
@@ -107,6 +136,10 @@ macro_rules! delegate {
             }
             Socket::Tcp(s) => {
                 let $s = Pin::new(s);
+                $call
+            }
+            Socket::Tls(s) => {
+                let $s = Pin::new(s.as_mut());
                 $call
             }
         }

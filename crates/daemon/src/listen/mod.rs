@@ -1,11 +1,13 @@
 //! Where clients connect: unix sockets, TCP, sockets handed over by systemd.
 
 mod group;
+mod tls;
 mod unix;
 
-use crate::http::server::Socket;
+use crate::{config::TlsFiles, http::server::Socket};
 use std::io;
 use tokio::net::{TcpListener, UnixListener};
+use tokio_rustls::TlsAcceptor;
 
 /// Why an address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +28,9 @@ pub(crate) enum Error {
         /// Why.
         source: io::Error,
     },
+    /// Certificates.
+    #[error("invalid TLS configuration: {0}")]
+    Tls(String),
     /// The group of `--group` does not exist.
     #[error("group {0} not found")]
     Group(String),
@@ -35,9 +40,9 @@ pub(crate) enum Error {
 }
 
 /// One socket that accepts clients.
-#[derive(Debug)]
 pub(crate) struct Listener {
     socket: ListenSocket,
+    tls: Option<TlsAcceptor>,
     /// The path of a unix socket that we made; removed at the end.
     _path: Option<unix::OwnedPath>,
 }
@@ -50,11 +55,16 @@ enum ListenSocket {
 
 impl Listener {
     fn unix(socket: UnixListener, path: Option<unix::OwnedPath>) -> Self {
-        Self { socket: ListenSocket::Unix(socket), _path: path }
+        Self { socket: ListenSocket::Unix(socket), tls: None, _path: path }
     }
 
-    fn tcp(socket: TcpListener) -> Self {
-        Self { socket: ListenSocket::Tcp(socket), _path: None }
+    fn tcp(socket: TcpListener, tls: Option<TlsAcceptor>) -> Self {
+        Self { socket: ListenSocket::Tcp(socket), tls, _path: None }
+    }
+
+    /// What encrypts the connections, if anything does.
+    pub(crate) fn tls(&self) -> Option<TlsAcceptor> {
+        self.tls.clone()
     }
 
     /// The next client.
@@ -74,13 +84,24 @@ impl Listener {
 ///
 /// # Errors
 /// See [`Error`]; what was listened on before is given up again.
-pub(crate) async fn all(hosts: &[String], group: &str) -> Result<Vec<Listener>, Error> {
+pub(crate) async fn all(
+    hosts: &[String],
+    group: &str,
+    files: Option<&TlsFiles>,
+) -> Result<Vec<Listener>, Error> {
+    let verified = files.is_some_and(|files| files.verify);
+    let tls = files.map(tls::acceptor).transpose().map_err(Error::Tls)?;
     let mut listeners = Vec::new();
     for host in hosts {
         match host.split_once("://") {
             Some(("unix", path)) => listeners.push(unix::listen(path, group)?),
             Some(("fd", which)) => listeners.extend(activated(which)?),
-            Some((_, address)) => listeners.push(tcp(address).await?),
+            Some((_, address)) => {
+                if !verified {
+                    warn_of_strangers(address);
+                }
+                listeners.push(tcp(address, tls.clone()).await?);
+            }
             None => return Err(Error::Activation(format!("bad format {host}, expected PROTO://ADDR"))),
         }
         tracing::info!("API listen on {host}");
@@ -88,13 +109,17 @@ pub(crate) async fn all(hosts: &[String], group: &str) -> Result<Vec<Listener>, 
     Ok(listeners)
 }
 
-async fn tcp(address: &str) -> Result<Listener, Error> {
+fn warn_of_strangers(address: &str) {
     tracing::warn!(
         host = address,
-        "Binding to IP address without TLS is insecure and gives root access on this machine to everyone who has access to your network"
+        "Binding to IP address without --tlsverify is insecure and gives root access on this machine to everyone who has access to your network"
     );
+}
+
+async fn tcp(address: &str, tls: Option<TlsAcceptor>) -> Result<Listener, Error> {
     let fail = |source| Error::Tcp { address: address.to_owned(), source };
-    TcpListener::bind(address).await.map(Listener::tcp).map_err(fail)
+    let socket = TcpListener::bind(address).await.map_err(fail)?;
+    Ok(Listener::tcp(socket, tls))
 }
 
 /// Sockets of systemd: all of them, or the one with a number (source: moby `daemon/listeners`, `listenFD`).
@@ -130,7 +155,7 @@ fn activated_one(handed: &mut listenfd::ListenFd, index: usize) -> Result<Listen
     match handed.take_tcp_listener(index) {
         Ok(Some(listener)) => {
             listener.set_nonblocking(true).map_err(fail)?;
-            Ok(Listener::tcp(TcpListener::from_std(listener).map_err(fail)?))
+            Ok(Listener::tcp(TcpListener::from_std(listener).map_err(fail)?, None))
         }
         Ok(None) => Err(fail(io::ErrorKind::NotFound.into())),
         Err(e) => Err(fail(e)),

@@ -76,6 +76,22 @@ fn hosts(names: &Names) -> String {
     hosts.generate()
 }
 
+/// Takes the line of a link's alias out of `/etc/hosts`; what else was written there stays.
+///
+/// # Errors
+/// When the file cannot be read or written.
+pub(super) fn forget_host(dir: &Path, alias: &str) -> Result<()> {
+    let path = dir.join("hosts");
+    let text = fs::read_to_string(&path).map_err(|source| Error::Io {
+        step: "read",
+        path: path.clone(),
+        source,
+    })?;
+    let is_alias = |line: &&str| line.split_whitespace().nth(1) == Some(alias);
+    let rest: String = text.lines().filter(|line| !is_alias(line)).map(|line| format!("{line}\n")).collect();
+    put(&path, rest.as_bytes())
+}
+
 /// A file that somebody edited since we wrote it stays as it is: its hash is kept beside it.
 fn write_resolv_conf(dir: &Path, names: &Names) -> Result<()> {
     let (path, hash_path) = (dir.join("resolv.conf"), dir.join("resolv.conf.hash"));

@@ -90,6 +90,7 @@ async fn check_for_ever(
             continue;
         }
         let result = probe(&engine, &container, &command, nanos(config.timeout, DEFAULT_TIMEOUT)).await;
+        engine.note_health_check(&result);
         let changed = container.update(|state| {
             let started_at = state.status.facts().started_at?;
             let health = state.health.as_mut()?;

@@ -63,6 +63,7 @@ pub use options::{
 pub use record::{Endpoint, NetworkSettings as NetworkRecord};
 pub use wait::Wait;
 
+pub(crate) use plan::mount_options;
 pub(crate) use rootfs::resolve_user;
 pub(crate) use start::failure_text;
 pub use stats::StatsMode;
@@ -73,7 +74,7 @@ use crate::{
 };
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 use wharf_api::StringMap;
 
@@ -97,6 +98,8 @@ struct Inner {
     kernel: Kernel,
     execs: exec::Table,
     shutting_down: AtomicBool,
+    /// Health checks, and those of them that failed.
+    health_checks: [AtomicU64; 2],
 }
 
 impl Containers {
@@ -104,7 +107,21 @@ impl Containers {
         let tasks = Tasks::new(&parts.config);
         let kernel = Kernel::detect().await?;
         let execs = exec::Table::default();
-        Ok(Self(Arc::new(Inner { parts, tasks, kernel, execs, shutting_down: AtomicBool::new(false) })))
+        let shutting_down = AtomicBool::new(false);
+        let health_checks = Default::default();
+        Ok(Self(Arc::new(Inner { parts, tasks, kernel, execs, shutting_down, health_checks })))
+    }
+
+    /// How many health checks there have been, and how many of them failed.
+    pub fn health_checks(&self) -> (u64, u64) {
+        let [all, failed] = &self.0.health_checks;
+        (all.load(Ordering::Relaxed), failed.load(Ordering::Relaxed))
+    }
+
+    fn note_health_check(&self, result: &wharf_api::container::HealthcheckResult) {
+        let [all, failed] = &self.0.health_checks;
+        all.fetch_add(1, Ordering::Relaxed);
+        failed.fetch_add(u64::from(result.exit_code != 0), Ordering::Relaxed);
     }
 
     /// The container with this id, name or unambiguous id prefix.

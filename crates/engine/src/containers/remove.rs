@@ -2,6 +2,8 @@
 
 use super::{
     Container, Containers, RemoveOptions,
+    create::parse_link,
+    files,
     record::{self, Record},
 };
 use crate::{Error, Result, blocking::blocking, state::Verb};
@@ -32,6 +34,9 @@ impl Containers {
     /// # Errors
     /// `cannot remove container ...: ...` while it runs and `force` is not asked for.
     pub async fn remove(&self, id_or_name: &str, options: RemoveOptions) -> Result<()> {
+        if options.link {
+            return self.remove_link(id_or_name).await;
+        }
         let container = self.get(id_or_name)?;
         let already = container.update(|state| std::mem::replace(&mut state.removing, true));
         if already {
@@ -45,9 +50,6 @@ impl Containers {
     }
 
     async fn remove_marked(&self, container: &Arc<Container>, options: RemoveOptions) -> Result<()> {
-        if options.link {
-            return Err(Error::NotImplemented("removing a link"));
-        }
         if container.is_running() {
             if !options.force {
                 container.check(Verb::Remove)?;
@@ -64,6 +66,36 @@ impl Containers {
         }
         self.cancel_restart(container);
         self.delete_locked(container, options.into()).await
+    }
+
+    /// Removes a link by its name, `parent/alias`: neither of its containers goes. A parent that runs finds the
+    /// alias no more (source: moby `daemon/delete.go`, rmLink).
+    async fn remove_link(&self, name: &str) -> Result<()> {
+        let Some((parent, alias)) = name.trim_start_matches('/').rsplit_once('/') else {
+            self.get(name)?;
+            return Err(Error::Refused(
+                "Conflict, cannot remove the default link name of the container".into(),
+            ));
+        };
+        let missing = |_| Error::NoSuchContainer(name.to_owned());
+        let parent = self.get(parent).map_err(missing)?;
+        let _one_verb = parent.lifecycle.lock().await;
+        let is_it = |link: &String| parse_link(link).1 == alias;
+        let removed = parent.update(|state| {
+            let links = Arc::make_mut(&mut state.host).links.get_or_insert_default();
+            let before = links.len();
+            links.retain(|link| !is_it(link));
+            links.len() < before
+        });
+        if !removed {
+            return Err(Error::NoSuchContainer(name.to_owned()));
+        }
+        parent.save_all().await?;
+        if parent.is_running() {
+            let (parent, alias) = (Arc::clone(&parent), alias.to_owned());
+            blocking(move || files::forget_host(parent.dir(), &alias)).await?;
+        }
+        Ok(())
     }
 
     /// Removes what there is of a container that does not run. The lifecycle lock is held. One that is gone is

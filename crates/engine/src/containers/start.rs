@@ -303,7 +303,7 @@ impl Containers {
         undo: &mut Undo,
     ) -> Result<(wharf_spec::plan::Plan, Vec<OwnedFd>)> {
         let gateway = self.parts().networks.host_gateway();
-        let names = names(self.config(), container, host, attachment.as_ref(), gateway);
+        let names = names(self.config(), container, host, attachment.as_ref(), &gateway)?;
         let held = attachment.as_mut().map(|a| std::mem::take(&mut a.reservations)).unwrap_or_default();
         let netns = match (shared.netns, attachment) {
             (Some(netns), _) => netns,
@@ -485,16 +485,19 @@ fn names(
     container: &Container,
     host: &api::HostConfig,
     attachment: Option<&Attachment>,
-    gateway: Option<IpAddr>,
-) -> Names {
+    gateways: &[IpAddr],
+) -> Result<Names> {
     let mut extra: Vec<(String, IpAddr)> = attachment.map(|a| a.extra_hosts.clone()).unwrap_or_default();
     for entry in host.extra_hosts.iter().flatten() {
         let Some((name, address)) = entry.split_once(':') else { continue };
-        let address = match address {
-            "host-gateway" => gateway,
-            text => text.trim_matches(['[', ']']).parse().ok(),
+        let addresses: Vec<IpAddr> = match address {
+            "host-gateway" if gateways.is_empty() => {
+                return Err(Error::Refused("unable to derive the IP value for host-gateway".into()));
+            }
+            "host-gateway" => gateways.to_vec(),
+            text => text.trim_matches(['[', ']']).parse().into_iter().collect(),
         };
-        extra.extend(address.map(|address| (name.to_owned(), address)));
+        extra.extend(addresses.into_iter().map(|address| (name.to_owned(), address)));
     }
     let resolver = match attachment {
         Some(attachment) if attachment.embedded_dns => Resolver::Embedded,
@@ -503,7 +506,7 @@ fn names(
     };
     let (hostname, domainname) = container
         .with(|state| (state.record.config.hostname.clone(), state.record.config.domainname.clone()));
-    Names {
+    Ok(Names {
         hostname,
         domainname,
         addresses: attachment.map(|a| a.addresses.clone()).unwrap_or_default(),
@@ -511,7 +514,7 @@ fn names(
         ipv6: attachment.is_none_or(|a| a.ipv6),
         dns: dns(engine, host),
         resolver,
-    }
+    })
 }
 
 /// A shim's failure in Docker's words, with Docker's exit code (source: moby `daemon/errors.go`,

@@ -7,8 +7,6 @@ use wharf_spec::signal;
 
 /// SIGTERM
 const DEFAULT_SIGNAL: i32 = 15;
-/// Docker's default in seconds.
-const DEFAULT_TIMEOUT: i64 = 10;
 /// How long a container gets whose signal could not be delivered.
 const AFTER_FAILED_SIGNAL: Duration = Duration::from_secs(2);
 
@@ -40,7 +38,7 @@ impl Containers {
             }
             _ => stop_signal(&own.0),
         };
-        let timeout = options.timeout.or(own.1).unwrap_or(DEFAULT_TIMEOUT);
+        let timeout = options.timeout.or(own.1).unwrap_or(self.config().default_stop_timeout);
         let wait = Wait::new(container, WaitCondition::NotRunning);
         let sent = self.signal(container, signal).await;
         // Negative waits for ever.

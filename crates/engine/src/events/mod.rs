@@ -12,7 +12,10 @@ use futures_util::{Stream, StreamExt, stream};
 use jiff::Timestamp;
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 use tokio::sync::broadcast::{self, error::RecvError};
 use wharf_api::{
@@ -32,6 +35,7 @@ pub struct Events(Arc<Inner>);
 struct Inner {
     history: Mutex<VecDeque<Arc<Message>>>,
     live: broadcast::Sender<Arc<Message>>,
+    emitted: AtomicU64,
 }
 
 /// What a listener wants.
@@ -76,7 +80,8 @@ impl EventKind {
 impl Events {
     pub(crate) fn new() -> Self {
         let (live, _) = broadcast::channel(BUFFER);
-        Self(Arc::new(Inner { history: Mutex::new(VecDeque::with_capacity(HISTORY)), live }))
+        let history = Mutex::new(VecDeque::with_capacity(HISTORY));
+        Self(Arc::new(Inner { history, live, emitted: AtomicU64::new(0) }))
     }
 
     /// Tells everybody that something happened just now.
@@ -102,6 +107,7 @@ impl Events {
             history.pop_front();
         }
         history.push_back(Arc::clone(&message));
+        self.0.emitted.fetch_add(1, Ordering::Relaxed);
         // Under the lock: a listener that subscribes meanwhile sees each event once. No listener is no error.
         self.0.live.send(message).ok();
     }
@@ -123,6 +129,11 @@ impl Events {
             let wanted = filter.wants(&message) && until.is_none_or(|t| message.time_nano <= nanos(t));
             async move { wanted.then(|| Arc::unwrap_or_clone(message)) }
         }))
+    }
+
+    /// How many events there have been.
+    pub fn emitted(&self) -> u64 {
+        self.0.emitted.load(Ordering::Relaxed)
     }
 
     /// How many listeners there are.

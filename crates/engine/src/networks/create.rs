@@ -21,8 +21,9 @@ impl Networks {
     /// # Errors
     /// In Docker's words for what is wrong with the request (source: moby `daemon/network.go`, createNetwork;
     /// `daemon/libnetwork/controller.go`, NewNetwork).
-    pub async fn create(&self, request: CreateRequest) -> Result<CreateResponse> {
+    pub async fn create(&self, mut request: CreateRequest) -> Result<CreateResponse> {
         let _one_change = self.0.changing.lock().await;
+        self.add_default_options(&mut request);
         let ipam = request.ipam.clone().unwrap_or_default();
         validate::ipam(ipam.config.as_deref().unwrap_or_default())?;
         self.check(&request, &ipam)?;
@@ -43,6 +44,19 @@ impl Networks {
         }
         self.0.events.emit(EventKind::Network, "create", id.as_str(), attributes(&network));
         Ok(CreateResponse { id: id.to_string(), warning: String::new() })
+    }
+
+    /// Options of `--default-network-opt` that the request does not set itself.
+    fn add_default_options(&self, request: &mut CreateRequest) {
+        let driver = if request.driver.is_empty() { "bridge" } else { &request.driver };
+        let takes_over = request.config_from.as_ref().is_some_and(|from| !from.network.is_empty());
+        let Some(defaults) = self.0.config.network.default_options.get(driver).filter(|_| !takes_over) else {
+            return;
+        };
+        let options = request.options.get_or_insert_default();
+        for (key, value) in defaults {
+            options.entry(key.clone()).or_insert_with(|| value.clone());
+        }
     }
 
     /// The checks in moby's order.

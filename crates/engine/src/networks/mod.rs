@@ -175,10 +175,14 @@ impl Networks {
             .map_err(|error| error.context(format!("invalid config for network {name}")))
     }
 
-    /// What `host-gateway` stands for: the host's address on the default bridge.
-    pub fn host_gateway(&self) -> Option<IpAddr> {
-        let (_, id) = self.resolve("bridge").ok()?;
-        self.0.fabric.network(&id).map(|network| network.gateway)
+    /// What `host-gateway` stands for: the daemon's `--host-gateway-ip`, else the host's address on the default
+    /// bridge.
+    pub fn host_gateway(&self) -> Vec<IpAddr> {
+        if !self.0.config.host_gateway_ips.is_empty() {
+            return self.0.config.host_gateway_ips.clone();
+        }
+        let bridge = self.resolve("bridge").ok().and_then(|(_, id)| self.0.fabric.network(&id));
+        bridge.map(|network| network.gateway).into_iter().collect()
     }
 }
 

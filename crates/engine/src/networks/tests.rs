@@ -118,7 +118,7 @@ fn networks_are_made_shown_and_removed_as_docker_does() {
         let ipam = &bridge.ipam.config.as_ref().unwrap()[0];
         assert_eq!((ipam.subnet.as_str(), ipam.gateway.as_str()), ("172.17.0.0/16", "172.17.0.1"));
         assert_eq!(bridge.options.as_ref().unwrap().len(), 6);
-        assert_eq!(networks.host_gateway().unwrap().to_string(), "172.17.0.1");
+        assert_eq!(networks.host_gateway()[0].to_string(), "172.17.0.1");
 
         let made = networks.create(create("acnet", "172.31.250.0/24")).await.unwrap();
         assert_eq!(networks.resolve(&made.id[..10]).unwrap().0, "acnet");

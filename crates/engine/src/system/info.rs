@@ -1,7 +1,7 @@
 //! `GET /info` (source: moby `daemon/info.go`, `daemon/info_unix.go`).
 
 use super::{CgroupVersion, Kernel, System, host};
-use crate::{Result, blocking::blocking, state::Status};
+use crate::{Result, blocking::blocking, cdi::Registry, state::Status};
 use wharf_api::{system as api, time::Time};
 
 /// The registry that names without a host mean.
@@ -13,8 +13,13 @@ impl System {
     /// # Errors
     /// When the engine is going down.
     pub async fn info(&self) -> Result<api::Info> {
-        let machine = blocking(|| {
-            Ok(Machine { distribution: host::distribution(), descriptors: host::open_descriptors() })
+        let dirs = self.0.config.cdi_spec_dirs.clone();
+        let machine = blocking(move || {
+            Ok(Machine {
+                distribution: host::distribution(),
+                descriptors: host::open_descriptors(),
+                devices: Registry::read(&dirs).listing(),
+            })
         })
         .await?;
         let kernel = self.0.containers.kernel();
@@ -49,7 +54,11 @@ impl System {
             experimental_build: config.experimental,
             server_version: config.server_version.clone(),
             live_restore_enabled: config.live_restore,
-            init_binary: "docker-init".into(),
+            init_binary: match &config.init_path {
+                Some(path) => path.to_string_lossy().into_owned(),
+                None => "docker-init".into(),
+            },
+            cdi_spec_dirs: config.cdi_spec_dirs.clone(),
             security_options: self.security_options(),
             ..api::Info::default()
         };
@@ -58,6 +67,12 @@ impl System {
         self.fill_runtimes(&mut info);
         info.swarm.local_node_state = "inactive".into();
         info.warnings = warnings(&info, kernel);
+        let (devices, wrong) = machine.devices;
+        info.discovered_devices =
+            devices.into_iter().map(|id| api::DeviceInfo { source: "cdi".into(), id }).collect();
+        if !wrong.is_empty() {
+            info.warnings.get_or_insert_default().extend(wrong);
+        }
         Ok(info)
     }
 
@@ -143,6 +158,8 @@ impl System {
 struct Machine {
     distribution: (String, String),
     descriptors: i64,
+    /// CDI devices, and what is wrong with their specifications.
+    devices: (Vec<String>, Vec<String>),
 }
 
 fn count(n: usize) -> i64 {

@@ -84,9 +84,7 @@ impl External {
         made.map_err(|error| refused("make the runtime's directory", &error))?;
         make_working_directory(plan)?;
         let mut warnings = Vec::new();
-        let place = Place { fds: inputs.fds, init_program: inputs.init_program };
-        let config = document::config(plan, &place, &mut warnings)?;
-        self.write("config.json", &config)?;
+        write_config(plan, inputs, &mut warnings)?;
         Ok(warnings)
     }
 
@@ -190,14 +188,32 @@ impl External {
     }
 
     fn write(&self, name: &str, document: &impl Serialize) -> Result<PathBuf, Failure> {
-        let path = self.bundle.join(name);
-        let step = format!("write {name}");
-        let bytes = serde_json::to_vec(document).map_err(|error| refused(&step, &error))?;
-        let mut options = std::fs::OpenOptions::new();
-        let file = options.write(true).create(true).truncate(true).mode(0o600).open(&path);
-        file.and_then(|mut file| file.write_all(&bytes)).map_err(|error| refused(&step, &error))?;
-        Ok(path)
+        write(&self.bundle, name, document)
     }
+}
+
+/// Writes a container's `config.json` into its bundle, for runtimes and hooks.
+///
+/// # Errors
+/// When the plan cannot be said in it, or the file not be written.
+pub(crate) fn write_config(
+    plan: &Plan,
+    inputs: &Inputs<'_>,
+    warnings: &mut Vec<String>,
+) -> Result<(), Failure> {
+    let place = Place { fds: inputs.fds, init_program: inputs.init_program };
+    let config = document::config(plan, &place, warnings)?;
+    write(Path::new(&plan.bundle), "config.json", &config).map(drop)
+}
+
+fn write(bundle: &Path, name: &str, document: &impl Serialize) -> Result<PathBuf, Failure> {
+    let path = bundle.join(name);
+    let step = format!("write {name}");
+    let bytes = serde_json::to_vec(document).map_err(|error| refused(&step, &error))?;
+    let mut options = std::fs::OpenOptions::new();
+    let file = options.write(true).create(true).truncate(true).mode(0o600).open(&path);
+    file.and_then(|mut file| file.write_all(&bytes)).map_err(|error| refused(&step, &error))?;
+    Ok(path)
 }
 
 /// A process that a runtime is to leave behind.

@@ -1,6 +1,6 @@
 //! `docker create`, and what `docker run` does first.
 
-use super::{create_config, create_flags};
+use super::{api_socket, create_config, create_flags};
 use crate::{
     cli::Cli,
     client::{Call, Query},
@@ -65,6 +65,7 @@ pub(crate) async fn parse(cli: &Cli, m: &Matches, command: &str) -> Result<Creat
 pub(crate) async fn create(cli: &Cli, m: &Matches, mut request: CreateRequest) -> Result<String> {
     let platform = platform(m)?;
     let id_file = IdFile::open(m.text("cidfile"))?;
+    let socket = if m.is("use-api-socket") { api_socket::mount(cli, &mut request)? } else { None };
     let image: AnyRef = request.config.image.parse().map_err(|e| Error::text(format!("{e}")))?;
     if m.text("pull") == "always" {
         pull_image(cli, m).await?;
@@ -84,6 +85,13 @@ pub(crate) async fn create(cli: &Cli, m: &Matches, mut request: CreateRequest) -
         }
         (result, _) => result?,
     };
+    let mut response = response;
+    if let Some(config) = socket
+        && let Err(error) = api_socket::put_config(cli, &response.id, config).await
+    {
+        let text = format!("injecting docker config.json into container failed: {error}");
+        response.warnings.push(text);
+    }
     for warning in &response.warnings {
         let _ = writeln!(std::io::stderr(), "WARNING: {warning}");
     }

@@ -2,8 +2,9 @@
 
 pub(crate) mod attach;
 pub(crate) mod commit;
+mod api_socket;
 pub(crate) mod create;
-pub(crate) mod create_config;
+mod create_config;
 pub(crate) mod create_flags;
 pub(crate) mod create_network;
 pub(crate) mod diff;

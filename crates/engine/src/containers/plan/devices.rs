@@ -11,9 +11,6 @@ use wharf_spec::plan::{Device, DeviceKind, DeviceRule};
 /// # Errors
 /// When a device of the host does not exist or a rule is malformed.
 pub(super) fn devices(host: &api::HostConfig) -> Result<(Vec<Device>, Vec<DeviceRule>)> {
-    if let Some(request) = host.device_requests.iter().flatten().next() {
-        return Err(no_driver(request));
-    }
     if host.privileged {
         let mut nodes = host_devices()?;
         for mapping in host.devices.iter().flatten() {
@@ -35,14 +32,6 @@ pub(super) fn devices(host: &api::HostConfig) -> Result<(Vec<Device>, Vec<Device
         rules.push(parse_rule(rule)?);
     }
     Ok((nodes, rules))
-}
-
-/// What Docker says where no driver has such devices; Wharf has no drivers yet (source: moby
-/// `daemon/errors.go`, incompatibleDeviceRequest).
-fn no_driver(request: &api::DeviceRequest) -> Error {
-    let any = request.capabilities.iter().flatten().map(|all| format!("[{}]", all.join(" ")));
-    let any = any.collect::<Vec<_>>().join(" ");
-    Error::Invalid(format!("could not select device driver {:?} with capabilities: [{any}]", request.driver))
 }
 
 /// Nothing but making nodes, the devices every container has, and terminals (source: moby
@@ -209,19 +198,6 @@ mod tests {
             cgroup_permissions: (*permissions).into(),
         };
         api::HostConfig { devices: Some(devices.iter().map(mapping).collect()), ..Default::default() }
-    }
-
-    #[test]
-    fn devices_by_capability_have_no_driver() {
-        let request = api::DeviceRequest {
-            capabilities: Some(vec![vec!["gpu".into(), "nvidia".into()]]),
-            ..Default::default()
-        };
-        let host = api::HostConfig { device_requests: Some(vec![request]), ..Default::default() };
-        assert_eq!(
-            devices(&host).unwrap_err().to_string(),
-            "could not select device driver \"\" with capabilities: [[gpu nvidia]]"
-        );
     }
 
     #[test]

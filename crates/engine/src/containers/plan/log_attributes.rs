@@ -22,7 +22,7 @@ impl LogOwner<'_> {
     /// The attributes that these options ask for, by name.
     ///
     /// # Errors
-    /// For a pattern that is none, and for a tag that is more than placeholders.
+    /// For a pattern that is none, and for a tag that is no template or names what there is not.
     pub(crate) fn attributes(&self, options: &BTreeMap<String, String>) -> Result<Vec<(String, String)>> {
         let mut found = BTreeMap::new();
         let labels = self.config.labels.iter().flatten().map(|(name, value)| (name.as_str(), value.as_str()));
@@ -38,39 +38,9 @@ impl LogOwner<'_> {
         Ok(found.into_iter().collect())
     }
 
-    /// A tag with its placeholders filled in. Of Go's templates only `{{.Name}}` and its like are built.
     fn tag(&self, template: &str) -> Result<String> {
-        let mut tag = String::new();
-        let mut rest = template;
-        while let Some((text, tail)) = rest.split_once("{{") {
-            let field = tail.split_once("}}").and_then(|(inside, tail)| Some((self.field(inside)?, tail)));
-            let Some((value, tail)) = field else {
-                return Err(Error::Refused(format!(
-                    "failed to initialize logging driver: log opt tag: not implemented in Wharf yet: {{{{{tail}"
-                )));
-            };
-            tag.push_str(text);
-            tag.push_str(&value);
-            rest = tail;
-        }
-        Ok(tag + rest)
-    }
-
-    fn field(&self, placeholder: &str) -> Option<String> {
-        // Go's TruncateID: twelve digits without the algorithm.
-        let short = |id: &str| id.rsplit(':').next().unwrap_or(id).chars().take(12).collect();
-        Some(match placeholder.trim().strip_prefix('.')? {
-            "ID" => short(self.id),
-            "FullID" | "ContainerID" => self.id.to_owned(),
-            "Name" => self.name.trim_start_matches('/').to_owned(),
-            "ContainerName" => format!("/{}", self.name.trim_start_matches('/')),
-            "Command" => self.command.join(" "),
-            "ImageID" => short(self.image),
-            "ImageFullID" | "ContainerImageID" => self.image.to_owned(),
-            "ImageName" | "ContainerImageName" => self.config.image.clone(),
-            "DaemonName" => "docker".to_owned(),
-            "Hostname" => rustix::system::uname().nodename().to_string_lossy().into_owned(),
-            _ => return None,
+        super::log_tag::tag(self, template).map_err(|why| {
+            Error::Refused(format!("failed to initialize logging driver: log opt tag: {why}"))
         })
     }
 }
@@ -146,9 +116,14 @@ mod tests {
         assert_eq!(tag("plain"), "plain");
         assert_eq!(tag("{{.ImageName}}/{{.Name}}/{{ .ID }} {{.Command}}"), "busybox/web/0123456789ab sh -c");
         assert_eq!(tag("{{.ImageID}}|{{.ContainerName}}"), "fedcba987654|/web");
-        for more in ["{{upper .Name}}", "{{.Nope}}", "{{.Name"] {
-            let error = attributes(&[("tag", more)]).unwrap_err();
-            assert!(error.contains("log opt tag: not implemented in Wharf yet"), "{error}");
+        assert_eq!(tag("{{upper .Name}}-{{truncate .FullID 3}}"), "WEB-012");
+        assert_eq!(tag("{{.Name | title}} {{join .ContainerArgs \"+\"}}"), "Web -c");
+        assert_eq!(tag("{{range split .ImageName \"y\"}}[{{.}}]{{end}}"), "[bus][box]");
+        assert_eq!(tag("{{index .ContainerLabels \"com.a\"}} {{json .ContainerEnv}}"), "1 [\"APP_X=3\",\"bare\",\"Y=4\"]");
+        assert_eq!(tag("{{if eq .Name \"web\"}}yes{{else}}no{{end}}{{pad \"x\" 1 1}}"), "yes x ");
+        for wrong in ["{{.Nope}}", "{{.Name", "{{nosuch .Name}}"] {
+            let error = attributes(&[("tag", wrong)]).unwrap_err();
+            assert!(error.contains("log opt tag: "), "{error}");
         }
     }
 }

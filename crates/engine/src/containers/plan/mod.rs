@@ -2,10 +2,12 @@
 //! numbers, capabilities masks, defaults filled in (source: moby `daemon/oci_linux.go`, createSpec, and
 //! `daemon/pkg/oci/defaults.go`).
 
+mod device_requests;
 mod devices;
 mod environment;
 mod log;
 mod log_attributes;
+mod log_tag;
 mod mounts;
 mod namespaces;
 mod process;
@@ -16,18 +18,19 @@ mod security;
 pub(crate) use environment::{daemon_environment, replace_or_append, with_home};
 pub(crate) use log::{check_log_options, log_of, log_path};
 use log_attributes::LogOwner;
+pub(crate) use mounts::mount_options;
 pub(crate) use namespaces::{Joined, Netns, open_namespace};
 pub(crate) use process::{ExecInput, exec_process};
 pub(crate) use resources::resources;
 pub(crate) use runtime::check_runtime;
 pub(crate) use security::{SecurityOptions, parse_options as parse_security_options};
 
-use crate::{Config, Result, containers::record::MountPoint};
+use crate::{Config, Error, Result, containers::record::MountPoint};
 use std::{collections::BTreeMap, os::fd::OwnedFd, path::Path};
 use wharf_api::container as api;
 use wharf_spec::{
     ContainerId,
-    plan::{Cgroup, Fd, Hooks, Plan, Propagation, Root, Source, Stdio},
+    plan::{Cgroup, Fd, Hooks, Mount, MountAttrs, MountKind, Plan, Propagation, Root, Source, Stdio},
     user::User,
 };
 
@@ -132,7 +135,7 @@ pub(crate) fn build(input: Input<'_>) -> Result<Built> {
     let held = input.held.into_iter().take(MOST_HELD).map(|fd| fds.add(fd)).collect();
     let (hostname, domainname) = names(input.config, input.host);
     let stdio = Stdio::Shim { stdin: input.config.open_stdin, stdin_once: input.config.stdin_once };
-    let plan = Plan {
+    let mut plan = Plan {
         id: input.id.to_string(),
         bundle: input.run_dir.to_string_lossy().into_owned(),
         root: Root { source: root, readonly: input.host.readonly_rootfs, propagation },
@@ -155,7 +158,42 @@ pub(crate) fn build(input: Input<'_>) -> Result<Built> {
         held,
         runtime,
     };
+    if let Some(program) = input.engine.init_path.as_ref().filter(|_| plan.init) {
+        under_init(&mut plan, program)?;
+    }
+    device_requests::give(&mut plan, input.engine, input.host)?;
+    if plan.hooks != Hooks::default() {
+        // Hooks look for the root by its path in `config.json`.
+        plan.root.source = Source::Path(input.root_path.to_string_lossy().into_owned());
+    }
     Ok(Built { plan, fds, warnings })
+}
+
+/// Runs the main process under the daemon's `--init-path` instead of the shim's own init (source: moby
+/// `daemon/oci_linux.go`, withInit; `daemon/config/config_linux.go`, LookupInitPath).
+fn under_init(plan: &mut Plan, program: &Path) -> Result<()> {
+    const INSIDE: &str = "/sbin/docker-init";
+    const LIBEXEC: &str = "/usr/local/libexec/docker:/usr/libexec/docker:/usr/local/lib/docker:/usr/lib/docker:\
+        /usr/local/libexec:/usr/libexec:/usr/local/lib:/usr/lib";
+    let search = std::env::var_os("PATH").unwrap_or_default();
+    let found = runtime::find(program, LIBEXEC.as_ref()).or_else(|| runtime::find(program, &search));
+    let Some(source) = found else {
+        return Err(Error::Refused(format!(
+            "exec: {:?}: executable file not found in $PATH",
+            program.display().to_string()
+        )));
+    };
+    plan.init = false;
+    plan.process.args.splice(0..0, [INSIDE.to_owned(), "--".to_owned()]);
+    plan.mounts.push(Mount {
+        target: INSIDE.to_owned(),
+        kind: MountKind::Bind { source: Source::Path(source.to_string_lossy().into_owned()), recursive: false },
+        attrs: MountAttrs::READONLY,
+        recursive_attrs: false,
+        propagation: None,
+        idmap: None,
+    });
+    Ok(())
 }
 
 /// The cgroup, relative to each hierarchy: `<parent>/<id>`.

@@ -194,6 +194,47 @@ fn tmpfs_mount(target: &str, options: &str) -> Result<Mount> {
     Ok(Mount { propagation, ..mount(target, kind, attrs) })
 }
 
+/// Mount options in the form of an OCI `config.json`, sorted out.
+#[derive(Debug, Default)]
+pub(crate) struct MountOptions {
+    pub(crate) attrs: MountAttrs,
+    /// An attribute had an `r` before it, and holds for submounts too.
+    pub(crate) recursive_attrs: bool,
+    /// `bind` is `Some(false)`, `rbind` `Some(true)`.
+    pub(crate) bind: Option<bool>,
+    pub(crate) propagation: Option<Propagation>,
+    /// What the file system gets; an empty value is a flag.
+    pub(crate) data: Vec<(String, String)>,
+}
+
+/// Reads the options of a mount that somebody describes in OCI's words.
+///
+/// # Errors
+/// With the word that cannot be had.
+pub(crate) fn mount_options(words: &[String]) -> Result<MountOptions, String> {
+    let mut options = MountOptions::default();
+    for word in words.iter().flat_map(|words| words.split(',')).filter(|word| !word.is_empty()) {
+        let recursive = word.strip_prefix('r').and_then(flag);
+        match word {
+            "bind" => options.bind = options.bind.or(Some(false)),
+            "rbind" => options.bind = Some(true),
+            "unbindable" | "runbindable" | "idmap" | "ridmap" => return Err(word.to_owned()),
+            _ => {
+                if let Some(propagation) = propagation_of(word) {
+                    options.propagation = Some(propagation);
+                } else if let Some((attrs, set)) = flag(word).or(recursive) {
+                    options.attrs.set(attrs, set);
+                    options.recursive_attrs |= flag(word).is_none();
+                } else {
+                    let (name, value) = word.split_once('=').unwrap_or((word, ""));
+                    options.data.push((name.to_owned(), value.to_owned()));
+                }
+            }
+        }
+    }
+    Ok(options)
+}
+
 /// A mount flag's word: which attribute it sets or lifts.
 fn flag(word: &str) -> Option<(MountAttrs, bool)> {
     Some(match word {
@@ -300,6 +341,19 @@ mod tests {
         assert!(build(&host, &[point("bind", "/proc/cpuinfo")]).is_ok());
         assert!(tmpfs_mount("/t", "lowerdir=/x").is_err());
         assert!(tmpfs_mount("/t", "size").is_err());
+    }
+
+    #[test]
+    fn options_in_ocis_words() {
+        let read = |text: &str| mount_options(&[text.to_owned()]);
+        let options = read("rbind,rro,nosuid,rslave,size=1m").unwrap();
+        assert_eq!(options.attrs, MountAttrs::READONLY | MountAttrs::NOSUID);
+        assert!(options.recursive_attrs && options.bind == Some(true));
+        assert_eq!(options.propagation, Some(Propagation::RSlave));
+        assert_eq!(options.data, [("size".to_owned(), "1m".to_owned())]);
+        let plain = read("bind,rw").unwrap();
+        assert!(plain.attrs.is_empty() && !plain.recursive_attrs && plain.bind == Some(false));
+        assert_eq!(read("unbindable").unwrap_err(), "unbindable");
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub(super) fn runtime(engine: &Config, name: &str, run_dir: &Path) -> Result<Opt
 }
 
 /// A path is taken as it is: whether there is something to run shows when it is run.
-fn find(program: &Path, search: &OsStr) -> Option<PathBuf> {
+pub(super) fn find(program: &Path, search: &OsStr) -> Option<PathBuf> {
     if program.components().count() > 1 {
         return std::path::absolute(program).ok();
     }
