@@ -48,6 +48,52 @@ fn both_clis_print_the_same() -> Result<()> {
     daemon.stop()
 }
 
+/// Flags that docker's later versions hide, and those that every version hides: taken, though not shown.
+const HIDDEN: [(&str, &[&str]); 5] = [
+    ("run", &["--kernel-memory=1m", "--net=none", "--net-alias=x", "--dns-opt=x", "--disable-content-trust"]),
+    ("create", &["--kernel-memory=1m", "--net=none", "--dns-opt=x", "--disable-content-trust"]),
+    ("update", &["--kernel-memory=1m"]),
+    ("stop", &["--time=1"]),
+    ("restart", &["--time=1"]),
+];
+
+#[test]
+fn commands_of_containers_have_dockers_flags() -> Result<()> {
+    let daemon = Daemon::start()?;
+    let words = "attach commit create diff exec export inspect kill logs ls pause port prune rename restart rm run start stats \
+        stop top unpause update wait";
+    let short = "attach create exec inspect kill ps rename restart rm run start stop top update wait";
+    let commands = words.split_whitespace().map(|word| vec!["container", word]);
+    for command in commands.chain(short.split_whitespace().map(|word| vec![word])) {
+        let (docker, wharf) = daemon.both_clis(&[&command[..], &["--help"]].concat())?;
+        let text = |out: &str, name: &str| -> Vec<String> {
+            let mut entries: Vec<String> = Vec::new();
+            for line in out.lines() {
+                match entries.last_mut().filter(|_| line.starts_with("         ")) {
+                    Some(entry) => *entry = format!("{entry}\n{line}"),
+                    None => entries.push(line.replace(&format!("{name} "), "docker ")),
+                }
+            }
+            // docker asks the daemon for its system before it shows its help.
+            let differs = |entry: &String| entry.contains("--kernel-memory") || entry.contains("Windows");
+            entries.retain(|entry| !differs(entry));
+            entries
+        };
+        assert_eq!(text(&wharf.stdout, "wharf"), text(&docker.stdout, "docker"), "{command:?}");
+    }
+    for (command, flags) in HIDDEN {
+        let offline: &[&str] = if matches!(command, "run" | "create") { &["--pull=never"] } else { &[] };
+        let out = daemon.wharf(&[&[command], flags, offline, &["nosuch"]].concat())?;
+        assert!(!out.stderr.contains("unknown flag"), "{command}: {}", out.stderr);
+        let help = daemon.wharf(&[command, "--help"])?.ok()?;
+        for flag in flags {
+            let name = flag.split('=').next().unwrap_or_default();
+            assert!(!help.contains(&format!("{name} ")), "{command} shows {name}");
+        }
+    }
+    daemon.stop()
+}
+
 #[test]
 fn run_in_all_its_ways() -> Result<()> {
     let daemon = Daemon::with_busybox()?;

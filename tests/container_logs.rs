@@ -113,8 +113,8 @@ fn lines_carry_the_attributes_that_were_asked_for() -> Result<()> {
     }
     let create = |option: &str| daemon.docker(&["create", "--network=none", "--log-opt", option, "busybox"]);
     for (option, said) in [
-        ("mode=non-blocking", "the log option mode=non-blocking is not supported by this engine"),
-        ("tag={{upper .Name}}", "log opt tag: not implemented in Wharf yet: {{upper .Name}}"),
+        ("mode=sometimes", "logger: logging mode not supported: sometimes"),
+        ("tag={{.Nope}}", "log opt tag: "),
         ("env-regex=(", "invalid value for env-regex"),
     ] {
         let refused = create(option)?;

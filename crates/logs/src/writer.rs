@@ -41,6 +41,7 @@ impl Writer {
             Log::None => Ok(None),
             Log::JsonFile(file) => Writer::open_format(file, Format::Json).map(Some),
             Log::Local(file) => Writer::open_format(file, Format::Local).map(Some),
+            Log::Buffered { log, .. } => Writer::open(log),
         }
     }
 

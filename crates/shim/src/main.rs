@@ -5,6 +5,7 @@
 //! | `wharf-shim zygote [FILE]` | | the process that forks shims ([`zygote`]); FILE is its own program on disk |
 //! | its forked child | | the shim of one container ([`boot`], then [`serve`]) |
 //! | `wharf-runtime ...` | `wharf-shim runtime ...` | the OCI runtime's command line ([`cli`]) |
+//! | `wharf-shim log LOG` | | the writer of a log that holds no container back ([`log_writer`]) |
 //! | `docker-init ...` | `wharf-shim init ...` | the first process of a container run with `--init` ([`docker_init`]) |
 //!
 //! Files on disk: a container's run directory (see `wharf_spec::shim`) and its log.
@@ -18,6 +19,7 @@ mod cli;
 mod container;
 mod docker_init;
 mod external;
+mod log_writer;
 mod serve;
 mod zygote;
 
@@ -35,8 +37,9 @@ fn main() -> ExitCode {
         Some("zygote") => zygote::main(args),
         Some("runtime") => cli::main(args),
         Some("init") => docker_init::main(args),
+        Some("log") => log_writer::main(args),
         _ => {
-            eprintln!("usage: wharf-shim zygote [FILE] | runtime ... | init ...");
+            eprintln!("usage: wharf-shim zygote [FILE] | runtime ... | init ... | log LOG");
             ExitCode::from(2)
         }
     }

@@ -452,6 +452,13 @@ pub enum Log {
     JsonFile(LogFile),
     /// Docker's `local`.
     Local(LogFile),
+    /// One of the others, written without holding the container back (`mode=non-blocking`).
+    Buffered {
+        /// What is written.
+        log: Box<Log>,
+        /// Bytes of output that wait at most (`max-buffer-size`); what is more is lost.
+        bytes: u64,
+    },
 }
 
 /// A log kept in files.

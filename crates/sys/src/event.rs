@@ -85,6 +85,15 @@ pub fn wait_readable(fd: impl AsFd, timeout: Option<Duration>) -> Result<bool> {
         .on("poll", || "descriptor")
 }
 
+/// As [`wait_readable`], until something can be written.
+pub fn wait_writable(fd: impl AsFd, timeout: Option<Duration>) -> Result<bool> {
+    let timeout = timeout.map(timespec);
+    let mut fds = [PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::OUT)];
+    rustix::io::retry_on_intr(|| rustix::event::poll(&mut fds, timeout.as_ref()))
+        .map(|count| count > 0)
+        .on("poll", || "descriptor")
+}
+
 /// A counter that can be waited for (eventfd(2)), non-blocking.
 pub fn eventfd() -> Result<OwnedFd> {
     rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).on("eventfd", || "eventfd")

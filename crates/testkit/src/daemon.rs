@@ -52,6 +52,7 @@ pub struct Builder {
     below: Option<PathBuf>,
     data_size: Option<u64>,
     certs_dir: bool,
+    env: Vec<(String, String)>,
 }
 
 impl Builder {
@@ -97,6 +98,13 @@ impl Builder {
         self
     }
 
+    /// With this variable in its environment.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.env.push((name.to_owned(), value.into()));
+        self
+    }
+
     /// With a data-root on a file system of its own, of so many bytes.
     #[must_use]
     pub fn data_size(mut self, bytes: u64) -> Self {
@@ -124,6 +132,7 @@ pub struct Daemon {
     flags: Vec<String>,
     bin: PathBuf,
     descriptors: Option<u32>,
+    env: Vec<(String, String)>,
     child: Option<Child>,
 }
 
@@ -171,11 +180,11 @@ impl Daemon {
         }
         let net = NetNs::new()?;
         let bin = builder.bin_dir.unwrap_or_else(bin_dir);
-        let (mut flags, descriptors) = (builder.flags, builder.descriptors);
+        let (mut flags, descriptors, env) = (builder.flags, builder.descriptors, builder.env);
         if builder.certs_dir {
             flags.push(format!("--registry-certs-dir={}", dir.join("certs.d").display()));
         }
-        Ok(Self { dir, cgroup_parent: format!("/{name}"), net, flags, bin, descriptors, child: None })
+        Ok(Self { dir, cgroup_parent: format!("/{name}"), net, flags, bin, descriptors, env, child: None })
     }
 
     /// Starts the process again, as an init system would, and waits until it answers.
@@ -218,6 +227,7 @@ impl Daemon {
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         command.env("HOME", self.dir.join("home")).env("RUST_BACKTRACE", "1");
         command.env("WHARF_FAULT_DIR", self.dir.join("fault"));
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
         for (flag, value) in [
             ("--data-root", self.data_root().display().to_string()),
             ("--exec-root", self.exec_root().display().to_string()),

@@ -299,12 +299,7 @@ pub(super) static OPTIONS: &[Opt] = &[
         Kind::Text,
         "Trust certs signed only by this CA (default \"~/.docker/ca.pem\")",
     ),
-    opt(
-        "tlscert",
-        "tlscert",
-        Kind::Text,
-        "Path to TLS certificate file (default \"~/.docker/cert.pem\")",
-    ),
+    opt("tlscert", "tlscert", Kind::Text, "Path to TLS certificate file (default \"~/.docker/cert.pem\")"),
     opt("tlskey", "tlskey", Kind::Text, "Path to TLS key file (default \"~/.docker/key.pem\")"),
     opt("tlsverify", "tlsverify", Kind::Bool, "Use TLS and verify the remote"),
     opt(

@@ -75,10 +75,25 @@ impl Text {
         let after = stat.rsplit(") ").next().unwrap_or_default();
         let field = |n: usize| after.split(' ').nth(n).and_then(|n| n.parse::<f64>().ok()).unwrap_or(0.0);
         let numbers = [
-            ("cpu_seconds_total", "Total user and system CPU time spent in seconds.", "counter", (field(11) + field(12)) / ticks),
+            (
+                "cpu_seconds_total",
+                "Total user and system CPU time spent in seconds.",
+                "counter",
+                (field(11) + field(12)) / ticks,
+            ),
             ("open_fds", "Number of open file descriptors.", "gauge", descriptors as f64),
-            ("resident_memory_bytes", "Resident memory size in bytes.", "gauge", pages.get(1).unwrap_or(&0.0) * page),
-            ("virtual_memory_bytes", "Virtual memory size in bytes.", "gauge", pages.first().unwrap_or(&0.0) * page),
+            (
+                "resident_memory_bytes",
+                "Resident memory size in bytes.",
+                "gauge",
+                pages.get(1).unwrap_or(&0.0) * page,
+            ),
+            (
+                "virtual_memory_bytes",
+                "Virtual memory size in bytes.",
+                "gauge",
+                pages.first().unwrap_or(&0.0) * page,
+            ),
         ];
         for (name, help, kind, value) in numbers {
             let name = format!("process_{name}");

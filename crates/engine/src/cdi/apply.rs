@@ -234,9 +234,13 @@ mod tests {
     #[test]
     fn devices_are_completed_from_the_host() {
         let null = node(json!({"path": "/dev/x", "hostPath": "/dev/null"})).unwrap();
-        assert_eq!((null.path.as_str(), null.kind, null.major, null.minor), ("/dev/x", DeviceKind::Char, 1, 3));
+        assert_eq!(
+            (null.path.as_str(), null.kind, null.major, null.minor),
+            ("/dev/x", DeviceKind::Char, 1, 3)
+        );
         assert_eq!(null.mode, 0o666);
-        let whole = node(json!({"path": "/dev/no", "type": "b", "major": 7, "minor": 1, "fileMode": 0o600})).unwrap();
+        let whole =
+            node(json!({"path": "/dev/no", "type": "b", "major": 7, "minor": 1, "fileMode": 0o600})).unwrap();
         assert_eq!((whole.kind, whole.major, whole.mode), (DeviceKind::Block, 7, 0o600));
         assert_eq!(
             node(json!({"path": "/dev/no"})).unwrap_err(),
@@ -252,13 +256,16 @@ mod tests {
     #[test]
     fn mounts_are_binds_unless_they_say_otherwise() {
         let mount = |value| planned(&serde_json::from_value(value).unwrap());
-        let bind = mount(json!({"hostPath": "/a", "containerPath": "/b/../c", "options": ["ro", "nosuid", "bind"]}));
+        let bind =
+            mount(json!({"hostPath": "/a", "containerPath": "/b/../c", "options": ["ro", "nosuid", "bind"]}));
         let bind = bind.unwrap();
         assert_eq!((bind.target.as_str(), bind.attrs.bits()), ("/c", 3));
         assert_eq!(bind.kind, MountKind::Bind { source: Source::Path("/a".into()), recursive: false });
-        let tmpfs = mount(json!({"hostPath": "t", "containerPath": "/t", "type": "tmpfs", "options": ["size=1m"]}));
+        let tmpfs =
+            mount(json!({"hostPath": "t", "containerPath": "/t", "type": "tmpfs", "options": ["size=1m"]}));
         assert!(matches!(tmpfs.unwrap().kind, MountKind::Tmpfs { options, .. } if options.len() == 1));
-        let error = mount(json!({"hostPath": "/a", "containerPath": "/b", "options": ["bind", "size=1"]})).unwrap_err();
+        let error = mount(json!({"hostPath": "/a", "containerPath": "/b", "options": ["bind", "size=1"]}))
+            .unwrap_err();
         assert!(error.contains("bind mounts cannot have"), "{error}");
     }
 

@@ -68,7 +68,10 @@ mod tests {
         assert_eq!(check_vendor("").unwrap_err(), "invalid vendor. empty name");
         assert_eq!(check_vendor("1a").unwrap_err(), "invalid vendor. \"1a\", should start with letter");
         assert_eq!(check_class("a!b").unwrap_err(), "invalid class. invalid character '!' in name \"a!b\"");
-        assert_eq!(check_class("a-").unwrap_err(), "invalid class. \"a-\", should end with a letter or digit");
+        assert_eq!(
+            check_class("a-").unwrap_err(),
+            "invalid class. \"a-\", should end with a letter or digit"
+        );
         assert!(check_device("0").is_ok() && check_device("0:1").is_ok() && check_device("aé").is_err());
         assert_eq!(check_device("").unwrap_err(), "invalid (empty) device name");
     }

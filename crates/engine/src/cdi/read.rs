@@ -65,9 +65,7 @@ struct Open {
 impl Document {
     fn take(&mut self, event: Event<'_>) -> Result<(), String> {
         match event {
-            Event::Scalar(text, style, anchor, tag) => {
-                self.put(scalar(&text, style, tag.is_some()), anchor)
-            }
+            Event::Scalar(text, style, anchor, tag) => self.put(scalar(&text, style, tag.is_some()), anchor),
             Event::SequenceStart(anchor, _) => self.begin(Value::Array(Vec::new()), anchor),
             Event::MappingStart(anchor, _) => self.begin(Value::Object(Map::new()), anchor),
             Event::SequenceEnd | Event::MappingEnd => match self.open.pop() {
@@ -102,7 +100,9 @@ impl Document {
             Some(Open { value: Value::Array(list), .. }) => list.push(value),
             Some(Open { value: Value::Object(map), key, .. }) => match key.take() {
                 None => *key = Some(key_of(value)),
-                Some(name) if map.contains_key(&name) => return Err(format!("key {name:?} already set in map")),
+                Some(name) if map.contains_key(&name) => {
+                    return Err(format!("key {name:?} already set in map"));
+                }
                 Some(name) => drop(map.insert(name, value)),
             },
             Some(_) => {}
@@ -140,7 +140,9 @@ fn scalar(text: &str, style: ScalarStyle, tagged: bool) -> Value {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
         "true" | "True" | "TRUE" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" => return Value::Bool(true),
-        "false" | "False" | "FALSE" | "no" | "No" | "NO" | "off" | "Off" | "OFF" => return Value::Bool(false),
+        "false" | "False" | "FALSE" | "no" | "No" | "NO" | "off" | "Off" | "OFF" => {
+            return Value::Bool(false);
+        }
         _ => {}
     }
     let digits = text.trim_start_matches(['-', '+']);
@@ -148,7 +150,8 @@ fn scalar(text: &str, style: ScalarStyle, tagged: bool) -> Value {
         let digits = text.strip_prefix(prefix).filter(|digits| !digits.is_empty())?;
         i64::from_str_radix(digits, radix).ok()
     };
-    let number = radix("0x", 16).or_else(|| radix("0o", 8)).or_else(|| radix("0b", 2)).or_else(|| radix("0", 8));
+    let number =
+        radix("0x", 16).or_else(|| radix("0o", 8)).or_else(|| radix("0b", 2)).or_else(|| radix("0", 8));
     if let Some(number) = number.or_else(|| text.parse().ok()) {
         return Value::from(number);
     }
@@ -174,7 +177,10 @@ mod tests {
         let spec: Spec = serde_json::from_value(yaml(text).unwrap()).unwrap();
         assert_eq!((spec.devices[0].name.as_str(), spec.cdi_version.as_str()), ("0", "0.5.0"));
         assert!(yaml("a: [").is_err() && yaml("").unwrap().is_null());
-        assert_eq!(yaml(r#"{"a":{"b":[1,true,null,"x"]}}"#).unwrap(), json!({"a": {"b": [1, true, null, "x"]}}));
+        assert_eq!(
+            yaml(r#"{"a":{"b":[1,true,null,"x"]}}"#).unwrap(),
+            json!({"a": {"b": [1, true, null, "x"]}})
+        );
         assert!(serde_json::from_value::<Spec>(json!({"nosuch": 1})).is_err());
     }
 

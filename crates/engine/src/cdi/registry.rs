@@ -72,9 +72,8 @@ impl Registry {
     /// The names of all devices, and what is wrong with files.
     pub(crate) fn listing(&self) -> (Vec<String>, Vec<String>) {
         let warnings = self.errors.iter().flat_map(|(path, all)| {
-            all.iter().map(move |why| {
-                format!("CDI: Error associated with spec file {}: {why}", path.display())
-            })
+            all.iter()
+                .map(move |why| format!("CDI: Error associated with spec file {}: {why}", path.display()))
         });
         (self.devices.keys().cloned().collect(), warnings.collect())
     }
@@ -163,8 +162,7 @@ mod tests {
         fs::write(low.path().join("b.json"), spec("v.com/c", "y", "Y=1")).unwrap();
         fs::write(low.path().join("ignored.txt"), "{").unwrap();
         fs::write(high.path().join("a.yaml"), spec("v.com/c", "x", "FROM=high")).unwrap();
-        let dirs =
-            [low.path(), high.path(), Path::new("/no/such")].map(|d| d.to_str().unwrap().to_owned());
+        let dirs = [low.path(), high.path(), Path::new("/no/such")].map(|d| d.to_str().unwrap().to_owned());
         let registry = Registry::read(&dirs);
         assert_eq!(registry.listing(), (vec!["v.com/c=x".into(), "v.com/c=y".into()], vec![]));
         let edits = registry.edits_of(&["v.com/c=x".into(), "v.com/c=y".into(), "v.com/c=y".into()]);
@@ -177,6 +175,9 @@ mod tests {
         assert_eq!(devices, ["v.com/c=y"]);
         assert_eq!(warnings.len(), 3, "{warnings:?}");
         assert!(warnings.iter().any(|w| w.contains("conflicting device \"v.com/c=x\"")), "{warnings:?}");
-        assert!(warnings.iter().any(|w| w.contains("failed to load CDI Spec failed to parse")), "{warnings:?}");
+        assert!(
+            warnings.iter().any(|w| w.contains("failed to load CDI Spec failed to parse")),
+            "{warnings:?}"
+        );
     }
 }

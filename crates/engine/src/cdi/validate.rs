@@ -60,8 +60,10 @@ fn version(spec: &Spec) -> Check {
 }
 
 fn least_version(spec: &Spec) -> &'static str {
-    let all = || std::iter::once(&spec.container_edits).chain(spec.devices.iter().map(|d| &d.container_edits));
-    let annotated = |map: &Option<std::collections::BTreeMap<_, _>>| map.as_ref().is_some_and(|m| !m.is_empty());
+    let all =
+        || std::iter::once(&spec.container_edits).chain(spec.devices.iter().map(|d| &d.container_edits));
+    let annotated =
+        |map: &Option<std::collections::BTreeMap<_, _>>| map.as_ref().is_some_and(|m| !m.is_empty());
     let newest_rdt = |rdt: &IntelRdt| rdt.schemata.is_some() || rdt.enable_monitoring;
     let newest = |e: &Edits| !e.net_devices.is_empty() || e.intel_rdt.as_ref().is_some_and(newest_rdt);
     if all().any(newest) {
@@ -194,7 +196,10 @@ mod tests {
         for (edits, error) in [
             (json!({"env": ["=1"]}), "invalid container edits: invalid environment variable \"=1\""),
             (json!({"deviceNodes": [{}]}), "invalid (empty) device path"),
-            (json!({"deviceNodes": [{"path": "/dev/x", "type": "q"}]}), "device \"/dev/x\": invalid type \"q\""),
+            (
+                json!({"deviceNodes": [{"path": "/dev/x", "type": "q"}]}),
+                "device \"/dev/x\": invalid type \"q\"",
+            ),
             (
                 json!({"deviceNodes": [{"path": "/dev/x", "permissions": "rx"}]}),
                 "device \"/dev/x\": invalid permissions \"rx\"",
@@ -223,6 +228,9 @@ mod tests {
         }
         let dotted = checked(|d| d["kind"] = "vendor.com/a.b".into());
         assert_eq!(dotted, "the spec version must be at least v0.6.0");
-        assert_eq!(checked(|d| d["devices"][0]["name"] = "0".into()), "the spec version must be at least v0.5.0");
+        assert_eq!(
+            checked(|d| d["devices"][0]["name"] = "0".into()),
+            "the spec version must be at least v0.5.0"
+        );
     }
 }

@@ -56,6 +56,8 @@ impl Containers {
         }
         merge::merge(&mut config, image.as_ref().and_then(|i| i.config.config.as_ref()))?;
         validate::merge_log_config(self.config(), &mut host.log_config)?;
+        let options = host.security_opt.as_deref().unwrap_or_default();
+        warnings.extend(plan::check_security_options(options, self.kernel().apparmor)?);
         let mut undo = Undo::default();
         let made = self.make(&mut undo, name.as_deref(), config, host, image, networking_config).await;
         match made {
@@ -108,10 +110,8 @@ impl Containers {
         if config.hostname.is_empty() {
             config.hostname = default_hostname(&host, &id);
         }
-        let security = plan::parse_security_options(
-            host.security_opt.as_deref().unwrap_or_default(),
-            self.config().no_new_privileges,
-        )?;
+        let options = host.security_opt.as_deref().unwrap_or_default();
+        let security = plan::parse_security_options(options, self.config().no_new_privileges)?;
         self.check_links(&host)?;
         let networks = self.initial_networks(&config, &host, networking);
         let points = self.register_mounts(undo, &id, &host, &config).await?;

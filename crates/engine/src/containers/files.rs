@@ -82,11 +82,8 @@ fn hosts(names: &Names) -> String {
 /// When the file cannot be read or written.
 pub(super) fn forget_host(dir: &Path, alias: &str) -> Result<()> {
     let path = dir.join("hosts");
-    let text = fs::read_to_string(&path).map_err(|source| Error::Io {
-        step: "read",
-        path: path.clone(),
-        source,
-    })?;
+    let text =
+        fs::read_to_string(&path).map_err(|source| Error::Io { step: "read", path: path.clone(), source })?;
     let is_alias = |line: &&str| line.split_whitespace().nth(1) == Some(alias);
     let rest: String = text.lines().filter(|line| !is_alias(line)).map(|line| format!("{line}\n")).collect();
     put(&path, rest.as_bytes())

@@ -97,7 +97,9 @@ impl Containers {
             let engine = self.clone();
             tokio::spawn(async move {
                 let timeout = container.with(|s| s.record.config.stop_timeout);
-                let timeout = timeout.unwrap_or(engine.config().default_stop_timeout).min(engine.config().shutdown_timeout);
+                let timeout = timeout
+                    .unwrap_or(engine.config().default_stop_timeout)
+                    .min(engine.config().shutdown_timeout);
                 let options = StopOptions { signal: None, timeout: Some(timeout) };
                 if let Err(error) = engine.stop_container(&container, &options).await {
                     tracing::warn!(container = %container.id, %error, "not stopped");

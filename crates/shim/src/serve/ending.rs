@@ -114,10 +114,10 @@ impl Shim {
     fn finish_main(&mut self, ending: Ending) {
         let mut log_bytes_lost = 0;
         if let Some(mut log) = self.log.take() {
-            for stream in STREAMS {
-                log.finish(stream, ending.at);
+            if let Some(apart) = log.apart().filter(|apart| apart.is_polled) {
+                self.poller.remove(&apart.socket());
             }
-            log_bytes_lost = log.lost();
+            log_bytes_lost = log.finish(STREAMS, ending.at);
         }
         self.note_out_of_memory();
         self.container.delete();

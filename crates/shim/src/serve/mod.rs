@@ -9,6 +9,7 @@ mod control;
 mod detach;
 mod ending;
 mod input;
+mod log;
 mod poller;
 mod process;
 mod queue;
@@ -18,6 +19,7 @@ mod streams;
 use crate::container::Container;
 use client::Client;
 use control::Control;
+use log::Log;
 use poller::{Poller, Token, is_readable};
 use process::Process;
 use records::{Records, SOCKET};
@@ -26,7 +28,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-use wharf_logs::{Upkeep, Writer};
+use wharf_logs::Upkeep;
 use wharf_spec::plan::{Fd, Plan, Stdio};
 use wharf_spec::shim::{Event, Failure, FailureKind, Message};
 use wharf_sys::event::EventFlags;
@@ -72,7 +74,7 @@ struct Shim {
     records: Records,
     listener: Option<OwnedFd>,
     signals: OwnedFd,
-    log: Option<Writer>,
+    log: Option<Log>,
     processes: BTreeMap<u32, Process>,
     clients: BTreeMap<u32, Client>,
     controls: BTreeMap<u32, Control>,
@@ -166,8 +168,8 @@ fn keep(fds: Vec<OwnedFd>, held: &[Fd]) -> Rc<[OwnedFd]> {
 }
 
 /// What can fail is done before there is a container.
-fn prepare(records: &mut Records, plan: &Plan) -> Result<(OwnedFd, Poller, Option<Writer>), Failure> {
-    let log = Writer::open(&plan.log).map_err(|e| setup("open the log", &e))?;
+fn prepare(records: &mut Records, plan: &Plan) -> Result<(OwnedFd, Poller, Option<Log>), Failure> {
+    let log = Log::open(&plan.log)?;
     let poller = Poller::new().map_err(|e| setup("epoll", &e))?;
     let listener = seqpacket::listen(records.dir(), SOCKET).map_err(|e| setup("listen on shim.sock", &e))?;
     records.own_socket();
@@ -259,12 +261,36 @@ impl Shim {
             Token::Listener => self.accept(),
             Token::Signals => self.reap_orphans(),
             Token::OutOfMemory => self.see_out_of_memory(),
+            Token::Log => self.flush_log(),
             Token::Control(number) => self.converse(number),
             Token::Exit(number) => self.see_exit(number),
             Token::Output(number, stream) if is_readable(flags) => self.pump(number, stream),
             Token::Output(..) => {}
             Token::Input(number) => self.flush_input(number),
             Token::Client(number) => self.serve_client(number, flags),
+        }
+    }
+
+    /// The writer of the log takes more.
+    fn flush_log(&mut self) {
+        if let Some(apart) = self.log.as_mut().and_then(Log::apart) {
+            apart.send_some();
+        }
+        self.watch_log();
+    }
+
+    /// While something waits for the log's writer, the poller tells when it takes more.
+    fn watch_log(&mut self) {
+        let Some(apart) = self.log.as_mut().and_then(Log::apart) else { return };
+        let is_waiting = apart.is_waiting();
+        if is_waiting == apart.is_polled {
+            return;
+        }
+        if is_waiting {
+            apart.is_polled = self.poller.add(&apart.socket(), Token::Log, EventFlags::OUT).is_ok();
+        } else {
+            self.poller.remove(&apart.socket());
+            apart.is_polled = false;
         }
     }
 

@@ -15,6 +15,8 @@ pub(super) enum Token {
     Signals,
     /// The kernel's word that it killed for memory.
     OutOfMemory,
+    /// The log's writer takes more.
+    Log,
     /// A daemon's connection.
     Control(u32),
     /// A process's end.
@@ -39,6 +41,7 @@ impl Token {
             Token::Output(id, Stream::Stderr) => (6, id),
             Token::Input(id) => (7, id),
             Token::Client(id) => (8, id),
+            Token::Log => (9, 0),
         };
         kind << 32 | u64::from(id)
     }
@@ -55,6 +58,7 @@ impl Token {
             6 => Token::Output(id, Stream::Stderr),
             7 => Token::Input(id),
             8 => Token::Client(id),
+            9 => Token::Log,
             _ => return None,
         })
     }

@@ -95,6 +95,7 @@ impl Shim {
             && let Some(log) = &mut self.log
         {
             log.write(stream, data, wharf_logs::now());
+            self.watch_log();
         }
         let mut waiting = Vec::new();
         let mut gone = Vec::new();

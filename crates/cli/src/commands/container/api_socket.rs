@@ -47,7 +47,8 @@ pub(super) fn mount(cli: &Cli, request: &mut CreateRequest) -> Result<Option<Vec
         return Ok(None);
     }
     env.push(format!("DOCKER_CONFIG={FOLDER}"));
-    let stored: BTreeMap<String, AuthConfig> = auths.into_iter().map(|(k, auth)| (k, encoded(auth))).collect();
+    let stored: BTreeMap<String, AuthConfig> =
+        auths.into_iter().map(|(k, auth)| (k, encoded(auth))).collect();
     let config = serde_json::json!({ "auths": stored });
     gojson::to_vec(&config).map(Some).map_err(|e| Error::text(e.to_string()))
 }
@@ -64,7 +65,8 @@ fn encoded(auth: AuthConfig) -> AuthConfig {
 /// # Errors
 /// When the daemon refuses.
 pub(super) async fn put_config(cli: &Cli, id: &str, config: Vec<u8>) -> Result<()> {
-    let failed = |e: wharf_archive::Error| Error::text(format!("writing config to tar file for config copy: {e}"));
+    let failed =
+        |e: wharf_archive::Error| Error::text(format!("writing config to tar file for config copy: {e}"));
     let header = Header {
         name: format!("{FOLDER}/config.json").into_bytes(),
         kind: Kind::Regular,

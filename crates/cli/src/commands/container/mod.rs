@@ -1,8 +1,8 @@
 //! `docker container ...` and its shortcuts.
 
+mod api_socket;
 pub(crate) mod attach;
 pub(crate) mod commit;
-mod api_socket;
 pub(crate) mod create;
 mod create_config;
 pub(crate) mod create_flags;

@@ -41,6 +41,7 @@ const FLAGS: &[Flag] = &[
     Flag::bytes("memory-swap", "Swap limit equal to memory plus swap: -1 to enable unlimited swap"),
     Flag::int("pids-limit", "Tune container pids limit (set -1 for unlimited)"),
     Flag::text("restart", "Restart policy to apply when a container exits"),
+    Flag::bytes("kernel-memory", "").deprecated("and no longer supported by the kernel"),
 ];
 
 async fn run(cli: Cli, m: Matches) -> Result<()> {

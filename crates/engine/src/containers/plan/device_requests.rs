@@ -79,7 +79,9 @@ impl Drivers {
             "" if self.has_nvidia() && selected(request, &NVIDIA).is_some() => {
                 self.gpus(plan, request, Vendor::Nvidia)
             }
-            "" if self.has_amd() && selected(request, &AMD).is_some() => self.gpus(plan, request, Vendor::Amd),
+            "" if self.has_amd() && selected(request, &AMD).is_some() => {
+                self.gpus(plan, request, Vendor::Amd)
+            }
             "nvidia" if self.has_nvidia() => self.gpus(plan, request, Vendor::Nvidia),
             "amd" if self.has_amd() => self.gpus(plan, request, Vendor::Amd),
             "nvidia.cdi" if self.nvidia_cdi_hook.is_some() => self.by_cdi(plan, request, "nvidia.com/gpu"),

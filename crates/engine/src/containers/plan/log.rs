@@ -12,6 +12,9 @@ use wharf_spec::{
     plan::{Log, LogFile},
 };
 
+/// `max-buffer-size` of those who do not say (source: moby `daemon/logger/ring.go`, defaultRingMaxSize).
+const DEFAULT_BUFFER: u64 = 1_000_000;
+
 /// The file of Docker's two drivers that have one (source: `daemon/logger/jsonfilelog` and `local`).
 pub(crate) fn log_path(driver: &str, dir: &Path, id: &ContainerId) -> Option<std::path::PathBuf> {
     match driver {
@@ -46,7 +49,11 @@ pub(crate) fn log_of(container: &Container, record: &Record, command: &[String])
         config: &record.config,
     };
     let log = plan_log(&host.log_config, container.dir(), &container.id, &owner)?;
-    if let Log::Local(file) = &log
+    let files = match &log {
+        Log::Buffered { log, .. } => log,
+        other => other,
+    };
+    if let Log::Local(file) = files
         && let Some(dir) = Path::new(&file.path).parent()
     {
         crate::config::make_dir(dir, 0o700)?;
@@ -92,7 +99,15 @@ fn plan_log(log: &api::LogConfig, dir: &Path, id: &ContainerId, owner: &LogOwner
     };
     let path = path.to_string_lossy().into_owned();
     let file = LogFile { path, max_size, max_files, compress, attrs: owner.attributes(options)? };
-    Ok(if is_local { Log::Local(file) } else { Log::JsonFile(file) })
+    let log = if is_local { Log::Local(file) } else { Log::JsonFile(file) };
+    if options.get("mode").is_none_or(|mode| mode != "non-blocking") {
+        return Ok(log);
+    }
+    let bytes = match number("max-buffer-size") {
+        Some(text) => bytes(text).ok_or_else(|| bad_option("max-buffer-size", text))?,
+        None => DEFAULT_BUFFER,
+    };
+    Ok(Log::Buffered { log: Box::new(log), bytes })
 }
 
 fn bad_option(key: &str, value: &str) -> Error {

@@ -39,9 +39,8 @@ impl LogOwner<'_> {
     }
 
     fn tag(&self, template: &str) -> Result<String> {
-        super::log_tag::tag(self, template).map_err(|why| {
-            Error::Refused(format!("failed to initialize logging driver: log opt tag: {why}"))
-        })
+        super::log_tag::tag(self, template)
+            .map_err(|why| Error::Refused(format!("failed to initialize logging driver: log opt tag: {why}")))
     }
 }
 
@@ -119,7 +118,10 @@ mod tests {
         assert_eq!(tag("{{upper .Name}}-{{truncate .FullID 3}}"), "WEB-012");
         assert_eq!(tag("{{.Name | title}} {{join .ContainerArgs \"+\"}}"), "Web -c");
         assert_eq!(tag("{{range split .ImageName \"y\"}}[{{.}}]{{end}}"), "[bus][box]");
-        assert_eq!(tag("{{index .ContainerLabels \"com.a\"}} {{json .ContainerEnv}}"), "1 [\"APP_X=3\",\"bare\",\"Y=4\"]");
+        assert_eq!(
+            tag("{{index .ContainerLabels \"com.a\"}} {{json .ContainerEnv}}"),
+            "1 [\"APP_X=3\",\"bare\",\"Y=4\"]"
+        );
         assert_eq!(tag("{{if eq .Name \"web\"}}yes{{else}}no{{end}}{{pad \"x\" 1 1}}"), "yes x ");
         for wrong in ["{{.Nope}}", "{{.Name", "{{nosuch .Name}}"] {
             let error = attributes(&[("tag", wrong)]).unwrap_err();

@@ -47,7 +47,9 @@ fn fields(owner: &LogOwner<'_>) -> Value {
         ("DaemonName", text("docker")),
         ("Hostname", text(&rustix::system::uname().nodename().to_string_lossy())),
     ];
-    Value::Map(Arc::new(fields.into_iter().map(|(k, v)| (Arc::from(k), v)).collect::<BTreeMap<Arc<str>, _>>()))
+    Value::Map(Arc::new(
+        fields.into_iter().map(|(k, v)| (Arc::from(k), v)).collect::<BTreeMap<Arc<str>, _>>(),
+    ))
 }
 
 fn text(text: &str) -> Value {

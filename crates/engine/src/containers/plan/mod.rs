@@ -23,7 +23,9 @@ pub(crate) use namespaces::{Joined, Netns, open_namespace};
 pub(crate) use process::{ExecInput, exec_process};
 pub(crate) use resources::resources;
 pub(crate) use runtime::check_runtime;
-pub(crate) use security::{SecurityOptions, parse_options as parse_security_options};
+pub(crate) use security::{
+    SecurityOptions, check_kernel as check_security_options, parse_options as parse_security_options,
+};
 
 use crate::{Config, Error, Result, containers::record::MountPoint};
 use std::{collections::BTreeMap, os::fd::OwnedFd, path::Path};
@@ -187,7 +189,10 @@ fn under_init(plan: &mut Plan, program: &Path) -> Result<()> {
     plan.process.args.splice(0..0, [INSIDE.to_owned(), "--".to_owned()]);
     plan.mounts.push(Mount {
         target: INSIDE.to_owned(),
-        kind: MountKind::Bind { source: Source::Path(source.to_string_lossy().into_owned()), recursive: false },
+        kind: MountKind::Bind {
+            source: Source::Path(source.to_string_lossy().into_owned()),
+            recursive: false,
+        },
         attrs: MountAttrs::READONLY,
         recursive_attrs: false,
         propagation: None,

@@ -56,19 +56,21 @@ pub(super) fn seccomp(engine: &Config, host: &api::HostConfig, profile: &str) ->
     }
 }
 
+/// Docker's profile of AppArmor.
+const DEFAULT_PROFILE: &str = "docker-default";
+
 /// The AppArmor profile: the container's own, else Docker's default where it is loaded.
 pub(super) fn apparmor(privileged: bool, profile: &str) -> Option<String> {
-    const DEFAULT: &str = "docker-default";
     static LOADED: OnceLock<Option<bool>> = OnceLock::new();
     let default_loaded = (*LOADED.get_or_init(|| {
         let enabled = fs::read("/sys/module/apparmor/parameters/enabled").ok()?;
         let profiles = fs::read_to_string("/sys/kernel/security/apparmor/profiles").unwrap_or_default();
-        let loaded = profiles.lines().any(|line| line.split(' ').next() == Some(DEFAULT));
+        let loaded = profiles.lines().any(|line| line.split(' ').next() == Some(DEFAULT_PROFILE));
         enabled.starts_with(b"Y").then_some(loaded)
     }))?;
     match profile {
         "" if privileged => Some("unconfined".into()),
-        "" => default_loaded.then(|| DEFAULT.into()),
+        "" => default_loaded.then(|| DEFAULT_PROFILE.into()),
         own => Some(own.into()),
     }
 }
@@ -81,6 +83,26 @@ pub(crate) struct SecurityOptions {
     pub(crate) seccomp_profile: String,
     pub(crate) no_new_privileges: bool,
     pub(crate) writable_cgroups: Option<bool>,
+}
+
+/// Whether this host can do what the options ask for; the warnings are for the client. Docker takes both kinds
+/// in silence, which leaves a container less confined than its user believes: a profile of AppArmor that cannot be
+/// applied is refused, and labels, which scripts for all hosts give, are warned about.
+///
+/// # Errors
+/// As [`parse_options`]; for a profile where the kernel has no AppArmor.
+pub(crate) fn check_kernel(options: &[String], apparmor: bool) -> Result<Vec<String>> {
+    let profile = parse_options(options, false)?.apparmor_profile;
+    let profile = profile.as_str();
+    if !apparmor && !matches!(profile, "" | "unconfined" | DEFAULT_PROFILE) {
+        return Err(Error::Invalid(format!(
+            "AppArmor is not enabled on this host: the profile {profile:?} cannot be applied"
+        )));
+    }
+    let label = |option: &String| option.strip_prefix("label").is_some_and(|o| !o.ends_with("disable"));
+    let discarded = options.iter().any(label) && !std::path::Path::new("/sys/fs/selinux/enforce").exists();
+    let warning = "SELinux is not enabled on this host. The security option \"label\" was discarded.";
+    Ok(if discarded { vec![warning.to_owned()] } else { Vec::new() })
 }
 
 /// Reads `--security-opt` (source: moby `daemon/daemon_unix.go`, parseSecurityOpt). SELinux labels are
@@ -140,6 +162,20 @@ mod tests {
         assert_eq!(error(&["nosuch=1"]), "invalid --security-opt 2: \"nosuch=1\"");
         assert_eq!(error(&["nosuch"]), "invalid --security-opt 1: \"nosuch\"");
         assert_eq!(error(&["no-new-privileges=x"]), "invalid --security-opt 2: \"no-new-privileges=x\"");
+    }
+
+    #[test]
+    fn what_the_kernel_has_not_is_said() {
+        let check = |list: &[&str], apparmor| {
+            let all: Vec<String> = list.iter().map(|s| (*s).to_owned()).collect();
+            check_kernel(&all, apparmor)
+        };
+        let error = check(&["apparmor=mine"], false).unwrap_err().to_string();
+        assert_eq!(error, "AppArmor is not enabled on this host: the profile \"mine\" cannot be applied");
+        assert!(check(&["apparmor=mine"], true).unwrap().is_empty());
+        assert!(check(&["apparmor=unconfined", "label=disable"], false).unwrap().is_empty());
+        let selinux = std::path::Path::new("/sys/fs/selinux/enforce").exists();
+        assert_eq!(check(&["label=type:x"], false).unwrap().is_empty(), selinux);
     }
 
     #[test]

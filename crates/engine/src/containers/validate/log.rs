@@ -1,7 +1,7 @@
 //! Log drivers and their options (source: moby `daemon/logs.go`, mergeAndVerifyLogConfig, and
 //! `daemon/logger/jsonfilelog`, `local`).
 
-use crate::{Config, Error, Result, containers::plan, error::invalid};
+use crate::{Config, Result, containers::plan, error::invalid};
 use wharf_api::container::LogConfig;
 
 const COMMON: [&str; 2] = ["mode", "max-buffer-size"];
@@ -35,10 +35,8 @@ pub(crate) fn merge_log_config(engine: &Config, log: &mut LogConfig) -> Result<(
     if let Some(mode) = options.get("mode").filter(|m| !matches!(m.as_str(), "blocking" | "non-blocking")) {
         return invalid(format!("logger: logging mode not supported: {mode}"));
     }
-    if options.get("mode").is_some_and(|mode| mode == "non-blocking") {
-        return Err(Error::NotImplemented("the log option mode=non-blocking"));
-    }
-    if options.contains_key("max-buffer-size") {
+    let is_buffered = options.get("mode").is_some_and(|mode| mode == "non-blocking");
+    if options.contains_key("max-buffer-size") && !is_buffered {
         return invalid("logger: max-buffer-size option is only supported with 'mode=non-blocking'");
     }
     for key in options.keys().map(String::as_str) {
@@ -82,10 +80,8 @@ mod tests {
             merge(&engine, "local", &[("max-buffer-size", "1m")]).unwrap_err(),
             "logger: max-buffer-size option is only supported with 'mode=non-blocking'"
         );
-        assert_eq!(
-            merge(&engine, "json-file", &[("mode", "non-blocking"), ("max-buffer-size", "1m")]).unwrap_err(),
-            "the log option mode=non-blocking is not supported by this engine"
-        );
+        assert!(merge(&engine, "json-file", &[("mode", "non-blocking"), ("max-buffer-size", "1m")]).is_ok());
+        assert!(merge(&engine, "local", &[("mode", "non-blocking"), ("max-buffer-size", "x")]).is_err());
     }
 
     #[test]
