@@ -39,6 +39,7 @@ pub(super) fn settings(
 ) -> Result<Vec<String>> {
     let hostname = config.as_ref().map(|c| c.hostname.clone());
     if let Some(config) = config {
+        modes::conflicts(config, host)?;
         config::check(config)?;
     }
     host::check(host)?;

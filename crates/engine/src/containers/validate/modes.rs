@@ -3,7 +3,41 @@
 
 use super::Against;
 use crate::{Result, error::invalid, system::Kernel};
-use wharf_api::container::HostConfig;
+use wharf_api::container::{Config, HostConfig};
+
+/// Settings that contradict the network's or the host name's mode (source: moby
+/// `daemon/internal/runconfig/hostconfig.go`, `hostconfig_unix.go`).
+pub(super) fn conflicts(config: &Config, host: &HostConfig) -> Result<()> {
+    let has = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|list| !list.is_empty());
+    let ports = host.port_bindings.as_ref().is_some_and(|ports| !ports.is_empty());
+    let mode = &host.network_mode;
+    let of_container = [
+        (!config.hostname.is_empty(), "hostname and the network mode"),
+        (
+            has(&host.links),
+            "container type network can't be used with links. This would result in undefined behavior",
+        ),
+        (has(&host.dns), "dns and the network mode"),
+        (has(&host.extra_hosts), "custom host-to-IP mapping and the network mode"),
+        (ports || host.publish_all_ports, "port publishing and the container type network mode"),
+        (!config.exposed_ports.is_empty(), "port exposing and the container type network mode"),
+    ];
+    if mode.as_str() == "container" || mode.container() == Some("") {
+        return invalid("invalid network mode: invalid container format container:<name|id>");
+    }
+    let found = of_container.iter().find(|(given, _)| *given).filter(|_| mode.container().is_some());
+    let of_host = [
+        (host.uts_mode.is_host() && !config.hostname.is_empty(), "hostname and the UTS mode"),
+        (
+            mode.is_host() && has(&host.links),
+            "host type networking can't be used with links. This would result in undefined behavior",
+        ),
+    ];
+    match found.or_else(|| of_host.iter().find(|(given, _)| *given)) {
+        Some((_, what)) => invalid(format!("conflicting options: {what}")),
+        None => Ok(()),
+    }
+}
 
 pub(super) fn check(against: &Against<'_>, host: &mut HostConfig, warnings: &mut Vec<String>) -> Result<()> {
     if !host.ipc_mode.is_valid() {
@@ -47,4 +81,39 @@ pub(super) fn check(against: &Against<'_>, host: &mut HostConfig, warnings: &mut
         );
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn contradictions_are_told_in_dockers_words() {
+        let told = |mode: &str, change: &dyn Fn(&mut Config, &mut HostConfig)| {
+            let mut host = HostConfig { network_mode: mode.into(), ..Default::default() };
+            let mut config = Config::default();
+            change(&mut config, &mut host);
+            conflicts(&config, &host).map_or_else(|e| e.to_string(), |()| "fine".into())
+        };
+        assert_eq!(told("container:x", &|_, _| {}), "fine");
+        for mode in ["container", "container:"] {
+            let wanted = "invalid network mode: invalid container format container:<name|id>";
+            assert_eq!(told(mode, &|_, _| {}), wanted);
+        }
+        let named = |config: &mut Config, _: &mut HostConfig| config.hostname = "h".into();
+        assert_eq!(told("container:x", &named), "conflicting options: hostname and the network mode");
+        assert_eq!(told("bridge", &named), "fine");
+        let published = |_: &mut Config, host: &mut HostConfig| host.publish_all_ports = true;
+        assert_eq!(
+            told("container:x", &published),
+            "conflicting options: port publishing and the container type network mode"
+        );
+        let linked = |_: &mut Config, host: &mut HostConfig| host.links = Some(vec!["a:b".into()]);
+        assert!(told("host", &linked).starts_with("conflicting options: host type networking"));
+        assert!(told("container:x", &linked).starts_with("conflicting options: container type network"));
+        let uts = |config: &mut Config, host: &mut HostConfig| {
+            (config.hostname, host.uts_mode) = ("h".into(), "host".into());
+        };
+        assert_eq!(told("bridge", &uts), "conflicting options: hostname and the UTS mode");
+    }
 }
