@@ -1,7 +1,7 @@
 //! Our own CLI: the same commands, the same output as docker's.
 
-use anyhow::Result;
-use wharf_testkit::Daemon;
+use anyhow::{Context, Result};
+use wharf_testkit::{Daemon, until};
 
 #[test]
 fn both_clis_print_the_same() -> Result<()> {
@@ -50,8 +50,8 @@ fn both_clis_print_the_same() -> Result<()> {
 
 /// Flags that docker's later versions hide, and those that every version hides: taken, though not shown.
 const HIDDEN: [(&str, &[&str]); 5] = [
-    ("run", &["--kernel-memory=1m", "--net=none", "--net-alias=x", "--dns-opt=x", "--disable-content-trust"]),
-    ("create", &["--kernel-memory=1m", "--net=none", "--dns-opt=x", "--disable-content-trust"]),
+    ("run", &["--kernel-memory=1m", "--net=none", "--net-alias=x", "--dns-opt=x"]),
+    ("create", &["--kernel-memory=1m", "--net=none", "--net-alias=x", "--dns-opt=x"]),
     ("update", &["--kernel-memory=1m"]),
     ("stop", &["--time=1"]),
     ("restart", &["--time=1"]),
@@ -90,6 +90,63 @@ fn commands_of_containers_have_dockers_flags() -> Result<()> {
         for flag in flags {
             let name = flag.split('=').next().unwrap_or_default();
             assert!(!help.contains(&format!("{name} ")), "{command} shows {name}");
+        }
+    }
+    daemon.stop()
+}
+
+/// `--sig-proxy`, and that the container outlives a client that keeps its signals to itself.
+#[test]
+fn signals_reach_the_container_unless_it_is_told_otherwise() -> Result<()> {
+    let daemon = Daemon::with_busybox()?;
+    let script = "trap 'exit 5' TERM; echo ready; while :; do sleep 0.1; done";
+    let wharf = wharf_testkit::bin_dir().join("wharf").display().to_string();
+    for (program, word) in [("docker", "docker"), (wharf.as_str(), "wharf")] {
+        for (proxy, code) in [("--sig-proxy=true", Some(5)), ("--sig-proxy=false", None)] {
+            let name = format!("{word}{}", code.unwrap_or(0));
+            let args = ["run", "--name", &name, "--network=none", proxy, "busybox", "sh", "-c", script];
+            let client = daemon.net().spawn(&mut daemon.cli_command(program, &args))?;
+            until("the trap is set", || {
+                Ok(daemon.docker(&["logs", &name])?.stdout.contains("ready").then_some(()))
+            })?;
+            let pid = rustix::process::Pid::from_child(&client);
+            rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+            let out = client.wait_with_output()?;
+            let running = daemon.docker(&["inspect", "-f", "{{.State.Running}}", &name])?.ok()?;
+            if let Some(code) = code {
+                assert_eq!((out.status.code(), running.trim()), (Some(code), "false"), "{program} {proxy}");
+            } else {
+                assert_eq!(running.trim(), "true", "{program} {proxy}");
+            }
+        }
+    }
+    daemon.stop()
+}
+
+/// `--detach-keys` on a terminal: the client goes, the container stays.
+#[test]
+fn a_key_detaches_from_a_terminal() -> Result<()> {
+    let daemon = Daemon::with_busybox()?;
+    let wharf = wharf_testkit::bin_dir().join("wharf").display().to_string();
+    for (program, word) in [("docker", "docker"), (wharf.as_str(), "wharf")] {
+        daemon
+            .docker(&["run", "-d", "-it", "--name", word, "--network=none", "busybox", "sleep", "1000"])?
+            .ok()?;
+        for command in [
+            format!("attach --detach-keys=ctrl-x,y {word}"),
+            format!("exec -it --detach-keys=ctrl-x,y {word} cat"),
+        ] {
+            let line = format!("{program} {command}");
+            let mut client =
+                daemon.net().spawn(&mut daemon.cli_command("script", &["-qec", &line, "/dev/null"]))?;
+            let mut keyboard = client.stdin.take().context("a pipe")?;
+            until("the client has gone", || {
+                // It may not listen yet.
+                let _ = std::io::Write::write_all(&mut keyboard, b"\x18y");
+                Ok(client.try_wait()?.map(|_| ()))
+            })?;
+            let running = daemon.docker(&["inspect", "-f", "{{.State.Running}}", word])?.ok()?;
+            assert_eq!(running.trim(), "true", "{line}");
         }
     }
     daemon.stop()
