@@ -180,8 +180,8 @@ mod tests {
             ),
             (&["--tls"], "the option \"tls\" of dockerd is not built in Wharf yet"),
             (
-                &["--exec-opt", "native.cgroupdriver=systemd"],
-                "the cgroup driver \"systemd\" is not built in Wharf yet",
+                &["--exec-opt", "native.cgroupdriver=none"],
+                "native.cgroupdriver option none is internally used and cannot be specified manually",
             ),
             (&["--exec-opt", "x"], "invalid exec-opt (x): must be formatted 'opt=value'"),
             (&["--storage-driver=btrfs"], "the storage driver \"btrfs\" is not built in Wharf"),
