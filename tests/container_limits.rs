@@ -1,29 +1,8 @@
-//! Resource limits, seen from inside the container. Both cgroup versions are read.
+//! What limits do to a container; that they are set is in `container_resources`.
 
 use crate::container_run::sh;
 use anyhow::Result;
 use wharf_testkit::Daemon;
-
-/// The first of these files that exists in the container, read.
-fn read_first(v1: &str, v2: &str) -> String {
-    format!("cat /sys/fs/cgroup/{v2} 2>/dev/null || cat /sys/fs/cgroup/{v1}")
-}
-
-#[test]
-fn memory_cpu_and_pids() -> Result<()> {
-    let daemon = Daemon::with_busybox()?;
-    let memory = sh(&daemon, &["-m", "64m"], &read_first("memory/memory.limit_in_bytes", "memory.max"))?;
-    assert_eq!(memory, (64 << 20).to_string());
-    let pids = sh(&daemon, &["--pids-limit", "17"], &read_first("pids/pids.max", "pids.max"))?;
-    assert_eq!(pids, "17");
-    let quota = sh(&daemon, &["--cpus", "0.5"], &read_first("cpu/cpu.cfs_quota_us", "cpu.max"))?;
-    assert!(quota == "50000" || quota == "50000 100000", "{quota}");
-    let shares = sh(&daemon, &["--cpu-shares", "512"], &read_first("cpu/cpu.shares", "cpu.weight"))?;
-    assert!(["512", "59", "20"].contains(&shares.as_str()), "{shares}");
-    let cpus = sh(&daemon, &["--cpuset-cpus", "0"], "grep Cpus_allowed_list /proc/self/status | cut -f2")?;
-    assert_eq!(cpus, "0");
-    daemon.stop()
-}
 
 #[test]
 fn too_much_memory_is_killed_and_said() -> Result<()> {

@@ -7,6 +7,7 @@
 mod adoption;
 mod api_errors;
 mod api_transcript;
+mod cgroup_systemd;
 mod cli_wharf;
 mod container_attach;
 mod container_cp;
@@ -16,6 +17,7 @@ mod container_lifecycle;
 mod container_limits;
 mod container_logs;
 mod container_options;
+mod container_resources;
 mod container_run;
 mod daemon_flags;
 mod daemon_options;

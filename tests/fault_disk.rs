@@ -4,6 +4,7 @@ use anyhow::{Result, ensure};
 use serde_json::json;
 use std::fs;
 use std::io::Write;
+use std::path::Path;
 use wharf_testkit::{Archive, Daemon, Entry, Inventory, Registry, busybox, from_files, lacks, until};
 
 const SIZE: u64 = 24 << 20;
@@ -22,6 +23,14 @@ fn large() -> Result<Archive> {
         &[Entry::file("small", 0o644, "x"), Entry::file("big", 0o644, data)],
         json!({}),
     )
+}
+
+/// Lets a file grow until the disk is full.
+fn fill(filler: &Path) -> Result<()> {
+    let mut file = fs::File::options().create(true).append(true).open(filler)?;
+    let block = vec![1; 4096];
+    while file.write_all(&block).is_ok() {}
+    Ok(())
 }
 
 /// Free blocks of the data-root's file system.
@@ -76,14 +85,13 @@ fn a_container_that_does_not_fit_is_refused_and_leaves_nothing() -> Result<()> {
     daemon.load(&busybox()?)?;
     let empty = Inventory::of(&daemon)?;
     let filler = daemon.data_root().join("filler");
-    let mut file = fs::File::create(&filler)?;
-    let block = vec![1; 4096];
-    while file.write_all(&block).is_ok() {}
-    drop(file);
+    fill(&filler)?;
     let created = daemon.docker(&["create", "--name", "one", "--network=none", "busybox"])?;
     ensure!(created.code == 1 && created.stderr.contains(FULL), "{created:?}");
     until("everything to be taken back", || Ok((Inventory::of(&daemon)? == empty).then_some(())))?;
     ensure!(daemon.docker(&["ps", "-aq"])?.ok()?.is_empty());
+    // What was taken back has made room.
+    fill(&filler)?;
     let tagged = daemon.docker(&["tag", "busybox", "other"])?;
     ensure!(tagged.code == 1 && tagged.stderr.contains(FULL), "{tagged:?}");
     fs::remove_file(&filler)?;

@@ -17,6 +17,13 @@ pub struct Config {
     pub exec_root: PathBuf,
     /// Where `wharf-shim` is; `None`: beside our own executable, then in `libexec`.
     pub shim: Option<PathBuf>,
+    /// `--exec-opt native.cgroupdriver`.
+    pub cgroup_driver: CgroupDriver,
+    /// `--cpu-rt-period` and `--cpu-rt-runtime` in microseconds: the share of realtime processes in all groups above
+    /// containers; 0 leaves what there is.
+    pub realtime: (i64, i64),
+    /// `--storage-opt overlay2.size` in bytes: what a container may write; 0 is everything.
+    pub container_size: u64,
     /// `--cgroup-parent`; Docker's default with the cgroupfs driver is `/docker`.
     pub cgroup_parent: String,
     /// `--default-cgroupns-mode`; `None`: private on cgroup v2, host on v1.
@@ -88,6 +95,56 @@ pub struct Config {
     pub proxies: Proxies,
     /// The version told to clients, a Docker version number since clients compare it.
     pub server_version: String,
+}
+
+/// Who makes control groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CgroupDriver {
+    /// The engine itself, in the cgroup file system.
+    Cgroupfs,
+    /// systemd, which is asked for a scope of each container.
+    Systemd,
+}
+
+impl CgroupDriver {
+    /// Docker's choice for this machine (source: moby `daemon/daemon_unix.go`, UsingSystemd).
+    pub fn usual() -> Self {
+        let is_booted = std::fs::symlink_metadata("/run/systemd/system").is_ok_and(|found| found.is_dir());
+        match wharf_sys::cgroup::Hierarchies::detect() {
+            Ok(wharf_sys::cgroup::Hierarchies::V2(_)) if is_booted => Self::Systemd,
+            _ => Self::Cgroupfs,
+        }
+    }
+
+    /// Its name in Docker's words.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cgroupfs => "cgroupfs",
+            Self::Systemd => "systemd",
+        }
+    }
+
+    /// Where containers are that name no parent.
+    pub fn usual_parent(self) -> &'static str {
+        match self {
+            Self::Cgroupfs => "/docker",
+            Self::Systemd => "system.slice",
+        }
+    }
+
+    /// Whether it takes this parent.
+    ///
+    /// # Errors
+    /// In Docker's words.
+    pub fn check_parent(self, parent: &str) -> std::result::Result<(), String> {
+        let is_slice = parent.len() > ".slice".len() && parent.ends_with(".slice");
+        if self == Self::Systemd && !is_slice {
+            return Err(
+                "cgroup-parent for systemd cgroup should be a valid slice named as \"xxx.slice\"".into()
+            );
+        }
+        Ok(())
+    }
 }
 
 /// An OCI runtime of the host.
@@ -162,7 +219,10 @@ impl Default for Config {
             data_root: "/var/lib/docker".into(),
             exec_root: "/run/docker".into(),
             shim: None,
-            cgroup_parent: "/docker".into(),
+            cgroup_driver: CgroupDriver::Cgroupfs,
+            realtime: (0, 0),
+            container_size: 0,
+            cgroup_parent: CgroupDriver::Cgroupfs.usual_parent().into(),
             default_cgroupns_mode: None,
             default_ipc_mode: "private".into(),
             default_shm_size: 64 << 20,

@@ -1,9 +1,11 @@
 //! A container's control group: made and limited before its first process is born into it.
 
 use crate::error::{Error, Result, Step};
+use crate::systemd::{self, Placeholder};
 use wharf_spec::plan::{DeviceKind, DeviceRule, Plan, Resources};
 use wharf_sys::Errno;
 use wharf_sys::cgroup::{Cgroup, Hierarchies, Join};
+use wharf_sys::process::SingleThreaded;
 
 /// The group of a container that is being made.
 #[derive(Debug)]
@@ -11,15 +13,33 @@ pub(crate) struct Group {
     pub(crate) cgroup: Cgroup,
     pub(crate) join: Join,
     pub(crate) warnings: Vec<String>,
+    /// In a scope of systemd, until the first process is there.
+    placeholder: Option<Placeholder>,
+}
+
+impl Group {
+    /// The first process is in the group: the placeholder goes, and the number of processes is limited to what was
+    /// asked for.
+    pub(crate) fn is_inhabited(&mut self, resources: &Resources) -> Result<()> {
+        if self.placeholder.take().is_none() || resources.pids_limit.is_none() {
+            return Ok(());
+        }
+        let pids = Resources { pids_limit: resources.pids_limit, ..Resources::default() };
+        limit(&self.cgroup, &pids).map(drop)
+    }
 }
 
 /// Makes the group that a plan names and sets its limits; `None` when the plan stays in the caller's, or has to
 /// and may.
-pub(crate) fn prepare(plan: &Plan, warnings: &mut Vec<String>) -> Result<Option<Group>> {
+pub(crate) fn prepare(
+    plan: &Plan,
+    proof: SingleThreaded,
+    warnings: &mut Vec<String>,
+) -> Result<Option<Group>> {
     if plan.cgroup.path.is_empty() {
         return Ok(None);
     }
-    match make(plan) {
+    match make(plan, proof) {
         Err(error) if plan.tolerate_missing_privilege && is_forbidden(&error) => {
             warnings.push(format!("no control group, no limits: {error}"));
             Ok(None)
@@ -39,16 +59,30 @@ fn is_forbidden(error: &Error) -> bool {
     }
 }
 
-fn make(plan: &Plan) -> Result<Group> {
+fn make(plan: &Plan, proof: SingleThreaded) -> Result<Group> {
     let hierarchies = Hierarchies::detect().step(|| "unable to apply cgroup configuration")?;
-    let (cgroup, mut warnings) =
-        hierarchies.create(&plan.cgroup.path).step(|| "unable to apply cgroup configuration")?;
-    let limited = limit(&cgroup, &plan.cgroup.resources).and_then(|more| {
+    let mut resources = plan.cgroup.resources.clone();
+    let (cgroup, mut warnings, placeholder) = match &plan.cgroup.scope {
+        None => {
+            let (cgroup, warnings) =
+                hierarchies.create(&plan.cgroup.path).step(|| "unable to apply cgroup configuration")?;
+            (cgroup, warnings, None)
+        }
+        Some(scope) => {
+            let cgroup =
+                hierarchies.group(&plan.cgroup.path).step(|| "unable to apply cgroup configuration")?;
+            let placeholder = systemd::start(scope, &resources, proof)?;
+            // Room for both, until one of them goes.
+            resources.pids_limit = resources.pids_limit.map(|most| if most > 0 { most + 1 } else { most });
+            (cgroup, Vec::new(), Some(placeholder))
+        }
+    };
+    let limited = limit(&cgroup, &resources).and_then(|more| {
         warnings.extend(more);
         cgroup.open_join().step(|| "unable to apply cgroup configuration")
     });
     match limited {
-        Ok(join) => Ok(Group { cgroup, join, warnings }),
+        Ok(join) => Ok(Group { cgroup, join, warnings, placeholder }),
         Err(error) => {
             // The error that led here is the one to tell.
             let _ = cgroup.remove();

@@ -73,8 +73,8 @@ pub fn create(plan: &Plan, fds: &[OwnedFd], options: &CreateOptions<'_>) -> Resu
         SingleThreaded::check().map_err(|source| Error::Step { step: "create".to_owned(), source })?;
     validate::plan(plan)?;
     let mut warnings = Vec::new();
-    let group = cgroup::prepare(plan, &mut warnings)?;
-    match spawn_and_follow(plan, fds, options, group.as_ref(), proof) {
+    let mut group = cgroup::prepare(plan, proof, &mut warnings)?;
+    match spawn_and_follow(plan, fds, options, group.as_mut(), proof) {
         Ok((spawned, progress)) => {
             let cgroup = group.map(|group| {
                 warnings.extend(group.warnings);
@@ -98,9 +98,10 @@ fn spawn_and_follow(
     plan: &Plan,
     fds: &[OwnedFd],
     options: &CreateOptions<'_>,
-    group: Option<&Group>,
+    mut in_group: Option<&mut Group>,
     proof: SingleThreaded,
 ) -> Result<(Spawned, Progress)> {
+    let group = in_group.as_deref();
     let sources = rootfs::open(plan, fds, options.init_program, proof)?;
     let joined = Joined::open(plan, fds)?;
     let (parent, child) = sync::pair()?;
@@ -128,7 +129,9 @@ fn spawn_and_follow(
         init::run(&Setup { plan, options, sources: &sources, joined, enter, cgroup, sync: &child })
     };
     drop(child);
-    match follow(&parent, &spawned, plan, group, options) {
+    let settled = in_group.as_deref_mut().map_or(Ok(()), |group| group.is_inhabited(&plan.cgroup.resources));
+    let followed = settled.and_then(|()| follow(&parent, &spawned, plan, in_group.as_deref(), options));
+    match followed {
         Ok(progress) => Ok((spawned, progress)),
         Err(error) => {
             spawned.kill();

@@ -37,6 +37,7 @@ pub mod seccomp;
 mod spawn;
 mod start;
 mod sync;
+mod systemd;
 mod validate;
 
 pub use create::{Container, CreateOptions, Io, Lifetime, create};
@@ -45,3 +46,4 @@ pub use error::{Error, Result};
 pub use exec::{ExecOptions, Process, exec};
 pub use kill::{pause, resume, signal, signal_all, update};
 pub use start::{make_gate, start};
+pub use systemd::{delete_scope, update_scope};

@@ -9,7 +9,7 @@ use rustix::pipe::PipeFlags;
 use std::path::Path;
 use wharf_runtime::hooks::{self, Status};
 use wharf_runtime::{CreateOptions, ExecOptions, Io, Lifetime};
-use wharf_spec::plan::{Fd, Namespace, Plan, Process, Resources, Stdio};
+use wharf_spec::plan::{Fd, Namespace, Plan, Process, Resources, Scope, Stdio};
 use wharf_spec::shim::{ExecPlan, Failure, FailureKind};
 use wharf_sys::cgroup::{Cgroup, OomWatch};
 use wharf_sys::{Context, seqpacket};
@@ -25,6 +25,8 @@ pub(crate) struct Container {
     main_pid: i32,
     main: OwnedFd,
     cgroup: Option<Cgroup>,
+    /// The unit that the group is, where systemd made it for Wharf's own runtime.
+    scope: Option<Scope>,
     oom_watch: Option<OomWatch>,
     oom_kills: u64,
     /// Its processes end with the main one by themselves.
@@ -66,6 +68,7 @@ impl Container {
             main,
             oom_watch: made.cgroup.as_ref().and_then(|group| group.watch_oom().ok()),
             cgroup: made.cgroup,
+            scope: plan.cgroup.scope.clone().filter(|_| external.is_none()),
             oom_kills: 0,
             has_own_pids: plan.namespaces.pid == Namespace::New,
             tolerate_missing_privilege: plan.tolerate_missing_privilege,
@@ -159,6 +162,9 @@ impl Container {
         if let Some(external) = &self.external {
             return external.update(resources);
         }
+        if let Some(scope) = &self.scope {
+            wharf_runtime::update_scope(scope, resources)?;
+        }
         // What this machine cannot limit was said when the container was started.
         Ok(wharf_runtime::update(self.group("update")?, resources).map(drop)?)
     }
@@ -198,6 +204,11 @@ impl Container {
         self.oom_watch = None;
         if let Some(external) = self.external.take() {
             external.delete();
+        }
+        if let Some(scope) = self.scope.take() {
+            self.kill_all();
+            // Empty, it goes by itself.
+            let _ = wharf_runtime::delete_scope(&scope);
         }
         if let Some(group) = self.cgroup.take() {
             // A group that stays is found and removed by the daemon's next look.

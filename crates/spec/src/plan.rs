@@ -268,6 +268,51 @@ pub struct Cgroup {
     pub path: String,
     /// The limits.
     pub resources: Resources,
+    /// systemd's scope that the group is, where systemd makes it.
+    #[serde(default)]
+    pub scope: Option<Scope>,
+}
+
+/// A scope of systemd: the unit that a container's control group belongs to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scope {
+    /// The slice above it, such as `system.slice`.
+    pub slice: String,
+    /// First part of its name: `docker`.
+    pub prefix: String,
+    /// Second part of its name: the container's id.
+    pub name: String,
+}
+
+impl Scope {
+    /// Name of the unit, such as `docker-<id>.scope`.
+    pub fn unit(&self) -> String {
+        format!("{}-{}.scope", self.prefix, self.name)
+    }
+
+    /// As `cgroupsPath` of a `config.json` (source: runc `docs/systemd.md`).
+    pub fn oci_path(&self) -> String {
+        format!("{}:{}:{}", self.slice, self.prefix, self.name)
+    }
+
+    /// Its control group, relative to the hierarchy's root; `None` when the slice's name is none (source:
+    /// systemd.slice(5); opencontainers/cgroups `systemd/common.go`, ExpandSlice).
+    pub fn cgroup_path(&self) -> Option<String> {
+        let name = self.slice.strip_suffix(".slice").filter(|name| !name.is_empty())?;
+        let mut path = String::new();
+        if name != "-" {
+            let mut so_far = String::new();
+            for part in name.split('-') {
+                if part.is_empty() || part.contains('/') {
+                    return None;
+                }
+                so_far += part;
+                path += &format!("/{so_far}.slice");
+                so_far.push('-');
+            }
+        }
+        Some(format!("{path}/{}", self.unit()))
+    }
 }
 
 /// Limits, in Docker's (cgroup v1) words and units; `sys::cgroup` converts them for v2. `None` or empty is

@@ -78,6 +78,9 @@ pub enum Error {
     /// A container that has a writable layer already.
     #[error("mount already exists with name")]
     MountExists(String),
+    /// A limit on a layer where the file system has none to give: Docker's words.
+    #[error("--storage-opt is supported only for overlay over xfs with 'pquota' mount option")]
+    NoQuota,
     /// No such image.
     #[error("No such image: {0}")]
     NoImage(String),
@@ -172,6 +175,7 @@ impl Error {
             | Self::DigestMismatch { .. }
             | Self::Damaged { .. }
             | Self::ImageWithoutLayer { .. }
+            | Self::NoQuota
             | Self::Read { .. }
             | Self::Write { .. } => ErrorKind::System,
         }

@@ -38,6 +38,7 @@ mod images;
 mod init;
 mod layers;
 mod overlay;
+mod quota;
 mod references;
 mod sweep;
 pub mod tarsplit;

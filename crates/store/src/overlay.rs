@@ -47,6 +47,16 @@ impl Overlay {
         Ok(Self { home })
     }
 
+    pub(crate) fn home(&self) -> &Path {
+        &self.home
+    }
+
+    /// The directories that writing to a layer fills: its own and overlayfs's, between which files are renamed.
+    pub(crate) fn writable(&self, id: &str) -> Vec<PathBuf> {
+        let directory = self.directory(id);
+        [directory.join("diff"), directory.join("work")].into_iter().filter(|path| path.exists()).collect()
+    }
+
     /// To be looked at only.
     pub(crate) fn at(home: PathBuf) -> Self {
         Self { home }

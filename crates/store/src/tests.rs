@@ -190,7 +190,7 @@ fn layers_go_with_their_last_hold_and_stay_when_the_store_is_closed() {
     let fixture = fixture.reopen();
     assert_eq!(fixture.store.layers.list().len(), 2);
     assert_eq!(fixture.store.layers.stack_size(top), 5027);
-    fixture.store.layers.create_rw(&container("a"), Some(top)).unwrap();
+    fixture.store.layers.create_rw(&container("a"), Some(top), None).unwrap();
     assert!(fixture.store.images.delete(image.id).unwrap().is_empty());
     let fixture = fixture.reopen();
     assert_eq!(fixture.store.layers.list().len(), 2);
@@ -227,7 +227,7 @@ fn too_many_layers_are_refused() {
     assert!(matches!(fixture.store.layers.register(unpacked, Some(&top)), Err(Error::TooDeep)));
     // Two more fit: a container on the deepest image.
     in_private_mounts(|| {
-        fixture.store.layers.create_rw(&container("a"), Some(top.chain_id)).unwrap();
+        fixture.store.layers.create_rw(&container("a"), Some(top.chain_id), None).unwrap();
         let merged = fixture.store.layers.mount_rw(&container("a")).unwrap();
         assert!(merged.join("f1").exists() && merged.join("f124").exists());
         fixture.store.layers.unmount_rw(&container("a")).unwrap();
@@ -289,8 +289,8 @@ fn a_container_sees_its_image_and_its_changes_are_told() {
     let image = fixture.image();
     let layers = &fixture.store.layers;
     let id = container("c");
-    layers.create_rw(&id, image.chain_id).unwrap();
-    assert!(matches!(layers.create_rw(&id, None), Err(Error::MountExists(_))));
+    layers.create_rw(&id, image.chain_id, None).unwrap();
+    assert!(matches!(layers.create_rw(&id, None, None), Err(Error::MountExists(_))));
     in_private_mounts(|| {
         let merged = layers.mount_rw(&id).unwrap();
         assert_eq!(layers.mount_rw(&id).unwrap(), merged);
@@ -340,7 +340,7 @@ fn a_mount_from_before_a_restart_is_used_and_removed() {
     let fixture = Fixture::new();
     let image = fixture.image();
     let id = container("d");
-    fixture.store.layers.create_rw(&id, image.chain_id).unwrap();
+    fixture.store.layers.create_rw(&id, image.chain_id, None).unwrap();
     in_private_mounts(move || {
         let merged = fixture.store.layers.mount_rw(&id).unwrap();
         std::fs::write(merged.join("kept"), "").unwrap();
@@ -369,7 +369,7 @@ fn directories_of_the_image_keep_their_metadata_in_the_init_layer() {
     std::os::unix::fs::chown(&diff, Some(7), Some(8)).unwrap();
     std::fs::set_permissions(&diff, std::fs::Permissions::from_mode(0o1750)).unwrap();
     let id = container("e");
-    fixture.store.layers.create_rw(&id, Some(layer.chain_id)).unwrap();
+    fixture.store.layers.create_rw(&id, Some(layer.chain_id), None).unwrap();
     in_private_mounts(|| {
         let merged = fixture.store.layers.mount_rw(&id).unwrap();
         let etc = std::fs::metadata(merged.join("etc")).unwrap();

@@ -21,6 +21,7 @@ mod v2;
 
 pub use oom::OomWatch;
 pub use stats::{BlkioEntry, CpuStats, MemoryStats, PidsStats, Stats};
+pub use v2::settings as v2_settings;
 
 use crate::{Context, Error, Result};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -131,6 +132,15 @@ impl Hierarchies {
                 let _ = group.rmdir();
                 Err(error)
             }
+        }
+    }
+
+    /// Makes the groups down to `path` and gives each a share of realtime processes, in microseconds; 0 leaves what
+    /// there is. On v1 only.
+    pub fn share_realtime(&self, path: &str, period: i64, runtime: i64) -> Result<()> {
+        match self {
+            Hierarchies::V1(all) => v1::share_realtime(all, &detect::checked_path(path)?, period, runtime),
+            Hierarchies::V2(_) => Err(Error::malformed("realtime groups", "cgroup v2 has none")),
         }
     }
 

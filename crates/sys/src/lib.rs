@@ -13,6 +13,7 @@
 //! | [`seccomp`] | installing a filter |
 //! | [`cgroup`] | cgroup v1 and v2 behind one [`cgroup::Cgroup`] |
 //! | [`pty`] | pseudo terminals |
+//! | [`quota`] | limits on what is written in a tree |
 //! | [`seqpacket`] | messages with descriptors over unix sockets |
 //! | [`event`] | epoll, eventfd, signalfd, inotify |
 //! | [`fault`] | faults that tests ask for |
@@ -38,6 +39,7 @@ pub mod netns;
 pub mod path;
 pub mod process;
 pub mod pty;
+pub mod quota;
 mod raw;
 pub mod seccomp;
 pub mod seqpacket;

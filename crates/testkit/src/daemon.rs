@@ -51,6 +51,8 @@ pub struct Builder {
     descriptors: Option<u32>,
     below: Option<PathBuf>,
     data_size: Option<u64>,
+    quotas: bool,
+    slice: bool,
     certs_dir: bool,
     env: Vec<(String, String)>,
 }
@@ -109,6 +111,20 @@ impl Builder {
     #[must_use]
     pub fn data_size(mut self, bytes: u64) -> Self {
         self.data_size = Some(bytes);
+        self
+    }
+
+    /// With control groups that systemd makes, in a slice.
+    #[must_use]
+    pub fn in_a_slice(mut self) -> Self {
+        self.slice = true;
+        self
+    }
+
+    /// With a data-root on an ext4 of its own, of so many bytes, that counts and limits what projects have.
+    #[must_use]
+    pub fn data_with_quotas(mut self, bytes: u64) -> Self {
+        (self.data_size, self.quotas) = (Some(bytes), true);
         self
     }
 
@@ -174,7 +190,9 @@ impl Daemon {
         }
         let config = dir.join("daemon.json");
         fs::write(&config, builder.config.as_deref().unwrap_or("{}"))?;
-        if let Some(bytes) = builder.data_size {
+        if let Some(bytes) = builder.data_size.filter(|_| builder.quotas) {
+            mount_with_quotas(&dir, bytes)?;
+        } else if let Some(bytes) = builder.data_size {
             let options = CString::new(format!("size={bytes},mode=710"))?;
             mount("tmpfs", dir.join("data"), "tmpfs", MountFlags::empty(), &*options)?;
         }
@@ -184,7 +202,12 @@ impl Daemon {
         if builder.certs_dir {
             flags.push(format!("--registry-certs-dir={}", dir.join("certs.d").display()));
         }
-        Ok(Self { dir, cgroup_parent: format!("/{name}"), net, flags, bin, descriptors, env, child: None })
+        // Each `-` in a slice's name is a slice above it.
+        let cgroup_parent = match builder.slice {
+            true => format!("{}.slice", name.replace('-', "_")),
+            false => format!("/{name}"),
+        };
+        Ok(Self { dir, cgroup_parent, net, flags, bin, descriptors, env, child: None })
     }
 
     /// Starts the process again, as an init system would, and waits until it answers.
@@ -233,6 +256,7 @@ impl Daemon {
             ("--exec-root", self.exec_root().display().to_string()),
             ("--pidfile", self.dir.join("wharfd.pid").display().to_string()),
             ("--config-file", self.dir.join("daemon.json").display().to_string()),
+            ("--exec-opt", format!("native.cgroupdriver={}", self.cgroup_driver())),
             ("--cgroup-parent", self.cgroup_parent.clone()),
             ("--host", format!("unix://{}", self.socket().display())),
         ] {
@@ -240,6 +264,11 @@ impl Daemon {
         }
         command.args(&self.flags);
         Ok(command)
+    }
+
+    /// A parent that is a slice is systemd's.
+    fn cgroup_driver(&self) -> &'static str {
+        if self.cgroup_parent.ends_with(".slice") { "systemd" } else { "cgroupfs" }
     }
 
     /// Faults that can be made to strike it.
@@ -280,7 +309,7 @@ impl Daemon {
         self.dir.join("docker.sock")
     }
 
-    /// Its cgroup parent, such as `/wharf-test-1-0`.
+    /// Its cgroup parent, such as `/wharf-test-1-0`, or the name of a slice.
     pub fn cgroup_parent(&self) -> &str {
         &self.cgroup_parent
     }
@@ -493,6 +522,20 @@ impl Drop for Daemon {
         }
         let _ = fs::remove_dir_all(&self.dir);
     }
+}
+
+/// Mounts a new ext4 with project quotas on `data`.
+fn mount_with_quotas(dir: &Path, bytes: u64) -> Result<()> {
+    let disk = dir.join("disk");
+    fs::File::create(&disk)?.set_len(bytes)?;
+    let quotas = ["-q", "-O", "quota,project", "-E", "quotatype=prjquota"];
+    let mut mount = Command::new("mount");
+    mount.args(["-o", "loop,prjquota"]).arg(&disk).arg(dir.join("data"));
+    for command in [Command::new("mkfs.ext4").args(quotas).arg(&disk), &mut mount] {
+        let out = command.output().with_context(|| format!("{command:?}"))?;
+        ensure!(out.status.success(), "{command:?}: {}", String::from_utf8_lossy(&out.stderr));
+    }
+    Ok(())
 }
 
 pub(crate) fn kill_cgroup(path: &str) {

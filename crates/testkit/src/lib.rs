@@ -29,7 +29,7 @@ pub use faults::{Faults, Inventory, Pass, Struck};
 pub use faulty::{Asked, Fault, FaultyRegistry};
 pub use image::{Archive, busybox, from_files, from_layers, sha256, static_program};
 pub use leaks::Leaks;
-pub use needs::{NOT_RUN, lacks, lacks_oracle};
+pub use needs::{NOT_RUN, lacks, lacks_oracle, lacks_systemd};
 pub use netns::NetNs;
 pub use own_registry::{OwnRegistry, RegistryFaults, Request};
 pub use registry::{Registry, SecureRegistry};

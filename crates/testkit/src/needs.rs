@@ -1,6 +1,7 @@
 //! Programs of the machine that a test needs, and where they may be missing.
 
 use std::io::Write;
+use std::path::Path;
 
 /// Whether the calling test must be skipped because one of these programs is missing: only in the virtual
 /// machine of `cargo xtask vm-test` (`WHARF_VM=1`), which counts the lines written here. Anywhere else the
@@ -26,15 +27,30 @@ pub fn lacks_oracle(program: &str) -> bool {
     if is_on_path(program) || lacks(&[program]) {
         return !is_on_path(program);
     }
+    not_run(&format!("no {program} here"));
+    true
+}
+
+/// Whether the calling test cannot be run because systemd is not the init system of this machine, or the machine has
+/// cgroup v1. Such a test says so, and `cargo xtask test` counts it; in the virtual machine it is run later.
+pub fn lacks_systemd() -> bool {
+    let is_there = Path::new("/run/systemd/system").is_dir();
+    if is_there && Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+        return false;
+    }
+    not_run("systemd does not make control groups here");
+    true
+}
+
+fn not_run(why: &str) {
     let thread = std::thread::current();
-    let line = format!("not run: {}: no {program} here\n", thread.name().unwrap_or("a test"));
+    let line = format!("not run: {}: {why}\n", thread.name().unwrap_or("a test"));
     // Nobody hears a failure.
     let _ = std::io::stdout().write_all(line.as_bytes());
     if let Some(path) = std::env::var_os(NOT_RUN) {
         let file = std::fs::File::options().create(true).append(true).open(path);
         let _ = file.and_then(|mut file| file.write_all(line.as_bytes()));
     }
-    true
 }
 
 fn is_on_path(program: &str) -> bool {

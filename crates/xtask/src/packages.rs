@@ -23,6 +23,7 @@ pub(crate) const TEST: &[Package] = &[
     Package { name: "crun", file: "/usr/bin/crun" },
     Package { name: "debootstrap", file: "/usr/sbin/debootstrap" },
     Package { name: "slirp4netns", file: "/usr/bin/slirp4netns" },
+    Package { name: "e2fsprogs", file: "/sbin/mkfs.ext4" },
     Package { name: "bzip2", file: "/usr/bin/bzip2" },
     Package { name: "xz-utils", file: "/usr/bin/xz" },
     Package { name: "zstd", file: "/usr/bin/zstd" },
@@ -48,6 +49,7 @@ pub(crate) const VM: &[Package] = &[
     Package { name: "nftables", file: "/usr/sbin/nft" },
     Package { name: "busybox-static", file: "/bin/busybox" },
     Package { name: "procps", file: "/bin/ps" },
+    Package { name: "systemd", file: "/lib/systemd/systemd" },
 ];
 
 /// Installs those that are missing.

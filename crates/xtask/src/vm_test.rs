@@ -4,6 +4,7 @@
 //! tests, busybox, nft, iptables and the stock CLI. Its init moves everything to a tmpfs, since pivot_root(2)
 //! refuses to leave an initramfs, mounts cgroup v2, runs the tests and powers off; the last line on the serial
 //! console says how they went. Without a filter the tests of the crates that talk to the kernel run as well.
+//! Then its init becomes systemd, under which those run that need it.
 
 mod qemu;
 
@@ -162,7 +163,8 @@ fn assemble(kernel: &Kernel, tests: &[PathBuf], filter: &[&str]) -> Result<PathB
         (bin.join("wharf-shim"), "usr/bin/wharf-shim".to_owned()),
         (bin.join("hello-web"), "usr/bin/hello-web".to_owned()),
     ];
-    for name in ["docker", "nft", "iptables", "ps", "docker-registry", "skopeo", "crun"] {
+    programs.push((PathBuf::from(SYSTEMD), SYSTEMD.trim_start_matches('/').to_owned()));
+    for name in ["docker", "nft", "iptables", "ps", "docker-registry", "skopeo", "crun", "systemctl"] {
         programs.push((which(name)?, format!("usr/bin/{name}")));
     }
     for (i, test) in tests.iter().enumerate() {
@@ -181,19 +183,39 @@ fn assemble(kernel: &Kernel, tests: &[PathBuf], filter: &[&str]) -> Result<PathB
         ("etc/group", "root:x:0:\ndocker:x:999:\n".to_owned()),
         ("etc/resolv.conf", "nameserver 10.0.2.3\n".to_owned()),
         ("etc/hosts", "127.0.0.1 localhost\n".to_owned()),
+        ("etc/hostname", "vm\n".to_owned()),
+        ("etc/machine-id", "00000000000000000000000000000001\n".to_owned()),
+        ("etc/systemd/system/default.target", DEFAULT_TARGET.to_owned()),
+        ("etc/systemd/system/wharf-tests.service", TEST_SERVICE.to_owned()),
         ("filter", filter.join(" ")),
     ] {
         fs::write(root.join(name), text)?;
     }
     script(&root.join("init"), INIT)?;
     script(&root.join("main"), MAIN)?;
+    script(&root.join("under-systemd"), UNDER_SYSTEMD)?;
     Ok(root)
 }
 
 const DIRECTORIES: &[&str] = &[
-    "bin", "sbin", "dev", "proc", "sys", "tmp", "etc", "root", "run", "var/tmp", "usr/bin", "modules",
+    "bin",
+    "sbin",
+    "dev",
+    "proc",
+    "sys",
+    "tmp",
+    "etc",
+    "root",
+    "run",
+    "var/tmp",
+    "usr/bin",
+    "modules",
     "tests",
+    "lib/systemd",
+    "etc/systemd/system",
 ];
+
+const SYSTEMD: &str = "/lib/systemd/systemd";
 
 /// The modules, numbered in loading order, which `modules/order` lists.
 fn copy_modules(kernel: &Kernel, root: &Path) -> Result<()> {
@@ -249,7 +271,7 @@ fn copy_extensions(root: &Path, iptables: &Path) -> Result<()> {
 const INIT: &str = "#!/bin/busybox sh
 /bin/busybox mkdir /new
 /bin/busybox mount -t tmpfs -o mode=755 tmpfs /new
-for d in bin sbin dev proc sys tmp etc root run var usr lib lib64 modules tests filter main; do
+for d in bin sbin dev proc sys tmp etc root run var usr lib lib64 modules tests filter main under-systemd; do
   [ -e /$d ] && /bin/busybox cp -a /$d /new/
 done
 exec /bin/busybox switch_root /new /main
@@ -277,6 +299,38 @@ status=0
 for test in /tests/*; do
   echo \"$test, $(cut -d. -f1 /proc/uptime) s after the boot\"
   $test --test-threads=2 $(cat /filter) || status=1
+done
+echo $status >/status
+case \" $(cat /filter) \" in
+  *\"  \"*|*systemd*) exec /lib/systemd/systemd ;;
+esac
+echo WHARF-VM-STATUS=$status
+poweroff -f
+";
+
+/// What systemd has to do: one service, and nothing of what a machine usually starts.
+const DEFAULT_TARGET: &str = "[Unit]
+Description=Tests that need systemd
+Requires=wharf-tests.service
+DefaultDependencies=no
+";
+
+const TEST_SERVICE: &str = "[Unit]
+Description=Tests
+DefaultDependencies=no
+[Service]
+Type=oneshot
+TimeoutStartSec=infinity
+ExecStart=/bin/sh -c '/under-systemd >/dev/console 2>&1'
+";
+
+/// The tests that need systemd, which skip themselves before.
+const UNDER_SYSTEMD: &str = "#!/bin/sh
+export PATH=/usr/bin:/bin:/sbin HOME=/root WHARF_BIN_DIR=/usr/bin WHARF_VM=1
+status=$(cat /status)
+echo \"under systemd, $(cut -d. -f1 /proc/uptime) s after the boot\"
+for test in /tests/*e2e*; do
+  $test --test-threads=2 cgroup_systemd || status=1
 done
 echo WHARF-VM-STATUS=$status
 poweroff -f

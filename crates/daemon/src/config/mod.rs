@@ -189,8 +189,8 @@ mod tests {
                 "invalid argument \"bridge=x\" for \"--default-network-opt\" flag: invalid value \"x\" for map option, should be key=value",
             ),
             (
-                &["--exec-opt", "native.cgroupdriver=systemd"],
-                "the cgroup driver \"systemd\" is not built in Wharf yet",
+                &["--exec-opt", "native.cgroupdriver=none"],
+                "native.cgroupdriver option none is internally used and cannot be specified manually",
             ),
             (&["--exec-opt", "x"], "invalid exec-opt (x): must be formatted 'opt=value'"),
             (&["--storage-driver=btrfs"], "the storage driver \"btrfs\" is not built in Wharf"),

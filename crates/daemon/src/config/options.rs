@@ -83,8 +83,18 @@ pub(super) static OPTIONS: &[Opt] = &[
     only("containerd", "containerd", Kind::Text, "\"\""),
     only("containerd-namespace", "containerd-namespace", Kind::Text, "\"moby\""),
     only("containerd-plugins-namespace", "containerd-plugin-namespace", Kind::Text, "\"plugins.moby\""),
-    only("cpu-rt-period", "cpu-rt-period", Kind::Int, "0"),
-    only("cpu-rt-runtime", "cpu-rt-runtime", Kind::Int, "0"),
+    opt(
+        "cpu-rt-period",
+        "cpu-rt-period",
+        Kind::Int,
+        "Limit the CPU real-time period in microseconds for the parent cgroup for all containers (not supported with cgroups v2)",
+    ),
+    opt(
+        "cpu-rt-runtime",
+        "cpu-rt-runtime",
+        Kind::Int,
+        "Limit the CPU real-time runtime in microseconds for the parent cgroup for all containers (not supported with cgroups v2)",
+    ),
     only("cri-containerd", "cri-containerd", Kind::Bool, "false"),
     opt(
         "data-root",
@@ -141,7 +151,12 @@ pub(super) static OPTIONS: &[Opt] = &[
     opt("dns", "dns", Kind::List, "DNS server to use"),
     opt("dns-opt", "dns-opts", Kind::List, "DNS options to use"),
     opt("dns-search", "dns-search", Kind::List, "DNS search domains to use"),
-    opt("exec-opt", "exec-opts", Kind::List, "Runtime execution options (native.cgroupdriver=cgroupfs)"),
+    opt(
+        "exec-opt",
+        "exec-opts",
+        Kind::List,
+        "Runtime execution options (native.cgroupdriver=cgroupfs|systemd)",
+    ),
     opt(
         "exec-root",
         "exec-root",
@@ -290,7 +305,7 @@ pub(super) static OPTIONS: &[Opt] = &[
     only("selinux-enabled", "selinux-enabled", Kind::Bool, "false"),
     opt("shutdown-timeout", "shutdown-timeout", Kind::Int, "Set the default shutdown timeout (default 15)"),
     short('s', "storage-driver", "storage-driver", Kind::Text, "Storage driver to use"),
-    only("storage-opt", "storage-opts", Kind::List, "[]"),
+    opt("storage-opt", "storage-opts", Kind::List, "Storage driver options (overlay2.size=bytes)"),
     only("swarm-default-advertise-addr", "swarm-default-advertise-addr", Kind::Text, "\"\""),
     opt("tls", "tls", Kind::Bool, "Use TLS; implied by --tlsverify"),
     opt(

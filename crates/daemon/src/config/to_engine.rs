@@ -1,19 +1,27 @@
 //! From the daemon's settings to the engine's.
 
-use super::Settings;
+use super::{
+    Settings,
+    validate::{cgroup_driver, container_size},
+};
 use wharf_engine::config::{Config, NetworkConfig, Proxies, Runtime};
 
 impl Settings {
     /// The part of the settings that concerns the engine.
     pub(crate) fn to_engine(&self) -> Config {
         let defaults = Config::default();
+        let driver = cgroup_driver(&self.exec_opts);
         Config {
             data_root: self.data_root.clone(),
             exec_root: self.exec_root.clone(),
+            cgroup_driver: driver,
             cgroup_parent: match self.cgroup_parent.as_str() {
-                "" => defaults.cgroup_parent.clone(),
+                "" => driver.usual_parent().to_owned(),
                 parent => parent.to_owned(),
             },
+            realtime: (self.cpu_rt_period, self.cpu_rt_runtime),
+            // It has been checked.
+            container_size: container_size(&self.storage_opts).unwrap_or(0),
             default_cgroupns_mode: Some(self.default_cgroupns_mode.clone()).filter(|mode| !mode.is_empty()),
             default_ipc_mode: self.default_ipc_mode.clone(),
             default_shm_size: self.default_shm_size.0,

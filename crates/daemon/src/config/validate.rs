@@ -1,12 +1,13 @@
 //! Checks of the merged configuration (source: moby `daemon/config/config.go`, `Validate`).
 
 use super::{
-    options::{OPTIONS, Support},
+    options::{OPTIONS, Support, parse_bytes},
     settings::Settings,
 };
 use serde_json::Value;
 use std::collections::BTreeMap;
 use wharf_api::Version;
+use wharf_engine::config::CgroupDriver;
 
 /// The unix socket when no host is given.
 const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
@@ -28,6 +29,8 @@ pub(super) fn settings(s: &mut Settings) -> Check {
     s.labels = conflict_free_labels(&s.labels)?;
     numbers(s)?;
     exec_options(&s.exec_opts)?;
+    cgroup_parent(s)?;
+    container_size(&s.storage_opts)?;
     modes(s)?;
     runtimes(s)?;
     bridge(s)?;
@@ -97,15 +100,61 @@ fn numbers(s: &Settings) -> Check {
     Ok(())
 }
 
+const DRIVER: &str = "native.cgroupdriver";
+
+/// Who makes control groups: what was asked for, else what is usual on this machine.
+pub(super) fn cgroup_driver(exec_options: &[String]) -> CgroupDriver {
+    let asked = exec_options.iter().rev().filter_map(|option| option.split_once('=')).find_map(
+        |(key, value)| match (key.trim().to_lowercase().as_str(), value.trim()) {
+            (DRIVER, "systemd") => Some(CgroupDriver::Systemd),
+            (DRIVER, "cgroupfs") => Some(CgroupDriver::Cgroupfs),
+            _ => None,
+        },
+    );
+    asked.unwrap_or_else(CgroupDriver::usual)
+}
+
+fn cgroup_parent(s: &Settings) -> Check {
+    if s.cgroup_parent.is_empty() {
+        Ok(())
+    } else {
+        cgroup_driver(&s.exec_opts).check_parent(&s.cgroup_parent)
+    }
+}
+
+/// What a container may write, of `--storage-opt`; 0 is everything (source: moby
+/// `daemon/graphdriver/overlay2/overlay.go`, parseOptions). The check of the kernel has not been there for long, and
+/// the option to leave it out is taken as Docker took it to the end: ignored.
+pub(super) fn container_size(options: &[String]) -> Result<u64, String> {
+    let mut size = 0;
+    for option in options {
+        let Some((key, value)) = option.split_once('=') else {
+            return Err(format!("unable to parse storage-opt key/value: {option}"));
+        };
+        match key.trim().to_lowercase().as_str() {
+            "overlay2.size" => {
+                let bytes = parse_bytes(value).and_then(|bytes| u64::try_from(bytes).ok());
+                size = bytes.ok_or_else(|| format!("invalid size: '{}'", value.trim()))?;
+            }
+            "overlay2.override_kernel_check" => {}
+            other => return Err(format!("overlay2: unknown option {other}")),
+        }
+    }
+    Ok(size)
+}
+
 fn exec_options(options: &[String]) -> Check {
     for option in options {
         let parts = option.split_once('=').map(|(k, v)| (k.trim().to_lowercase(), v.trim()));
         match parts {
             Some((key, value)) if !key.is_empty() && !value.is_empty() => match (key.as_str(), value) {
-                ("native.cgroupdriver", "cgroupfs") => {}
-                ("native.cgroupdriver", other) => {
-                    return Err(format!("the cgroup driver {other:?} is not built in Wharf yet"));
+                (DRIVER, "cgroupfs" | "systemd") => {}
+                (DRIVER, "none") => {
+                    return Err(format!(
+                        "{DRIVER} option none is internally used and cannot be specified manually"
+                    ));
                 }
+                (DRIVER, other) => return Err(format!("{DRIVER} option {other} not supported")),
                 (other, _) => return Err(format!("invalid exec-opt ({option}): unknown option: '{other}'")),
             },
             _ => return Err(format!("invalid exec-opt ({option}): must be formatted 'opt=value'")),
@@ -272,6 +321,38 @@ mod tests {
             complete_host("tcp://x:1/y", false).unwrap_err(),
             "invalid bind address (tcp://x:1/y): should not contain a path element"
         );
+    }
+
+    #[test]
+    fn resources_of_the_daemon() {
+        let options = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
+        let asked = |driver: &str| cgroup_driver(&options(&[driver]));
+        assert_eq!(asked("native.cgroupdriver=systemd"), CgroupDriver::Systemd);
+        assert_eq!(asked("Native.CgroupDriver = cgroupfs"), CgroupDriver::Cgroupfs);
+        let parent = |driver: &str, parent: &str| {
+            cgroup_parent(&Settings {
+                exec_opts: options(&[driver]),
+                cgroup_parent: parent.into(),
+                ..Settings::default()
+            })
+        };
+        assert!(parent("native.cgroupdriver=systemd", "foo.slice").is_ok());
+        assert!(parent("native.cgroupdriver=cgroupfs", "/foo").is_ok());
+        for bad in ["/foo", ".slice", "foo"] {
+            assert_eq!(
+                parent("native.cgroupdriver=systemd", bad).unwrap_err(),
+                "cgroup-parent for systemd cgroup should be a valid slice named as \"xxx.slice\""
+            );
+        }
+        assert_eq!(
+            container_size(&options(&["overlay2.size=10G", "overlay2.override_kernel_check=true"])),
+            Ok(10 << 30)
+        );
+        assert_eq!(
+            container_size(&options(&["dm.basesize=1G"])).unwrap_err(),
+            "overlay2: unknown option dm.basesize"
+        );
+        assert!(container_size(&options(&["overlay2.size"])).is_err());
     }
 
     #[test]

@@ -35,6 +35,7 @@ mod options;
 mod pause;
 pub(crate) mod plan;
 mod prune;
+mod realtime;
 pub(crate) mod record;
 mod remove;
 mod rename;
@@ -106,6 +107,7 @@ impl Containers {
     pub(crate) async fn open(parts: Parts) -> Result<Self> {
         let tasks = Tasks::new(&parts.config);
         let kernel = Kernel::detect().await?;
+        realtime::check(&parts.config, &kernel)?;
         let execs = exec::Table::default();
         let shutting_down = AtomicBool::new(false);
         let health_checks = Default::default();

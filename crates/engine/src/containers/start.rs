@@ -124,6 +124,7 @@ impl Containers {
         let rootfs = self.mount_rootfs(container, undo).await?;
         self.mount_volumes(container, undo).await?;
         let attachment = self.attach_networks(container, &host, &shared, undo).await?;
+        self.share_realtime(&container.id, &host).await?;
         let (plan, fds) = self.plan(container, &host, shared, rootfs, attachment, undo).await?;
         let early = container.update(|state| std::mem::take(&mut state.early));
         let program = plan.process.args.first().cloned().unwrap_or_default();

@@ -10,7 +10,11 @@ use wharf_sys::mount::{Recursion, clone_tree};
 
 /// The handle of writable layers: cheap to clone.
 #[derive(Clone)]
-pub struct Layers(Arc<Store>);
+pub struct Layers {
+    store: Arc<Store>,
+    /// What a container may write that says nothing of it; 0 is everything.
+    default_size: u64,
+}
 
 /// Bytes of a container's file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -22,22 +26,22 @@ pub struct LayerSizes {
 }
 
 impl Layers {
-    pub(super) fn new(store: Arc<Store>) -> Self {
-        Self(store)
+    pub(super) fn new(store: Arc<Store>, default_size: u64) -> Self {
+        Self { store, default_size }
     }
 
     /// Makes the writable layer of a container on an image, with Docker's init layer between them.
     ///
     /// # Errors
-    /// When a layer is missing or the disk is full; nothing is left then. For options, which need project
-    /// quotas.
+    /// When a layer is missing or the disk is full; nothing is left then. For a size where the file system has no
+    /// project quotas, and unknown options.
     pub fn create(&self, id: &ContainerId, image: Option<&ImageId>, options: &StringMap) -> Result<()> {
-        check_options(options)?;
+        let size = size(options, self.default_size)?;
         let top = match image {
             None => None,
-            Some(image) => self.0.images.get(*image).map_err(store_error)?.chain_id,
+            Some(image) => self.store.images.get(*image).map_err(store_error)?.chain_id,
         };
-        self.0.layers.create_rw(id, top).map(drop).map_err(store_error)
+        self.store.layers.create_rw(id, top, size).map(drop).map_err(store_error)
     }
 
     /// Mounts it on the host and counts the use; returns where.
@@ -45,7 +49,7 @@ impl Layers {
     /// # Errors
     /// When the mount fails.
     pub fn mount(&self, id: &ContainerId) -> Result<PathBuf> {
-        self.0.layers.mount_rw(id).map_err(store_error)
+        self.store.layers.mount_rw(id).map_err(store_error)
     }
 
     /// A detached clone of the mounted layer, for a shim.
@@ -53,7 +57,7 @@ impl Layers {
     /// # Errors
     /// When it is not mounted.
     pub fn open_tree(&self, id: &ContainerId) -> Result<OwnedFd> {
-        let merged = self.0.layers.rw_graph_data(id).map_err(store_error)?.merged;
+        let merged = self.store.layers.rw_graph_data(id).map_err(store_error)?.merged;
         clone_tree(&merged, Recursion::Single).map_err(|error| store_error(error.into()))
     }
 
@@ -63,7 +67,7 @@ impl Layers {
     /// # Errors
     /// When the mount cannot be detached.
     pub fn unmount(&self, id: &ContainerId) -> Result<()> {
-        ignore_missing(self.0.layers.unmount_rw(id))
+        ignore_missing(self.store.layers.unmount_rw(id))
     }
 
     /// Unmounts what a crash left mounted: every container's layer but those of these, which run.
@@ -80,7 +84,7 @@ impl Layers {
     /// # Errors
     /// When it cannot be unmounted or removed.
     pub fn remove(&self, id: &ContainerId) -> Result<()> {
-        ignore_missing(self.0.layers.remove_rw(id))
+        ignore_missing(self.store.layers.remove_rw(id))
     }
 
     /// How large it is.
@@ -88,7 +92,7 @@ impl Layers {
     /// # Errors
     /// When it cannot be read.
     pub fn sizes(&self, id: &ContainerId) -> Result<LayerSizes> {
-        let layers = &self.0.layers;
+        let layers = &self.store.layers;
         let rw = layers.rw_size(id).map_err(store_error)?;
         let parent = layers.rw(id).map_err(store_error)?.parent;
         let root = rw + parent.map_or(0, |parent| layers.stack_size(parent));
@@ -97,7 +101,7 @@ impl Layers {
 
     /// `GraphDriver.Data` of an inspect, empty when there is no layer.
     pub fn driver_data(&self, id: &ContainerId) -> StringMap {
-        let Ok(data) = self.0.layers.rw_graph_data(id) else { return StringMap::new() };
+        let Ok(data) = self.store.layers.rw_graph_data(id) else { return StringMap::new() };
         let mut map = driver_data(&data);
         map.insert("ID".into(), id.to_string());
         map
@@ -108,7 +112,7 @@ impl Layers {
     /// # Errors
     /// When it cannot be read.
     pub fn changes(&self, id: &ContainerId) -> Result<Vec<FilesystemChange>> {
-        let changes = self.0.layers.rw_changes(id).map_err(store_error)?;
+        let changes = self.store.layers.rw_changes(id).map_err(store_error)?;
         let to_api = |change: wharf_store::Change| FilesystemChange {
             kind: match change.kind {
                 ChangeKind::Modified => 0,
@@ -122,7 +126,7 @@ impl Layers {
 
     /// Containers that have a layer.
     fn containers(&self) -> Vec<ContainerId> {
-        self.0.layers.rw_containers()
+        self.store.layers.rw_containers()
     }
 }
 
@@ -141,15 +145,18 @@ pub(super) fn driver_data(data: &GraphData) -> StringMap {
     map
 }
 
-/// Source: moby `daemon/graphdriver/overlay2/overlay.go`, `CreateReadWrite` and `parseStorageOpt`.
-fn check_options(options: &StringMap) -> Result<()> {
-    match options.keys().next() {
-        None => Ok(()),
-        Some(key) if key.eq_ignore_ascii_case("size") => Err(Error::Refused(
-            "--storage-opt is supported only for overlay over xfs with 'pquota' mount option".into(),
-        )),
-        Some(key) => Err(Error::Refused(format!("Unknown option {key}"))),
+/// How much a container may write; `None` is everything (source: moby `daemon/graphdriver/overlay2/overlay.go`,
+/// `CreateReadWrite` and `parseStorageOpt`).
+fn size(options: &StringMap, default: u64) -> Result<Option<u64>> {
+    let mut size = default;
+    for (key, value) in options {
+        if !key.eq_ignore_ascii_case("size") {
+            return Err(Error::Refused(format!("Unknown option {}", key.to_lowercase())));
+        }
+        size = crate::containers::plan::bytes(value)
+            .ok_or_else(|| Error::Refused(format!("invalid size: '{value}'")))?;
     }
+    Ok((size > 0).then_some(size))
 }
 
 fn ignore_missing(result: wharf_store::Result<()>) -> Result<()> {

@@ -140,7 +140,7 @@ pub struct Transfer {
 
 impl Inner {
     fn new(config: Arc<Config>, events: Events, containers: Index, store: Arc<Store>) -> Result<Self> {
-        let layers = Layers::new(Arc::clone(&store));
+        let layers = Layers::new(Arc::clone(&store), config.container_size);
         let registry = registry_client(&config)?;
         let downloads = pull::Downloads::new(config.max_concurrent_downloads);
         let uploads = Arc::new(Semaphore::new(match config.max_concurrent_uploads {
@@ -201,10 +201,15 @@ impl Images {
     /// # Errors
     /// When it cannot be read.
     pub(crate) async fn open(config: Arc<Config>, events: Events, containers: Index) -> Result<Self> {
-        let root = config.data_root.clone();
+        let (root, limited) = (config.data_root.clone(), config.container_size > 0);
         let opened = blocking(move || {
             let store = Store::open(&root)?;
             store.sweep()?;
+            if limited && store.layers.check_quota().is_err() {
+                return Err(Error::Refused(
+                    "Storage option overlay2.size not supported. Filesystem does not support Project Quota: Filesystem does not support, or has not enabled quotas".into(),
+                ));
+            }
             Ok(store)
         });
         let store = opened.await?;

@@ -64,6 +64,7 @@ impl System {
         };
         self.fill_counts(&mut info);
         fill_abilities(&mut info, kernel);
+        info.cgroup_driver = config.cgroup_driver.name().into();
         self.fill_runtimes(&mut info);
         info.swarm.local_node_state = "inactive".into();
         info.warnings = warnings(&info, kernel);
@@ -189,7 +190,6 @@ fn plugins() -> api::PluginsInfo {
 
 fn fill_abilities(info: &mut api::Info, kernel: &Kernel) {
     let v2 = kernel.cgroup_version == CgroupVersion::V2;
-    info.cgroup_driver = "cgroupfs".into();
     info.cgroup_version = if v2 { "2" } else { "1" }.into();
     info.memory_limit = kernel.memory_limit;
     info.swap_limit = kernel.swap_limit;

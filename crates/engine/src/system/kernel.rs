@@ -25,6 +25,7 @@ pub(crate) struct Kernel {
     pub(crate) oom_kill_disable: bool,
     pub(crate) cpu_shares: bool,
     pub(crate) cpu_cfs: bool,
+    pub(crate) cpu_realtime: bool,
     pub(crate) cpuset: bool,
     /// Processors that a container may use, such as `0-1`.
     pub(crate) cpus: String,
@@ -117,6 +118,7 @@ fn nothing(cgroup_version: CgroupVersion) -> Kernel {
         oom_kill_disable: false,
         cpu_shares: false,
         cpu_cfs: false,
+        cpu_realtime: false,
         cpuset: false,
         cpus: String::new(),
         mems: String::new(),
@@ -145,6 +147,7 @@ fn detect_v1(roots: &Roots) -> Kernel {
         cpu_shares: roots.has("cpu", "cpu.shares"),
         // The root group has no cfs files on newer kernels, though groups below it do.
         cpu_cfs: roots.has("cpu", "cpu.cfs_quota_us") || roots.v1("cpu").is_some(),
+        cpu_realtime: roots.has("cpu", "cpu.rt_period_us"),
         cpuset: roots.v1("cpuset").is_some(),
         cpus: set("cpuset.cpus"),
         mems: set("cpuset.mems"),
@@ -159,10 +162,9 @@ fn detect_v1(roots: &Roots) -> Kernel {
 fn detect_v2(unified: &Path) -> Kernel {
     let controllers = read_line(&unified.join("cgroup.controllers"));
     let has = |name: &str| controllers.split(' ').any(|c| c == name);
-    let swap = fs::read_to_string("/proc/swaps").is_ok();
     Kernel {
         memory_limit: has("memory"),
-        swap_limit: has("memory") && swap,
+        swap_limit: has("memory") && limits_swap(unified),
         memory_reservation: has("memory"),
         cpu_shares: has("cpu"),
         cpu_cfs: has("cpu"),
@@ -170,31 +172,61 @@ fn detect_v2(unified: &Path) -> Kernel {
         cpus: read_line(&unified.join("cpuset.cpus.effective")),
         mems: read_line(&unified.join("cpuset.mems.effective")),
         pids_limit: has("pids"),
-        blkio_weight: has("io"),
-        blkio_weight_device: has("io"),
+        blkio_weight: has("io") && weighs_io(unified),
+        blkio_weight_device: has("io") && weighs_io(unified),
         blkio_throttle: has("io"),
         ..nothing(CgroupVersion::V2)
     }
+}
+
+/// Whether groups have a limit of swap. The root group never has one: where that is ours, any group below it
+/// says so, and without one the kernel that can swap is believed (source: moby
+/// `pkg/sysinfo/cgroup2_linux.go`, getSwapLimitV2).
+fn limits_swap(unified: &Path) -> bool {
+    const FILE: &str = "memory.swap.max";
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let own = own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
+    if !own.is_empty() {
+        return unified.join(own).join(FILE).exists();
+    }
+    let groups = fs::read_dir(unified).into_iter().flatten().flatten().map(|entry| entry.path());
+    // Only a group that has memory limits can tell.
+    let mut limited = groups.filter(|group| group.join("memory.max").exists());
+    limited.next().map_or_else(|| Path::new("/proc/swaps").exists(), |group| group.join(FILE).exists())
+}
+
+/// Whether there are weights of I/O, which only the cost model and the BFQ scheduler have. Docker says yes to all
+/// of v2, and then the container does not start.
+fn weighs_io(unified: &Path) -> bool {
+    let groups = fs::read_dir(unified).into_iter().flatten().flatten();
+    unified.join("io.cost.qos").exists()
+        || groups.into_iter().any(|g| g.path().join("io.bfq.weight").exists())
 }
 
 fn read_line(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_default().trim().to_owned()
 }
 
-/// A list of numbers such as `0-2,4` (source: cpuset(7), "List format"). Numbers beyond 8191 are refused: no
-/// kernel has so many.
-pub(crate) fn parse_list(text: &str) -> Option<BTreeSet<u32>> {
-    const MOST: u32 = 8191;
+/// A list of numbers such as `0-2,4` (source: cpuset(7), "List format"; moby `pkg/sysinfo`, parseUintList).
+///
+/// # Errors
+/// What is wrong with it, in Docker's words. Numbers beyond 8192 are refused: no kernel has so many.
+pub(crate) fn parse_list(text: &str) -> Result<BTreeSet<u32>, String> {
+    const MOST: u32 = 8192;
+    let number = |word: &str| word.parse::<u32>().map_err(|_| format!("invalid format: {text}"));
     let mut all = BTreeSet::new();
     for part in text.split(',').filter(|_| !text.is_empty()) {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last) = (first.trim().parse::<u32>().ok()?, last.trim().parse::<u32>().ok()?);
-        if last > MOST || first > last {
-            return None;
+        let (first, last) = (number(first)?, number(last)?);
+        if last < first {
+            return Err(format!("invalid format: {text}"));
+        }
+        if last > MOST {
+            return Err(format!("value of out range, maximum is {MOST}"));
         }
         all.extend(first..=last);
     }
-    Some(all)
+    Ok(all)
 }
 
 #[cfg(test)]
@@ -204,11 +236,12 @@ mod tests {
     #[test]
     fn lists_are_parsed() {
         let list = |text| parse_list(text).map(|set| set.into_iter().collect::<Vec<_>>());
-        assert_eq!(list("0-2,4"), Some(vec![0, 1, 2, 4]));
-        assert_eq!(list(""), Some(vec![]));
-        for bad in ["a", "1-", "3-1", "0-99999", ","] {
-            assert_eq!(list(bad), None, "{bad}");
+        assert_eq!(list("0-2,4,03"), Ok(vec![0, 1, 2, 3, 4]));
+        assert_eq!(list(""), Ok(vec![]));
+        for bad in ["a", "1-", "3-1", ",", "-1", "1-2-3"] {
+            assert_eq!(list(bad), Err(format!("invalid format: {bad}")));
         }
+        assert_eq!(list("0-99999"), Err("value of out range, maximum is 8192".into()));
     }
 
     #[test]
@@ -216,7 +249,7 @@ mod tests {
         let kernel = detect(&Roots::find());
         assert!(kernel.processors >= 1);
         if kernel.cpuset {
-            assert!(parse_list(&kernel.cpus).is_some_and(|set| !set.is_empty()), "{}", kernel.cpus);
+            assert!(parse_list(&kernel.cpus).is_ok_and(|set| !set.is_empty()), "{}", kernel.cpus);
         }
     }
 }

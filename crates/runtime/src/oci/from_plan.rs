@@ -30,7 +30,10 @@ fn linux(plan: &Plan, path_of: &dyn Fn(&Source) -> String) -> OciResult<config::
         gid_mappings: maps.map(|maps| mounts::id_mappings(&maps.gids)),
         sysctl: plan.sysctls.iter().cloned().collect(),
         resources: Some(resources::document(&plan.cgroup.resources)),
-        cgroups_path: plan.cgroup.path.clone(),
+        cgroups_path: match &plan.cgroup.scope {
+            Some(scope) => scope.oci_path(),
+            None => plan.cgroup.path.clone(),
+        },
         namespaces: namespaces(&plan.namespaces, path_of),
         devices: plan.devices.iter().map(devices::document_node).collect(),
         seccomp: filter(&plan.process)?,

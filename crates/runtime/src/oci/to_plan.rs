@@ -135,7 +135,7 @@ fn cgroup(linux: &config::Linux, id: &str, warnings: &mut Vec<String>) -> OciRes
         None => Resources::default(),
     };
     limits.devices = devices::container_rules(linux)?;
-    Ok(Cgroup { path: format!("/{}", parts.join("/")), resources: limits })
+    Ok(Cgroup { path: format!("/{}", parts.join("/")), resources: limits, scope: None })
 }
 
 fn hooks(from: &config::Hooks) -> OciResult<Hooks> {

@@ -115,7 +115,11 @@ impl Rootfs {
             },
             hostname: Some("box".into()),
             domainname: None,
-            cgroup: Cgroup { path: format!("{}/{number}", cgroup_parent()), resources: docker_resources() },
+            cgroup: Cgroup {
+                path: format!("{}/{number}", cgroup_parent()),
+                resources: docker_resources(),
+                scope: None,
+            },
             sysctls: Vec::new(),
             masked_paths: MASKED.map(str::to_owned).to_vec(),
             readonly_paths: READONLY.map(str::to_owned).to_vec(),

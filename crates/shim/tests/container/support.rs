@@ -80,7 +80,11 @@ impl Host {
             namespaces: namespaces(),
             hostname: Some("shimtest".into()),
             domainname: None,
-            cgroup: Cgroup { path: format!("{}/{id}", self.cgroup_parent), resources: Resources::default() },
+            cgroup: Cgroup {
+                path: format!("{}/{id}", self.cgroup_parent),
+                resources: Resources::default(),
+                scope: None,
+            },
             sysctls: Vec::new(),
             masked_paths: vec!["/proc/kcore".into()],
             readonly_paths: vec!["/proc/sys".into()],

@@ -25,7 +25,7 @@ impl Whole {
         let name: ImageRef = "app:v1".parse().unwrap();
         fixture.store.references.add_tag(&name, image.id, Force::No).unwrap();
         let container = container("c");
-        fixture.store.layers.create_rw(&container, image.chain_id).unwrap();
+        fixture.store.layers.create_rw(&container, image.chain_id, None).unwrap();
         let directory = fixture.path("containers").join(container.as_str());
         fs::create_dir_all(&directory).unwrap();
         let record = format!(r#"{{"ID":"{container}","Driver":"overlay2"}}"#);
@@ -96,7 +96,7 @@ fn what_crashes_leave_is_found_and_gone_after_a_restart() {
     let link = whole.fixture.path("overlay2/l/AAAAAAAAAAAAAAAAAAAAAAAAAA");
     std::os::unix::fs::symlink(format!("../{}/diff", "6".repeat(64)), link).unwrap();
     whole.found("overlay2/l/AAAAAAAAAAAAAAAAAAAAAAAAAA", "does not exist");
-    whole.fixture.store.layers.create_rw(&container("d"), None).unwrap();
+    whole.fixture.store.layers.create_rw(&container("d"), None, None).unwrap();
     whole.found(&format!("layer of container {}", container("d")), "there is no such container");
     fs::create_dir(whole.fixture.path("image/overlay2/layerdb/mounts").join(container("e").as_str()))
         .unwrap();

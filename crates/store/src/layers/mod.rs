@@ -15,6 +15,7 @@ mod unpack;
 pub use rw::RwLayer;
 pub use unpack::Unpacked;
 
+use crate::quota::Quotas;
 use crate::{
     Error, GraphData, Result, chain_id, content::HashingWriter, durability, durability::Syncer, files,
     overlay::Overlay, tarsplit,
@@ -54,6 +55,7 @@ pub struct Layers {
     records: Records,
     overlay: Overlay,
     syncer: Syncer,
+    quotas: Quotas,
     state: Mutex<State>,
 }
 
@@ -104,6 +106,7 @@ impl Layers {
             overlay: Overlay::open(data_root)?,
             records: Records::open(layerdb)?,
             syncer: Syncer::new(layerdb)?,
+            quotas: Quotas::default(),
             state: Mutex::default(),
         };
         this.load()?;

@@ -50,6 +50,7 @@ impl Layers {
         self: &Arc<Self>,
         container: &ContainerId,
         parent: Option<ChainId>,
+        limit: Option<u64>,
     ) -> Result<Arc<RwLayer>> {
         let hold = parent.map(|parent| self.get(parent)).transpose()?;
         let mount_id = files::random_id();
@@ -62,8 +63,9 @@ impl Layers {
             state.mounts.insert(container.clone(), layer.clone());
         }
         // The record comes first: what it names can be found and removed after a crash.
-        let made =
-            self.records.write_mount(container, &layer).and_then(|()| self.make_rw(&layer, hold.as_deref()));
+        let made = (self.records.write_mount(container, &layer))
+            .and_then(|()| self.make_rw(&layer, hold.as_deref()))
+            .and_then(|()| limit.map_or(Ok(()), |bytes| self.limit_rw(&layer, bytes)));
         match made {
             Ok(()) => {
                 // The mount is a hold of its own, counted at start like this too.
@@ -92,6 +94,20 @@ impl Layers {
         init::fill(&files::open_directory(&self.overlay.diff(&init_id))?, &lower)?;
         self.overlay.create(&layer.mount_id)?;
         self.overlay.set_parent(&layer.mount_id, &init_id)
+    }
+
+    /// Limits what can be written: the layer is still empty, and what comes into it counts.
+    fn limit_rw(&self, layer: &RwLayer, bytes: u64) -> Result<()> {
+        let directories = self.overlay.writable(&layer.mount_id);
+        self.quotas.limit(self.overlay.home(), &directories, bytes)
+    }
+
+    /// Whether layers can be limited here.
+    ///
+    /// # Errors
+    /// [`Error::NoQuota`] where the file system has no project quotas.
+    pub fn check_quota(&self) -> Result<()> {
+        self.quotas.check(self.overlay.home())
     }
 
     /// A container's layer.

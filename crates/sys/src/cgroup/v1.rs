@@ -5,6 +5,7 @@ use super::{Hierarchy, Warning, devices};
 use crate::{Error, Result};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
+use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use wharf_spec::plan::{DeviceLimit, Resources};
@@ -56,6 +57,24 @@ fn make_with_parents(root: &Path, dir: &Path, cpuset: bool) -> Result<bool> {
         inherit_cpuset(dir)?;
     }
     Ok(!made)
+}
+
+/// The share of realtime processes in every group down to a path: no group may have more than the one above it.
+pub(super) fn share_realtime(all: &[Hierarchy], path: &str, period: i64, runtime: i64) -> Result<()> {
+    let hierarchy = all.iter().find(|hierarchy| hierarchy.controllers.iter().any(|name| name == "cpu"));
+    let hierarchy =
+        hierarchy.ok_or_else(|| Error::malformed("realtime groups", "there is no cpu controller"))?;
+    let mut dir = hierarchy.mountpoint.clone();
+    for part in path.split('/') {
+        dir.push(part);
+        make_dir(&dir)?;
+        for (file, value) in [("cpu.rt_period_us", period), ("cpu.rt_runtime_us", runtime)] {
+            if value != 0 {
+                write(&dir, file, &value.to_string())?;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn inherit_cpuset(dir: &Path) -> Result<()> {
@@ -110,8 +129,7 @@ pub(super) fn apply(dirs: &[Dir], resources: &Resources) -> Result<Vec<Warning>>
             Ok(())
         }
     };
-    let cpu = resources.cpu_quota.is_some() || resources.cpu_period.is_some();
-    with("cpu", cpu, set_cpu_bandwidth)?;
+    with("cpu", wants_cpu(resources), set_cpu)?;
     with("memory", resources.memory.is_some() || resources.memory_swap.is_some(), set_memory)?;
     with("blkio", wants_blkio(resources), set_blkio)?;
     with("hugetlb", !resources.hugepage_limits.is_empty(), set_hugetlb)?;
@@ -135,9 +153,6 @@ fn simple_settings(resources: &Resources) -> Vec<Setting> {
     let pids = resources.pids_limit.map(|limit| if limit < 0 { "max".to_owned() } else { limit.to_string() });
     let not_empty = |value: &Option<String>| value.clone().filter(|value| !value.is_empty());
     vec![
-        setting("cpu", "cpu.shares", text(resources.cpu_shares.filter(|shares| *shares != 0))),
-        setting("cpu", "cpu.rt_period_us", text(resources.cpu_rt_period.filter(|period| *period != 0))),
-        setting("cpu", "cpu.rt_runtime_us", text(resources.cpu_rt_runtime.filter(|runtime| *runtime != 0))),
         setting("cpuset", "cpuset.cpus", not_empty(&resources.cpuset_cpus)),
         setting("cpuset", "cpuset.mems", not_empty(&resources.cpuset_mems)),
         setting(
@@ -151,22 +166,65 @@ fn simple_settings(resources: &Resources) -> Vec<Setting> {
     ]
 }
 
-/// Period first; when the kernel refuses it because it does not fit the old quota, quota first.
-fn set_cpu_bandwidth(dir: &Path, resources: &Resources, warnings: &mut Vec<Warning>) -> Result<()> {
-    let period = resources.cpu_period.filter(|period| *period != 0).map(|period| period.to_string());
-    let quota = resources.cpu_quota.filter(|quota| *quota != 0).map(|quota| quota.to_string());
+fn wants_cpu(resources: &Resources) -> bool {
+    let Resources { cpu_shares, cpu_quota, cpu_period, cpu_rt_runtime, cpu_rt_period, .. } = resources;
+    (cpu_shares.is_some() || cpu_quota.is_some() || cpu_period.is_some())
+        || (cpu_rt_runtime.is_some() || cpu_rt_period.is_some())
+}
+
+fn set_cpu(dir: &Path, resources: &Resources, warnings: &mut Vec<Warning>) -> Result<()> {
+    if let Some(shares) = resources.cpu_shares.filter(|shares| *shares != 0) {
+        set_shares(dir, shares, warnings)?;
+    }
+    let text = |value: Option<i64>| value.filter(|value| *value != 0).map(|value| value.to_string());
+    let period = |value: Option<u64>| value.filter(|value| *value != 0).map(|value| value.to_string());
+    let fair = [
+        ("cpu.cfs_period_us", period(resources.cpu_period)),
+        ("cpu.cfs_quota_us", text(resources.cpu_quota)),
+    ];
+    let realtime = [
+        ("cpu.rt_period_us", period(resources.cpu_rt_period)),
+        ("cpu.rt_runtime_us", text(resources.cpu_rt_runtime)),
+    ];
+    set_bandwidth(dir, fair, warnings)?;
+    set_bandwidth(dir, realtime, warnings)
+}
+
+/// The kernel takes any number and keeps what it can: said in runc's words when that is another one.
+fn set_shares(dir: &Path, shares: u64, warnings: &mut Vec<Warning>) -> Result<()> {
+    const FILE: &str = "cpu.shares";
+    write_if_there(dir, FILE, &shares.to_string(), warnings)?;
+    let kept = read_number(dir, FILE).unwrap_or(shares);
+    match kept.cmp(&shares) {
+        Ordering::Equal => Ok(()),
+        Ordering::Less => {
+            Err(Error::malformed("cpu.shares", format!("the maximum allowed cpu-shares is {kept}")))
+        }
+        Ordering::Greater => {
+            Err(Error::malformed("cpu.shares", format!("the minimum allowed cpu-shares is {kept}")))
+        }
+    }
+}
+
+/// Period, then time in each; when the kernel refuses the period because it does not fit the old time, the
+/// other way round.
+fn set_bandwidth(
+    dir: &Path,
+    [(period_file, period), (time_file, time)]: [(&str, Option<String>); 2],
+    warnings: &mut Vec<Warning>,
+) -> Result<()> {
     let mut retry_period = None;
     if let Some(period) = period {
-        match write_if_there(dir, "cpu.cfs_period_us", &period, warnings) {
-            Err(error) if error.is(Errno::INVAL) && quota.is_some() => retry_period = Some(period),
+        match write_if_there(dir, period_file, &period, warnings) {
+            Err(error) if error.is(Errno::INVAL) && time.is_some() => retry_period = Some(period),
             other => other?,
         }
     }
-    if let Some(quota) = quota {
-        write_if_there(dir, "cpu.cfs_quota_us", &quota, warnings)?;
+    if let Some(time) = time {
+        write_if_there(dir, time_file, &time, warnings)?;
     }
     match retry_period {
-        Some(period) => write_if_there(dir, "cpu.cfs_period_us", &period, warnings),
+        Some(period) => write_if_there(dir, period_file, &period, warnings),
         None => Ok(()),
     }
 }

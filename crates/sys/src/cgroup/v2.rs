@@ -81,8 +81,12 @@ impl<T> OnCgroup<T> for Result<T, Errno> {
     }
 }
 
-/// Files and values, in the order they are to be written.
-fn settings(resources: &Resources) -> Result<Vec<(String, String)>> {
+/// Limits as files of cgroup v2 and their values, in the order they are to be written; without weights of I/O and
+/// device rules.
+///
+/// # Errors
+/// When limits contradict each other.
+pub fn settings(resources: &Resources) -> Result<Vec<(String, String)>> {
     let mut all: Vec<(String, String)> = Vec::new();
     let mut set = |file: &str, value: String| all.push((file.to_owned(), value));
     if let Some(weight) = resources.cpu_shares.and_then(weight_of_shares) {
@@ -171,26 +175,29 @@ fn swap_only(memory: i64, swap: i64) -> Result<Option<i64>> {
     }
 }
 
-/// BFQ's own weights where it is used, else `io.weight` scaled from 10..1000 to 1..10000.
+/// BFQ's own weights where it is used, else `io.weight` scaled from 10..1000 to 1..10000. A device whose
+/// scheduler takes no weights is a warning, as for the runtimes that say nothing of it.
 fn set_io_weight(dir: &Path, resources: &Resources, warnings: &mut Vec<Warning>) -> Result<()> {
     let bfq = dir.join("io.bfq.weight").exists();
+    let file = if bfq { "io.bfq.weight" } else { "io.weight" };
+    let scaled = |weight: u64| if bfq { weight } else { io_weight(weight) };
     if let Some(weight) = resources.blkio_weight.filter(|weight| *weight != 0) {
-        match bfq {
-            true => write(dir, "io.bfq.weight", &weight.to_string())?,
-            false => write_if_there(dir, "io.weight", &io_weight(weight).to_string(), warnings)?,
-        }
+        write_if_there(dir, file, &scaled(weight.into()).to_string(), warnings)?;
     }
     for limit in &resources.blkio_weight_device {
-        match bfq {
-            true => write(dir, "io.bfq.weight", &format!("{}:{} {}", limit.major, limit.minor, limit.value))?,
-            false => warnings.push("per-device I/O weights need the BFQ scheduler: not set".to_owned()),
+        let value = format!("{}:{} {}", limit.major, limit.minor, scaled(limit.value));
+        match write_if_there(dir, file, &value, warnings) {
+            Err(error) if error.is(Errno::OPNOTSUPP) => {
+                warnings.push(format!("no weight for device {}:{}: {error}", limit.major, limit.minor));
+            }
+            other => other?,
         }
     }
     Ok(())
 }
 
-fn io_weight(weight: u16) -> u64 {
-    1 + u64::from(weight.saturating_sub(10)) * 9999 / 990
+fn io_weight(weight: u64) -> u64 {
+    1 + weight.saturating_sub(10) * 9999 / 990
 }
 
 /// Freezes and waits for `frozen 1` in `cgroup.events`, whose change wakes a poll.

@@ -16,7 +16,7 @@ mod runtime;
 mod security;
 
 pub(crate) use environment::{daemon_environment, replace_or_append, with_home};
-pub(crate) use log::{check_log_options, log_of, log_path};
+pub(crate) use log::{bytes, check_log_options, log_of, log_path};
 use log_attributes::LogOwner;
 pub(crate) use mounts::mount_options;
 pub(crate) use namespaces::{Joined, Netns, open_namespace};
@@ -27,12 +27,14 @@ pub(crate) use security::{
     SecurityOptions, check_kernel as check_security_options, parse_options as parse_security_options,
 };
 
-use crate::{Config, Error, Result, containers::record::MountPoint};
+use crate::{Config, Error, Result, config::CgroupDriver, containers::record::MountPoint};
 use std::{collections::BTreeMap, os::fd::OwnedFd, path::Path};
 use wharf_api::container as api;
 use wharf_spec::{
     ContainerId,
-    plan::{Cgroup, Fd, Hooks, Mount, MountAttrs, MountKind, Plan, Propagation, Root, Source, Stdio},
+    plan::{
+        Cgroup, Fd, Hooks, Mount, MountAttrs, MountKind, Plan, Propagation, Resources, Root, Scope, Source, Stdio,
+    },
     user::User,
 };
 
@@ -146,7 +148,7 @@ pub(crate) fn build(input: Input<'_>) -> Result<Built> {
         namespaces,
         hostname,
         domainname,
-        cgroup: Cgroup { path: cgroup_path(input.engine, input.host, input.id), resources: limits },
+        cgroup: cgroup(input.engine, input.host, input.id, limits)?,
         sysctls,
         masked_paths: paths(input.host, input.host.masked_paths.as_deref()),
         readonly_paths: paths(input.host, input.host.readonly_paths.as_deref()),
@@ -201,9 +203,34 @@ fn under_init(plan: &mut Plan, program: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The cgroup, relative to each hierarchy: `<parent>/<id>`.
+/// The cgroup of a container that starts (source: moby `daemon/oci_linux.go`, withCgroups).
+fn cgroup(engine: &Config, host: &api::HostConfig, id: &ContainerId, resources: Resources) -> Result<Cgroup> {
+    let scope = scope(engine, host, id);
+    if let Some(scope) = scope.as_ref().filter(|scope| scope.cgroup_path().is_none()) {
+        return Err(Error::Refused(format!("invalid slice name: {}", scope.slice)));
+    }
+    Ok(Cgroup { path: cgroup_path(engine, host, id), resources, scope })
+}
+
+fn cgroup_parent<'a>(engine: &'a Config, host: &'a api::HostConfig) -> &'a str {
+    if host.cgroup_parent.is_empty() { &engine.cgroup_parent } else { &host.cgroup_parent }
+}
+
+/// The scope that systemd is to make, where it makes control groups.
+fn scope(engine: &Config, host: &api::HostConfig, id: &ContainerId) -> Option<Scope> {
+    (engine.cgroup_driver == CgroupDriver::Systemd).then(|| Scope {
+        slice: cgroup_parent(engine, host).to_owned(),
+        prefix: "docker".to_owned(),
+        name: id.to_string(),
+    })
+}
+
+/// The cgroup, relative to each hierarchy: `<parent>/<id>`, or the one of systemd's scope.
 pub(crate) fn cgroup_path(engine: &Config, host: &api::HostConfig, id: &ContainerId) -> String {
-    let parent = if host.cgroup_parent.is_empty() { &engine.cgroup_parent } else { &host.cgroup_parent };
+    if let Some(path) = scope(engine, host, id).and_then(|scope| scope.cgroup_path()) {
+        return path;
+    }
+    let parent = cgroup_parent(engine, host);
     // `..` in it would lead out of the hierarchy.
     let clean: Vec<_> = parent.split('/').filter(|part| !matches!(*part, "" | "." | "..")).collect();
     let mut path = String::new();
@@ -260,5 +287,27 @@ mod tests {
         assert_eq!(path(""), format!("/docker/{id}"));
         assert_eq!(path("/a/b"), format!("/a/b/{id}"));
         assert_eq!(path("../../x/./y"), format!("/x/y/{id}"));
+    }
+
+    #[test]
+    fn scopes_are_below_their_slices() {
+        let id = ContainerId::from_random([0xab; 32]);
+        let engine = Config {
+            cgroup_driver: CgroupDriver::Systemd,
+            cgroup_parent: "system.slice".into(),
+            ..Config::default()
+        };
+        let made = |parent: &str| {
+            let host = api::HostConfig { cgroup_parent: parent.into(), ..Default::default() };
+            cgroup(&engine, &host, &id, Resources::default())
+        };
+        let usual = made("").unwrap();
+        assert_eq!(usual.path, format!("/system.slice/docker-{id}.scope"));
+        assert_eq!(usual.scope.unwrap().oci_path(), format!("system.slice:docker:{id}"));
+        assert_eq!(made("a-b.slice").unwrap().path, format!("/a.slice/a-b.slice/docker-{id}.scope"));
+        assert_eq!(made("-.slice").unwrap().path, format!("/docker-{id}.scope"));
+        for bad in ["a--b.slice", "-a.slice", "a/b.slice"] {
+            assert_eq!(made(bad).unwrap_err().to_string(), format!("invalid slice name: {bad}"));
+        }
     }
 }

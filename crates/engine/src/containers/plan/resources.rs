@@ -60,8 +60,7 @@ fn throttles(devices: Option<&[api::ThrottleDevice]>) -> Result<Vec<DeviceLimit>
 }
 
 fn device_limit(path: &str, value: u64) -> Result<DeviceLimit> {
-    let found =
-        stat(path).map_err(|e| Error::Io { step: "stat device", path: path.into(), source: e.into() })?;
+    let found = stat(path).map_err(|e| Error::Io { step: "stat", path: path.into(), source: e.into() })?;
     Ok(DeviceLimit { major: major(found.st_rdev), minor: minor(found.st_rdev), value })
 }
 
@@ -90,6 +89,9 @@ mod tests {
             blkio_weight_device: Some(vec![api::WeightDevice { path: "/dev/nosuch".into(), weight: 10 }]),
             ..Default::default()
         };
-        assert!(resources(&missing).is_err());
+        assert_eq!(
+            resources(&missing).unwrap_err().to_string(),
+            "stat /dev/nosuch: no such file or directory"
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! Which OCI runtime makes a container: Wharf's own, or a program of the host by the name it was given with
 //! `--add-runtime`.
 
-use crate::{Config, Error, Result};
+use crate::{Config, Error, Result, config::CgroupDriver};
 use std::{
     ffi::OsStr,
     os::unix::fs::PermissionsExt,
@@ -36,7 +36,10 @@ pub(super) fn runtime(engine: &Config, name: &str, run_dir: &Path) -> Result<Opt
     let path = find(&runtime.path, &search).ok_or_else(|| not_found(&runtime.path, run_dir))?;
     Ok(Some(ExternalRuntime {
         path: path.to_string_lossy().into_owned(),
-        args: runtime.args.clone(),
+        args: match engine.cgroup_driver {
+            CgroupDriver::Cgroupfs => runtime.args.clone(),
+            CgroupDriver::Systemd => [&runtime.args[..], &["--systemd-cgroup".to_owned()]].concat(),
+        },
         // Nobody else's business, and gone with the run directory whatever happens.
         root: run_dir.join("runtime").to_string_lossy().into_owned(),
         env: vec![format!("PATH={}", search.to_string_lossy())],

@@ -37,6 +37,9 @@ pub(super) fn settings(
     host: &mut api::HostConfig,
     config: Option<&mut api::Config>,
 ) -> Result<Vec<String>> {
+    if against.purpose == Purpose::Create {
+        resources::check_request(against.kernel, host)?;
+    }
     let hostname = config.as_ref().map(|c| c.hostname.clone());
     if let Some(config) = config {
         modes::conflicts(config, host)?;

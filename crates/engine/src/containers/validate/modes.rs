@@ -2,7 +2,7 @@
 //! verifyPlatformContainerSettings).
 
 use super::Against;
-use crate::{Result, error::invalid, system::Kernel};
+use crate::{Error, Result, error::invalid, system::Kernel};
 use wharf_api::container::{Config, HostConfig};
 
 /// Settings that contradict the network's or the host name's mode (source: moby
@@ -64,6 +64,9 @@ pub(super) fn check(against: &Against<'_>, host: &mut HostConfig, warnings: &mut
     }
     if network.is_host() && host.port_bindings.as_ref().is_some_and(|ports| !ports.is_empty()) {
         warnings.push("Published ports are discarded when using host network mode".into());
+    }
+    if !host.cgroup_parent.is_empty() {
+        against.engine.cgroup_driver.check_parent(&host.cgroup_parent).map_err(Error::Invalid)?;
     }
     if host.runtime.is_empty() {
         host.runtime.clone_from(&against.engine.default_runtime);

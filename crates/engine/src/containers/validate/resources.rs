@@ -2,7 +2,7 @@
 
 use super::{Against, Purpose};
 use crate::{
-    Result,
+    Error, Result,
     error::invalid,
     system::{Kernel, parse_list},
 };
@@ -10,6 +10,31 @@ use wharf_api::container::HostConfig;
 
 /// moby's linuxMinMemory: 6 MB.
 const MIN_MEMORY: i64 = 6 << 20;
+
+/// What a create is refused for before anything else is looked at (source: moby
+/// `daemon/internal/runconfig/hostconfig_unix.go`, validateQoS and validateResources).
+pub(super) fn check_request(kernel: &Kernel, host: &HostConfig) -> Result<()> {
+    if host.io_maximum_bandwidth != 0 {
+        return invalid("invalid option: QoS maximum bandwidth configuration is not supported on linux");
+    }
+    if host.io_maximum_iops != 0 {
+        return invalid("invalid option: QoS maximum IOPs configuration is not supported on linux");
+    }
+    let (period, runtime) = (host.cpu_realtime_period, host.cpu_realtime_runtime);
+    if (period != 0 || runtime != 0) && !kernel.cpu_realtime {
+        return invalid("kernel does not support CPU real-time scheduler");
+    }
+    if period != 0 && runtime != 0 && runtime > period {
+        return invalid("cpu real-time runtime cannot be higher than cpu real-time period");
+    }
+    if kernel.cpu_shares && host.cpu_shares < 0 {
+        return invalid(format!(
+            "invalid CPU shares ({}): value must be a positive integer",
+            host.cpu_shares
+        ));
+    }
+    Ok(())
+}
 
 /// Checks limits; those that the kernel cannot set are taken out with a warning.
 pub(super) fn check(against: &Against<'_>, host: &mut HostConfig) -> Result<Vec<String>> {
@@ -146,23 +171,15 @@ fn check_cpuset(kernel: &Kernel, host: &mut HostConfig, warnings: &mut Vec<Strin
         ("CPUs", "cpus", &host.cpuset_cpus, &kernel.cpus),
         ("memory nodes", "mems", &host.cpuset_mems, &kernel.mems),
     ] {
-        match list_available(asked, there) {
-            None => return invalid(format!("Invalid value {asked} for cpuset {name}")),
-            Some(false) => {
-                return invalid(format!(
-                    "Requested {what} are not available - requested {asked}, available: {there}"
-                ));
-            }
-            Some(true) => {}
+        let bad = |why| Error::Invalid(format!("Invalid value {asked} for cpuset {name}: {why}"));
+        let wanted = parse_list(asked).map_err(bad)?;
+        if !wanted.is_subset(&parse_list(there).unwrap_or_default()) {
+            return invalid(format!(
+                "Requested {what} are not available - requested {asked}, available: {there}"
+            ));
         }
     }
     Ok(())
-}
-
-/// Whether all numbers of one list are in the other; `None` when the first is no list.
-pub(crate) fn list_available(asked: &str, there: &str) -> Option<bool> {
-    let asked = parse_list(asked)?;
-    Some(asked.is_subset(&parse_list(there).unwrap_or_default()))
 }
 
 fn check_blkio(kernel: &Kernel, host: &mut HostConfig, warnings: &mut Vec<String>) -> Result<()> {
@@ -220,6 +237,7 @@ mod tests {
             oom_kill_disable: true,
             cpu_shares: true,
             cpu_cfs: true,
+            cpu_realtime: false,
             cpuset: true,
             cpus: "0-1".into(),
             mems: "0".into(),
@@ -261,7 +279,10 @@ mod tests {
                 HostConfig { cpuset_mems: "7".into(), ..default() },
                 "Requested memory nodes are not available - requested 7, available: 0",
             ),
-            (HostConfig { cpuset_cpus: "x".into(), ..default() }, "Invalid value x for cpuset cpus"),
+            (
+                HostConfig { cpuset_cpus: "x".into(), ..default() },
+                "Invalid value x for cpuset cpus: invalid format: x",
+            ),
             (
                 HostConfig { cpu_quota: 999, ..default() },
                 "CPU cfs quota can not be less than 1ms (i.e. 1000)",
@@ -270,6 +291,28 @@ mod tests {
         for (host, message) in cases {
             assert_eq!(run(&kernel(), host).unwrap_err(), message);
         }
+    }
+
+    #[test]
+    fn a_request_is_refused_first() {
+        let default = HostConfig::default;
+        let realtime = Kernel { cpu_realtime: true, ..kernel() };
+        let refused = |kernel: &Kernel, host| check_request(kernel, &host).unwrap_err().to_string();
+        let period = HostConfig { cpu_realtime_period: 100, ..default() };
+        assert_eq!(refused(&kernel(), period.clone()), "kernel does not support CPU real-time scheduler");
+        assert!(check_request(&realtime, &period).is_ok());
+        assert_eq!(
+            refused(&realtime, HostConfig { cpu_realtime_runtime: 101, ..period }),
+            "cpu real-time runtime cannot be higher than cpu real-time period"
+        );
+        assert_eq!(
+            refused(&kernel(), HostConfig { cpu_shares: -1, ..default() }),
+            "invalid CPU shares (-1): value must be a positive integer"
+        );
+        assert_eq!(
+            refused(&kernel(), HostConfig { io_maximum_iops: 1, ..default() }),
+            "invalid option: QoS maximum IOPs configuration is not supported on linux"
+        );
     }
 
     #[test]
