@@ -13,6 +13,7 @@
 //! | `ports` | which ports are taken, and the sockets that hold them |
 //! | `bridge` | bridge devices |
 //! | `sandbox` | namespaces and their cables; those made ahead; removal in the background |
+//! | `dns` | the embedded DNS server |
 //! | `firewall` | the nftables table, and rules beside a dropping FORWARD policy |
 //! | `nl` | netlink messages |
 //!
@@ -28,6 +29,7 @@
 
 mod addr;
 mod bridge;
+mod dns;
 mod error;
 mod fabric;
 mod firewall;
@@ -43,9 +45,10 @@ mod sysctl;
 
 pub use addr::{Mac, ParseMacError, ParseSubnetError, Subnet};
 pub use bridge::{BridgeNetwork, BridgeSpec};
+pub use dns::{ADDRESS as RESOLVER, Forwarding};
 pub use error::{Error, Result};
 pub use fabric::{
-    Attachment, EndpointRequest, Fabric, FabricConfig, Filtering, IpForwarding, SandboxRequest,
+    Attachment, Connected, EndpointRequest, Fabric, FabricConfig, Filtering, IpForwarding, SandboxRequest,
 };
 pub use ipam::{AddressPool, Ipam};
 pub use ports::{ParseProtocolError, PortBinding, PortRequest, Protocol, Reservation};

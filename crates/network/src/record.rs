@@ -2,6 +2,7 @@
 
 use crate::{
     addr::{Mac, Subnet},
+    dns::Forwarding,
     error::{Error, Result},
     ports::PortBinding,
 };
@@ -28,6 +29,9 @@ pub(crate) struct SandboxRecord {
     pub(crate) endpoints: Vec<Endpoint>,
     /// What is published, by the endpoint with the default route.
     pub(crate) ports: Vec<PortBinding>,
+    /// Where the embedded DNS server sends what it does not know; `None` where it does not serve.
+    #[serde(default)]
+    pub(crate) forwarding: Option<Forwarding>,
 }
 
 /// A container's attachment to a network.
@@ -51,6 +55,19 @@ pub struct Endpoint {
     pub gateway: Option<IpAddr>,
     /// The container's default route goes here.
     pub is_default_route: bool,
+    /// What the container is called in this network; empty where the embedded DNS server knows nobody.
+    #[serde(default)]
+    pub names: Vec<String>,
+    /// What it calls others in this network: an alias, and the name it stands for.
+    #[serde(default)]
+    pub links: Vec<(String, String)>,
+}
+
+impl SandboxRecord {
+    /// Somebody may ask for the container by name, and it for others.
+    pub(crate) fn has_names(&self) -> bool {
+        self.endpoints.iter().any(|endpoint| !endpoint.names.is_empty())
+    }
 }
 
 /// What was found on disk.
@@ -144,6 +161,7 @@ mod tests {
             key: "/run/x".into(),
             endpoints: Vec::new(),
             ports: Vec::new(),
+            forwarding: None,
         };
         records.save(&record).unwrap();
         fs::write(dir.join("bad.json"), b"{").unwrap();

@@ -1,6 +1,8 @@
 //! A container's `/etc/resolv.conf`, made of the host's
 //! (source: moby `daemon/libnetwork/internal/resolvconf/resolvconf.go`).
 
+use crate::dns::Forwarding;
+use serde::{Deserialize, Serialize};
 use std::{fmt::Write as _, net::IpAddr};
 
 /// What stands above what we write; Docker's text, because tools look for it.
@@ -49,7 +51,7 @@ pub enum Flavour {
 }
 
 /// A server that the embedded resolver forwards to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Upstream {
     /// Its address.
     pub address: IpAddr,
@@ -72,8 +74,8 @@ pub struct ResolvConf {
 pub struct Generated {
     /// What is written.
     pub text: String,
-    /// The servers behind the embedded resolver; empty otherwise.
-    pub upstreams: Vec<Upstream>,
+    /// What the embedded resolver does with what it does not know; empty for another flavour.
+    pub forwarding: Forwarding,
 }
 
 impl ResolvConf {
@@ -128,7 +130,7 @@ impl ResolvConf {
         }
         let own_servers = !overrides.servers.is_empty();
         let mut comments = String::new();
-        let mut upstreams = Vec::new();
+        let mut forwarding = Forwarding::default();
         let transform = match flavour {
             Flavour::Host => "",
             Flavour::Bridge { ipv6 } => {
@@ -136,10 +138,11 @@ impl ResolvConf {
                 " (legacy)"
             }
             Flavour::Embedded { resolver } => {
-                upstreams = self.hide_servers(resolver, own_servers, &mut comments);
+                forwarding.upstreams = self.hide_servers(resolver, own_servers, &mut comments);
                 if self.require_ndots() {
                     ndots_from = Some("internal");
                 }
+                forwarding.single_labels_stay = self.ndots() > Some(0);
                 " (internal resolver)"
             }
         };
@@ -152,7 +155,7 @@ impl ResolvConf {
         if let Some(origin) = ndots_from {
             let _ = writeln!(text, "# Option ndots from: {origin}");
         }
-        Generated { text, upstreams }
+        Generated { text, forwarding }
     }
 
     fn option(&self, name: &str) -> Option<&str> {
@@ -171,6 +174,10 @@ impl ResolvConf {
             self.servers = defaults.filter_map(|server| server.parse().ok()).collect();
             comments.push_str("# Used default nameservers.\n");
         }
+    }
+
+    fn ndots(&self) -> Option<u32> {
+        self.option("ndots")?.split_once(':')?.1.parse().ok()
     }
 
     /// `TransformForIntNS`
@@ -288,8 +295,8 @@ mod tests {
                  # Option ndots from: internal\n"
             )
         );
-        assert_eq!(made.upstreams.len(), 1);
-        assert!(made.upstreams[0].from_host);
+        assert_eq!(made.forwarding.upstreams.len(), 1);
+        assert!(made.forwarding.upstreams[0].from_host && !made.forwarding.single_labels_stay);
     }
 
     #[test]

@@ -109,6 +109,8 @@ pub enum Call {
     Release,
     /// Copies of the descriptors that the shim keeps ([`Plan::held`]). Answered by [`Answer::Held`].
     Held,
+    /// The shim keeps these as well.
+    Hold(Vec<Fd>),
 }
 
 /// A process to be started in a running container.
@@ -165,7 +167,7 @@ pub enum Answer {
         /// On the host.
         pid: i32,
     },
-    /// To [`Call::Held`]: the descriptors come with the reply, in the plan's order. None after the exit.
+    /// To [`Call::Held`]: the descriptors come with the reply, those of the plan first. None after the exit.
     Held(Vec<Fd>),
 }
 

@@ -139,7 +139,7 @@ impl Containers {
 
     /// Links name containers that exist (source: moby `daemon/daemon_unix.go`, registerLinks).
     fn check_links(&self, host: &api::HostConfig) -> Result<()> {
-        for link in host.links.iter().flatten() {
+        for link in legacy_links(host) {
             let (name, _) = parse_link(link);
             let child = self.get(name).map_err(|error| match error.kind() {
                 ErrorKind::NotFound => Error::Invalid(format!("could not get container for {name}: {error}")),
@@ -274,8 +274,15 @@ fn default_hostname(host: &api::HostConfig, id: &ContainerId) -> String {
     id.short().to_owned()
 }
 
+/// The links that are not a network's own: those of the default bridge (source: moby `daemon/daemon_unix.go`,
+/// registerLinks).
+pub(super) fn legacy_links(host: &api::HostConfig) -> impl Iterator<Item = &String> {
+    let legacy = host.links.iter().filter(|_| !host.network_mode.is_user_defined());
+    legacy.flatten()
+}
+
 /// `container:alias`; the alias is the container's name where none is given.
-pub(super) fn parse_link(link: &str) -> (&str, &str) {
+pub(crate) fn parse_link(link: &str) -> (&str, &str) {
     let (name, alias) = link.split_once(':').unwrap_or((link, link));
     // Docker before 1.10 wrote `/name:/parent/alias`.
     (name, alias.rsplit('/').next().unwrap_or(alias))

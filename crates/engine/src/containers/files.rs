@@ -11,9 +11,12 @@ use std::{
     path::{Path, PathBuf},
 };
 use wharf_network::{
+    Forwarding, RESOLVER,
     hosts::Hosts,
-    resolv::{DEFAULT_PATH, Flavour, Overrides, RESOLVED_PATH, ResolvConf},
+    resolv::{DEFAULT_PATH, Flavour, Generated, Overrides, RESOLVED_PATH, ResolvConf},
 };
+
+const EMBEDDED: Flavour = Flavour::Embedded { resolver: IpAddr::V4(RESOLVER) };
 
 /// What the files say.
 #[derive(Debug, Clone, Default)]
@@ -53,7 +56,7 @@ pub(super) const FILES: [(&str, &str); 3] =
 pub(super) fn write(dir: &Path, names: &Names) -> Result<()> {
     put(&dir.join("hostname"), format!("{}\n", names.hostname).as_bytes())?;
     put(&dir.join("hosts"), hosts(names).as_bytes())?;
-    write_resolv_conf(dir, names)
+    write_resolv_conf(dir, &resolv_conf(&names.dns, flavour(names)).text)
 }
 
 /// The host's network is shared with its `/etc/hosts` (source: moby `daemon/container_operations_unix.go`,
@@ -90,7 +93,7 @@ pub(super) fn forget_host(dir: &Path, alias: &str) -> Result<()> {
 }
 
 /// A file that somebody edited since we wrote it stays as it is: its hash is kept beside it.
-fn write_resolv_conf(dir: &Path, names: &Names) -> Result<()> {
+fn write_resolv_conf(dir: &Path, text: &str) -> Result<()> {
     let (path, hash_path) = (dir.join("resolv.conf"), dir.join("resolv.conf.hash"));
     let old = fs::read(&path).ok();
     let known = fs::read_to_string(&hash_path).ok();
@@ -99,23 +102,42 @@ fn write_resolv_conf(dir: &Path, names: &Names) -> Result<()> {
     {
         return Ok(());
     }
-    let (source, host) = host_resolv_conf();
-    let overrides = Overrides {
-        servers: names.dns.servers.clone(),
-        search: names.dns.search.clone(),
-        options: names.dns.options.clone(),
-    };
-    let flavour = match names.resolver {
-        Resolver::Host => Flavour::Host,
-        Resolver::Bridge => Flavour::Bridge { ipv6: names.ipv6 },
-        Resolver::Embedded => Flavour::Embedded { resolver: IpAddr::from([127, 0, 0, 11]) },
-    };
-    let text = host.generate(source, &overrides, flavour).text;
     if old.as_deref() != Some(text.as_bytes()) {
         put(&path, text.as_bytes())?;
         put(&hash_path, hash(text.as_bytes()).as_bytes())?;
     }
     Ok(())
+}
+
+fn flavour(names: &Names) -> Flavour {
+    match names.resolver {
+        Resolver::Host => Flavour::Host,
+        Resolver::Bridge => Flavour::Bridge { ipv6: names.ipv6 },
+        Resolver::Embedded => EMBEDDED,
+    }
+}
+
+/// What the embedded DNS server does with what it does not know, for a container with these options.
+pub(crate) fn forwarding(dns: &Dns) -> Forwarding {
+    resolv_conf(dns, EMBEDDED).forwarding
+}
+
+/// Makes a container that runs ask the embedded DNS server from now on.
+///
+/// # Errors
+/// When its directory cannot be written.
+pub(crate) fn ask_embedded(container: &Container, dns: &Dns) -> Result<()> {
+    write_resolv_conf(container.dir(), &resolv_conf(dns, EMBEDDED).text)
+}
+
+fn resolv_conf(dns: &Dns, flavour: Flavour) -> Generated {
+    let (source, host) = host_resolv_conf();
+    let overrides = Overrides {
+        servers: dns.servers.clone(),
+        search: dns.search.clone(),
+        options: dns.options.clone(),
+    };
+    host.generate(source, &overrides, flavour)
 }
 
 fn host_resolv_conf() -> (&'static str, ResolvConf) {

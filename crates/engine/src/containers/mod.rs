@@ -65,8 +65,10 @@ pub use record::{Endpoint, NetworkSettings as NetworkRecord};
 pub use wait::Wait;
 
 pub(crate) use plan::mount_options;
+pub(crate) use create::parse_link;
+pub(crate) use files::{ask_embedded, forwarding};
 pub(crate) use rootfs::resolve_user;
-pub(crate) use start::failure_text;
+pub(crate) use start::{dns, failure_text};
 pub use stats::StatsMode;
 pub(crate) use validate::clean_path as validate_path;
 

@@ -39,6 +39,9 @@ impl Containers {
             return Err(error);
         }
         index.release(&old, &container.id);
+        if let Err(error) = self.parts().networks.rename(&container).await {
+            tracing::warn!(container = %container.id, %error, "others find the container under its old name");
+        }
         self.emit(&container, "rename", [("oldName".to_owned(), format!("/{old}"))].into());
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use super::{
     Container, Containers,
+    create::{legacy_links, parse_link},
     files::{self, Names, Resolver},
     plan::{self, Joined, Netns},
     rootfs,
@@ -266,8 +267,8 @@ impl Containers {
 
     fn attach_request(&self, container: &Container, host: &api::HostConfig) -> Result<AttachRequest> {
         let mut links = Vec::new();
-        for link in host.links.iter().flatten() {
-            let (name, alias) = super::create::parse_link(link);
+        for link in legacy_links(host) {
+            let (name, alias) = parse_link(link);
             let other = self.get(name)?;
             if !other.is_running() {
                 return Err(Error::Refused(format!(
@@ -325,8 +326,12 @@ impl Containers {
         }
         let (engine, container, host) = (Arc::clone(self.config()), Arc::clone(container), Arc::clone(host));
         let (names_of, shm_of, joined) = (shared.names_of, shared.shm_of, shared.joined);
+        let networks = self.parts().networks.clone();
         blocking(move || {
             let files = write_files(&container, names_of.as_deref(), &names)?;
+            if names.resolver == Resolver::Embedded {
+                networks.serve_names(&container.id, files::forwarding(&names.dns))?;
+            }
             let shm = prepare_shm(&container, &host, shm_of.as_deref())?;
             make_bind_sources(&container)?;
             let inputs = Inputs { netns, held, joined, files, shm };
@@ -468,7 +473,7 @@ fn make_bind_sources(container: &Container) -> Result<()> {
 }
 
 /// The container's settings, else the daemon's.
-fn dns(engine: &crate::Config, host: &api::HostConfig) -> Dns {
+pub(crate) fn dns(engine: &crate::Config, host: &api::HostConfig) -> Dns {
     let pick = |own: &Option<Vec<String>>, default: &[String]| match own.as_deref() {
         Some(own) if !own.is_empty() => own.to_vec(),
         _ => default.to_vec(),

@@ -10,8 +10,11 @@ use crate::{
     random,
 };
 use std::{net::IpAddr, os::fd::OwnedFd, sync::Arc};
-use wharf_api::{StringMap, network::Network};
-use wharf_network::{Endpoint, EndpointRequest, SandboxRequest};
+use wharf_api::{
+    StringMap,
+    network::{EndpointSettings, Network},
+};
+use wharf_network::{Endpoint, EndpointRequest, Forwarding, SandboxRequest};
 use wharf_spec::{ContainerId, EndpointId, NetworkId};
 
 /// A network that a starting container joins.
@@ -58,8 +61,38 @@ impl Networks {
             addresses: attached.endpoints.iter().map(|endpoint| endpoint.address.address()).collect(),
             extra_hosts: self.link_hosts(&request.links),
             ipv6: has_ipv6(),
-            embedded_dns: false,
+            embedded_dns: attached.embedded_dns,
         })
+    }
+
+    /// Answers a container's questions for names, after [`Self::attach`] said that the embedded DNS server listens.
+    /// Blocks.
+    ///
+    /// # Errors
+    /// When its record cannot be written.
+    pub fn serve_names(&self, container: &ContainerId, forwarding: Forwarding) -> Result<()> {
+        self.0.fabric.serve_names(container.as_str(), forwarding).map_err(super::failed)
+    }
+
+    /// The networks of a running container know it by what its record says now.
+    ///
+    /// # Errors
+    /// When its record cannot be written.
+    pub(crate) async fn rename(&self, container: &Container) -> Result<()> {
+        let (fabric, id, name) = (Arc::clone(&self.0.fabric), container.id.to_string(), container.name());
+        let networks = container.networks().networks;
+        let names_in = move |network: &NetworkId| {
+            let mut settings = networks.values().map(|endpoint| &endpoint.settings);
+            let settings = settings.find(|settings| settings.network_id == network.as_str());
+            settings.and_then(|settings| settings.dns_names.clone()).unwrap_or_default()
+        };
+        let renamed = blocking(move || Ok(fabric.rename(&id, name.as_str(), names_in))).await?;
+        self.0.changed.notify_one();
+        match renamed {
+            // It has no networks of its own.
+            Ok(()) | Err(wharf_network::Error::UnknownSandbox(_)) => Ok(()),
+            Err(error) => Err(super::failed(error)),
+        }
     }
 
     /// Takes back what [`Self::attach`] did, after the container ended. Errors are logged: there is nobody to
@@ -203,7 +236,7 @@ pub(super) fn attributes(network: &Network) -> StringMap {
 
 fn sandbox_request(request: &AttachRequest, joined: &[Joined]) -> Result<SandboxRequest> {
     let bridged = joined.iter().filter(|joined| joined.network.driver == "bridge");
-    let endpoints = bridged.map(|joined| endpoint_request(&joined.id, &joined.endpoint, &joined.record));
+    let endpoints = bridged.map(|joined| endpoint_request(&joined.id, &joined.network, &joined.endpoint, &joined.record));
     let publish_all = request.publish_all;
     Ok(SandboxRequest {
         container: request.container.to_string(),
@@ -216,9 +249,12 @@ fn sandbox_request(request: &AttachRequest, joined: &[Joined]) -> Result<Sandbox
 /// What the network layer is asked for: a fixed address or MAC address if the record has one.
 pub(super) fn endpoint_request(
     network: &NetworkId,
+    of: &Network,
     id: &EndpointId,
     record: &EndpointRecord,
 ) -> Result<EndpointRequest> {
+    // On the default bridge nobody is known by name.
+    let names = record.settings.dns_names.as_ref().filter(|_| of.name != "bridge");
     let ipam = record.settings.ipam_config.as_ref();
     let address = match ipam.map(|ipam| ipam.ipv4_address.as_str()).filter(|text| !text.is_empty()) {
         None => None,
@@ -228,7 +264,20 @@ pub(super) fn endpoint_request(
         "" => None,
         text => Some(text.parse().or_else(|error| invalid(format!("{error}")))?),
     };
-    Ok(EndpointRequest { network: network.clone(), id: id.clone(), address, mac })
+    Ok(EndpointRequest {
+        network: network.clone(),
+        id: id.clone(),
+        address,
+        mac,
+        names: names.cloned().unwrap_or_default(),
+        links: links(&record.settings),
+    })
+}
+
+/// `--link` in a user-defined network: alias and name (source: moby `daemon/network.go`, buildEndpointInfo).
+fn links(settings: &EndpointSettings) -> Vec<(String, String)> {
+    let links = settings.links.iter().flatten().map(|link| crate::containers::parse_link(link));
+    links.map(|(name, alias)| (alias.to_owned(), name.trim_start_matches('/').to_owned())).collect()
 }
 
 /// Writes into the record what came of the request.

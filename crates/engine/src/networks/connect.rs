@@ -8,11 +8,11 @@ use super::{
 use crate::{
     Error, Result,
     blocking::blocking,
-    containers::{Container, Endpoint as EndpointRecord},
+    containers::{self, Container, Endpoint as EndpointRecord},
     error::invalid,
     random,
 };
-use std::sync::Arc;
+use std::{os::fd::OwnedFd, sync::Arc};
 use wharf_api::network::{ConnectRequest, DisconnectRequest, EndpointSettings, Network};
 use wharf_spec::{EndpointId, NetworkId};
 
@@ -45,7 +45,7 @@ impl Networks {
                     "endpoint with name {name} already exists in network {of}"
                 )));
             }
-            record = self.plug(&container, &id, record).await?;
+            record = self.plug(&container, &id, &network, record).await?;
             self.announce("connect", &id, &network, &container.id);
         } else if connected {
             return Ok(());
@@ -98,14 +98,33 @@ impl Networks {
         &self,
         container: &Arc<Container>,
         network: &NetworkId,
+        of: &Network,
         mut record: EndpointRecord,
     ) -> Result<EndpointRecord> {
         let id = EndpointId::from_random(random::bytes32());
-        let request = endpoint_request(network, &id, &record)?;
-        let (fabric, container) = (Arc::clone(&self.0.fabric), container.id.to_string());
-        let made = blocking(move || Ok(fabric.connect(&container, &request))).await?.map_err(failed)?;
-        fill(&mut record, network, &id, Some(&made));
+        let request = endpoint_request(network, of, &id, &record)?;
+        let fabric = Arc::clone(&self.0.fabric);
+        let of = container.id.to_string();
+        let made = blocking(move || Ok(fabric.connect(&of, &request))).await?.map_err(failed)?;
+        fill(&mut record, network, &id, Some(&made.endpoint));
+        if !made.held.is_empty() {
+            self.embed_dns(container, made.held).await?;
+        }
         Ok(record)
+    }
+
+    /// The first user-defined network of a container brings the embedded DNS server.
+    async fn embed_dns(&self, container: &Arc<Container>, sockets: Vec<OwnedFd>) -> Result<()> {
+        if let Err(error) = container.shim()?.hold(&sockets).await {
+            tracing::warn!(container = %container.id, %error, "names are not resolved while no daemon runs");
+        }
+        let dns = containers::dns(&self.0.config, &container.host_config());
+        let (networks, container) = (self.clone(), Arc::clone(container));
+        blocking(move || {
+            containers::ask_embedded(&container, &dns)?;
+            networks.serve_names(&container.id, containers::forwarding(&dns))
+        })
+        .await
     }
 
     /// `POST /networks/{id}/disconnect`

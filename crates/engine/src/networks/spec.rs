@@ -43,6 +43,8 @@ pub(super) fn fabric(config: &Config) -> Result<FabricConfig> {
         filtering: if network.iptables { Filtering::Ours } else { Filtering::Others },
         networks: Vec::new(),
         default_network: None,
+        // There is one: networks are opened by a task.
+        runtime: tokio::runtime::Handle::try_current().ok(),
     })
 }
 

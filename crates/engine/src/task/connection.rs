@@ -5,7 +5,7 @@ use crate::{Error, Result, polled};
 use rustix::io::Errno;
 use std::{
     collections::HashMap,
-    os::fd::{BorrowedFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU32, Ordering},
@@ -17,6 +17,7 @@ use tokio::{
 };
 use wharf_spec::{
     ContainerId,
+    plan::Fd,
     shim::{Answer, Call, Event, Message, Request},
 };
 use wharf_sys::seqpacket::{self, Packet};
@@ -76,6 +77,16 @@ impl Shim {
     /// As [`Self::call`]; a shim of an older build does not know the request.
     pub(crate) async fn held(&self) -> Result<Vec<OwnedFd>> {
         Ok(self.send(Call::Held, &[]).await?.receive_all().await?.1)
+    }
+
+    /// Gives the shim descriptors to keep for the container, beside those it has.
+    ///
+    /// # Errors
+    /// As [`Self::held`].
+    pub(crate) async fn hold(&self, fds: &[OwnedFd]) -> Result<()> {
+        let named = (0..fds.len()).map(|index| Fd(index as u16)).collect();
+        let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+        self.call(Call::Hold(named), &fds).await.map(drop)
     }
 
     /// Asks; the answer is waited for with [`Pending::receive`].

@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     addr::{Mac, Subnet},
+    dns,
     error::{Error, Result},
     ports::{PortRequest, Reservation},
     random,
@@ -23,6 +24,7 @@ struct Draft {
     wirings: Vec<Wiring>,
     reservation: Reservation,
     sandbox: Option<Sandbox>,
+    resolver: Option<dns::Sockets>,
 }
 
 impl Fabric {
@@ -45,9 +47,10 @@ impl Fabric {
     /// # Errors
     /// [`Error::UnknownSandbox`], or the first failure, behind which the rest is done all the same.
     pub fn detach(&self, container: &str) -> Result<()> {
+        self.forget_names(container);
         let mut inner = self.lock();
         let live = inner.sandboxes.remove(container);
-        let Live { record, sandbox, reservation } =
+        let Live { record, sandbox, reservation, .. } =
             live.ok_or_else(|| Error::UnknownSandbox(container.to_owned()))?;
         let mut result = inner.withdraw(&published(&record));
         drop(reservation);
@@ -78,10 +81,12 @@ impl Fabric {
                 sandbox,
                 endpoints: Vec::with_capacity(request.endpoints.len()),
                 ports: Vec::new(),
+                forwarding: None,
             },
             wirings: Vec::with_capacity(request.endpoints.len()),
             reservation: Reservation::default(),
             sandbox: None,
+            resolver: None,
         };
         let mut inner = self.lock();
         if inner.sandboxes.contains_key(&request.container) {
@@ -98,7 +103,7 @@ impl Fabric {
 
     /// Gets or makes the namespace, its interfaces and its name.
     fn build(&self, draft: &mut Draft) -> Result<()> {
-        let Draft { record, wirings, sandbox: place, .. } = draft;
+        let Draft { record, wirings, sandbox: place, resolver, .. } = draft;
         let mut wires = record.endpoints.iter_mut().zip(wirings.iter());
         let sandbox = match wires.next() {
             None => place.insert(Sandbox::create()?),
@@ -115,15 +120,18 @@ impl Fabric {
             endpoint.connect(&cable);
             sandbox.address(&cable, &endpoint.addressing())?;
         }
+        if self.dns.is_some() && record.has_names() {
+            *resolver = Some(dns::Sockets::open(sandbox.namespace())?);
+        }
         bind_key(sandbox, &record.key)
     }
 
     /// Publishes the ports and enters the container in the books.
     fn activate(&self, draft: &mut Draft) -> Result<Attachment> {
-        let Draft { record, reservation, sandbox: place, .. } = draft;
+        let Draft { record, reservation, sandbox: place, resolver, .. } = draft;
         let missing = || Error::UnknownSandbox(record.container.clone());
         let sandbox = place.as_ref().ok_or_else(missing)?;
-        let attachment = attachment(record, sandbox, reservation)?;
+        let attachment = attachment(record, sandbox, reservation, resolver.as_ref())?;
         self.records.save(record)?;
         let ports = published(record);
         let mut inner = self.lock();
@@ -137,7 +145,9 @@ impl Fabric {
             record: record.clone(),
             sandbox: place.take().ok_or_else(missing)?,
             reservation: std::mem::take(reservation),
+            resolver: resolver.take(),
         };
+        self.enter_names(&inner, record);
         inner.sandboxes.insert(record.container.clone(), live);
         Ok(attachment)
     }
@@ -214,6 +224,8 @@ impl Inner {
             mac,
             gateway,
             is_default_route: false,
+            names: request.names.clone(),
+            links: request.links.clone(),
         };
         Ok((endpoint, network.wiring()))
     }
@@ -234,7 +246,13 @@ impl Endpoint {
     }
 }
 
-fn attachment(record: &SandboxRecord, sandbox: &Sandbox, held: &Reservation) -> Result<Attachment> {
+fn attachment(
+    record: &SandboxRecord,
+    sandbox: &Sandbox,
+    held: &Reservation,
+    resolver: Option<&dns::Sockets>,
+) -> Result<Attachment> {
+    let sockets = resolver.into_iter().flat_map(dns::Sockets::descriptors);
     let copy = |fd: std::os::fd::BorrowedFd<'_>| -> Result<OwnedFd> {
         fd.try_clone_to_owned().map_err(Error::system("dup"))
     };
@@ -244,7 +262,8 @@ fn attachment(record: &SandboxRecord, sandbox: &Sandbox, held: &Reservation) -> 
         key: record.key.clone(),
         endpoints: record.endpoints.clone(),
         ports: record.ports.clone(),
-        reservations: held.descriptors().map(copy).collect::<Result<_>>()?,
+        reservations: sockets.chain(held.descriptors()).map(copy).collect::<Result<_>>()?,
+        embedded_dns: resolver.is_some(),
     })
 }
 

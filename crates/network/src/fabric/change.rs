@@ -2,11 +2,23 @@
 
 use super::{EndpointRequest, Fabric, Live, ports::published};
 use crate::{
+    dns,
     error::{Error, Result},
     record::Endpoint,
     sandbox::Removal,
 };
+use std::os::fd::OwnedFd;
 use wharf_spec::EndpointId;
+
+/// What a running container got with one more network.
+#[derive(Debug)]
+pub struct Connected {
+    /// Its endpoint.
+    pub endpoint: Endpoint,
+    /// Sockets for the shim to keep. With any, the embedded DNS server listens from now on, and waits for
+    /// [`Fabric::serve_names`].
+    pub held: Vec<OwnedFd>,
+}
 
 impl Fabric {
     /// Gives a running container an interface in one more network. It gets the default route if the
@@ -15,7 +27,7 @@ impl Fabric {
     /// # Errors
     /// An address that is taken, an unknown network or sandbox, or a refusal of the kernel; the container is
     /// then as it was.
-    pub fn connect(&self, container: &str, request: &EndpointRequest) -> Result<Endpoint> {
+    pub fn connect(&self, container: &str, request: &EndpointRequest) -> Result<Connected> {
         let mut inner = self.lock();
         let unknown = || Error::UnknownSandbox(container.to_owned());
         let record = &inner.sandboxes.get(container).ok_or_else(unknown)?.record;
@@ -28,15 +40,36 @@ impl Fabric {
             endpoint.connect(&cable);
             live.sandbox.address(&cable, &endpoint.addressing())?;
             live.record.endpoints.push(endpoint.clone());
-            self.records.save(&live.record)
+            let resolver = self.missing_resolver(live)?;
+            let sockets = resolver.iter().flat_map(dns::Sockets::descriptors);
+            let copies = sockets.map(|fd| fd.try_clone_to_owned().map_err(Error::system("dup")));
+            let held = copies.collect::<Result<_>>()?;
+            self.records.save(&live.record)?;
+            if resolver.is_some() {
+                live.resolver = resolver;
+            }
+            Ok(held)
         });
-        if let Err(error) = made {
-            live.record.endpoints.retain(|present| present.id != endpoint.id);
-            inner.release_address(&endpoint.network, &endpoint.address);
-            self.remove_interface(endpoint.host_interface);
-            return Err(error);
+        let held = match made {
+            Ok(held) => held,
+            Err(error) => {
+                live.record.endpoints.retain(|present| present.id != endpoint.id);
+                inner.release_address(&endpoint.network, &endpoint.address);
+                self.remove_interface(endpoint.host_interface);
+                return Err(error);
+            }
+        };
+        let record = live.record.clone();
+        self.enter_names(&inner, &record);
+        Ok(Connected { endpoint, held })
+    }
+
+    /// The sockets of the embedded DNS server, where the container needs them and has none.
+    fn missing_resolver(&self, live: &Live) -> Result<Option<dns::Sockets>> {
+        if self.dns.is_none() || live.resolver.is_some() || !live.record.has_names() {
+            return Ok(None);
         }
-        Ok(endpoint)
+        dns::Sockets::open(live.sandbox.namespace()).map(Some)
     }
 
     /// Takes an interface from a running container. If it had the default route, the next endpoint with a
@@ -61,6 +94,7 @@ impl Fabric {
         }
         inner.release_address(&gone.network, &gone.address);
         if let Some(live) = inner.sandboxes.get(container) {
+            self.enter_names(&inner, &live.record);
             result = result.and(self.records.save(&live.record));
         }
         drop(inner);

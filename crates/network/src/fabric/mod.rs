@@ -2,15 +2,19 @@
 
 mod attach;
 mod change;
+mod names;
 mod networks;
 mod open;
 mod ports;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
+
+pub use change::Connected;
 
 use crate::{
     addr::{Mac, Subnet},
     bridge::{BridgeNetwork, BridgeSpec, Device},
+    dns,
     error::{Error, Result},
     firewall::Firewall,
     ipam::{AddressPool, Ipam},
@@ -23,7 +27,7 @@ use std::{
     net::IpAddr,
     os::fd::OwnedFd,
     path::PathBuf,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 use wharf_spec::{EndpointId, NetworkId};
 
@@ -73,6 +77,8 @@ pub struct FabricConfig {
     pub networks: Vec<BridgeSpec>,
     /// The one of them without which the daemon cannot be.
     pub default_network: Option<NetworkId>,
+    /// Where the embedded DNS server runs. `None`: there is none, whatever names are asked for.
+    pub runtime: Option<tokio::runtime::Handle>,
 }
 
 /// A container that needs networking.
@@ -100,6 +106,11 @@ pub struct EndpointRequest {
     pub address: Option<IpAddr>,
     /// `--mac-address`
     pub mac: Option<Mac>,
+    /// What the container is called in this network, its own name first. With any, it is served by the embedded DNS
+    /// server.
+    pub names: Vec<String>,
+    /// What it calls others in this network: an alias, and the name it stands for.
+    pub links: Vec<(String, String)>,
 }
 
 /// A container's networking, ready.
@@ -115,9 +126,11 @@ pub struct Attachment {
     pub endpoints: Vec<Endpoint>,
     /// What is published.
     pub ports: Vec<PortBinding>,
-    /// The sockets that hold the ports. Whoever keeps them keeps the ports from other programs, also while
-    /// no daemon runs.
+    /// The sockets of the embedded DNS server, and those that hold the ports. Whoever keeps them keeps the ports
+    /// from other programs, and questions waiting, also while no daemon runs.
     pub reservations: Vec<OwnedFd>,
+    /// The embedded DNS server listens, and waits for [`Fabric::serve_names`].
+    pub embedded_dns: bool,
 }
 
 /// The networking of one daemon, in the network namespace of the thread that opened it.
@@ -130,6 +143,8 @@ pub struct Fabric {
     netns_dir: PathBuf,
     records: Records,
     host: Host,
+    names: Arc<dns::Names>,
+    dns: Option<dns::Server>,
     inner: Mutex<Inner>,
     // Dropped in this order: the pool's namespaces first, then what waits to be removed.
     pool: Pool,
@@ -159,6 +174,8 @@ struct Live {
     record: SandboxRecord,
     sandbox: Sandbox,
     reservation: Reservation,
+    /// Of the embedded DNS server.
+    resolver: Option<dns::Sockets>,
 }
 
 impl Fabric {

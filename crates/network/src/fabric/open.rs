@@ -2,7 +2,7 @@
 
 use super::{Fabric, FabricConfig, Filtering, Inner, IpForwarding, Live, Network, networks, ports};
 use crate::{
-    bridge,
+    bridge, dns,
     error::{Error, Result},
     firewall::{Firewall, Forwarding},
     ipam::Ipam,
@@ -17,7 +17,7 @@ use std::{
     fs,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
-    sync::Mutex,
+    sync::{Arc, Mutex},
 };
 use wharf_spec::NetworkId;
 use wharf_sys::{netns, process::open_namespace};
@@ -64,8 +64,12 @@ impl Fabric {
         let pool = Pool::start(Host::open(&config.instance)?, config.ready_namespaces)?;
         let wiring = config.default_network.and_then(|id| networks.get(&id).map(Network::wiring));
         pool.rewire(wiring);
-        let inner = Mutex::new(Inner { ipam, ports, networks, sandboxes, firewall });
-        let fabric = Self { netns_dir: config.netns_dir, records, host, inner, pool, reaper };
+        let names = Arc::new(dns::Names::default());
+        let dns = config.runtime.map(|runtime| dns::Server::new(runtime, Arc::clone(&names)));
+        let inner = Inner { ipam, ports, networks, sandboxes, firewall };
+        let netns_dir = config.netns_dir;
+        let fabric = Self { netns_dir, records, host, names, dns, inner: Mutex::new(inner), pool, reaper };
+        fabric.enter_all_names();
         fabric.remove_nameless();
         Ok(fabric)
     }
@@ -85,14 +89,17 @@ impl Fabric {
 
     /// Holds the ports of a container that was taken over: with the sockets of the earlier daemon that its shim
     /// kept (`held`), else with new ones. A port that another program took while nobody held it is logged: as
-    /// it is redirected, it leads to the container all the same.
+    /// it is redirected, it leads to the container all the same. Its questions for names are answered again.
     ///
     /// # Errors
     /// [`Error::UnknownSandbox`]
-    pub fn adopt(&self, container: &str, held: Vec<OwnedFd>) -> Result<()> {
+    pub fn adopt(&self, container: &str, mut held: Vec<OwnedFd>) -> Result<()> {
         let mut inner = self.lock();
         let live = inner.sandboxes.get_mut(container);
         let live = live.ok_or_else(|| Error::UnknownSandbox(container.to_owned()))?;
+        if let Err(error) = self.serve_again(live, &mut held) {
+            tracing::warn!(container, %error, "names of other containers are not resolved");
+        }
         let (adopted, missing) = Reservation::adopt(held, &live.record.ports);
         live.reservation = adopted;
         for binding in missing {
@@ -227,7 +234,8 @@ fn restore(
         }
         record.ports.iter().for_each(|binding| ports.restore(binding));
         let reservation = Reservation::default();
-        sandboxes.insert(record.container.clone(), Live { record, sandbox, reservation });
+        let live = Live { record, sandbox, reservation, resolver: None };
+        sandboxes.insert(live.record.container.clone(), live);
     }
     (sandboxes, lost)
 }

@@ -24,16 +24,16 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const IMPATIENCE: Duration = Duration::from_millis(400);
 
 /// A machine with a network around it.
-struct World {
+pub(crate) struct World {
     dir: tempfile::TempDir,
     /// The namespace of a machine outside, 192.0.2.2; the host is 192.0.2.1.
-    outside: OwnedFd,
+    pub(crate) outside: OwnedFd,
     before: BTreeSet<String>,
 }
 
 impl World {
     /// Runs a test on a thread that is alone in a new network namespace and a new mount namespace.
-    fn run(test: impl FnOnce(&World) + Send) {
+    pub(crate) fn run(test: impl FnOnce(&World) + Send) {
         netns::in_netns(netns::create().unwrap(), || {
             unshare(Namespaces::MOUNT).unwrap();
             set_propagation("/".as_ref(), Propagation::RPrivate).unwrap();
@@ -68,7 +68,7 @@ impl World {
         Self { dir: tempfile::tempdir().unwrap(), outside, before }
     }
 
-    fn config(&self, networks: Vec<BridgeSpec>) -> FabricConfig {
+    pub(crate) fn config(&self, networks: Vec<BridgeSpec>) -> FabricConfig {
         FabricConfig {
             instance: "wharftest".into(),
             state_dir: self.dir.path().join("network"),
@@ -79,6 +79,7 @@ impl World {
             filtering: Filtering::Ours,
             default_network: networks.first().map(|spec| spec.id.clone()),
             networks,
+            runtime: None,
         }
     }
 
@@ -108,11 +109,11 @@ fn run(program: &str, args: &[&str]) -> String {
     text
 }
 
-fn network_id(number: u8) -> NetworkId {
+pub(crate) fn network_id(number: u8) -> NetworkId {
     NetworkId::from_random([number; 32])
 }
 
-fn spec(number: u8, bridge: &str) -> BridgeSpec {
+pub(crate) fn spec(number: u8, bridge: &str) -> BridgeSpec {
     BridgeSpec {
         id: network_id(number),
         name: format!("net{number}"),
@@ -131,10 +132,17 @@ fn spec(number: u8, bridge: &str) -> BridgeSpec {
 
 fn endpoint(network: u8) -> EndpointRequest {
     let id = EndpointId::from_random(crate::random::bytes().unwrap());
-    EndpointRequest { network: network_id(network), id, address: None, mac: None }
+    EndpointRequest {
+        network: network_id(network),
+        id,
+        address: None,
+        mac: None,
+        names: Vec::new(),
+        links: Vec::new(),
+    }
 }
 
-fn request(name: &str, networks: &[u8], ports: Vec<PortRequest>) -> SandboxRequest {
+pub(crate) fn request(name: &str, networks: &[u8], ports: Vec<PortRequest>) -> SandboxRequest {
     let endpoints = networks.iter().map(|network| endpoint(*network)).collect();
     SandboxRequest { container: name.into(), name: name.into(), endpoints, ports }
 }
@@ -438,7 +446,7 @@ fn networks_are_apart() {
 /// `first` is connected to network 2, then loses network 1, and its published port with the default route
 /// moves over.
 fn connecting_moves_ports(fabric: &Fabric, _keep: &TcpListener) {
-    let extra = fabric.connect("first", &endpoint(2)).unwrap();
+    let extra = fabric.connect("first", &endpoint(2)).unwrap().endpoint;
     assert_eq!((extra.interface.as_str(), extra.is_default_route), ("eth1", false));
     let (endpoints, _) = fabric.endpoints("first").unwrap();
     fabric.disconnect("first", &endpoints[0].id).unwrap();

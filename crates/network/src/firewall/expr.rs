@@ -1,7 +1,8 @@
 //! nftables rules as the kernel takes them: lists of expressions over registers
 //! (`linux/netfilter/nf_tables.h`; what `nft --debug=netlink` prints).
 
-use crate::nl::Body;
+use crate::{nl::Body, ports::Protocol};
+use std::net::Ipv4Addr;
 
 const LIST_ELEM: u16 = 1;
 const EXPR_NAME: u16 = 1;
@@ -227,6 +228,22 @@ impl Expressions<'_, '_> {
     pub(super) fn redirect_by_address(&mut self, map: &str) -> &mut Self {
         self.payload(NETWORK_HEADER, DADDR, 4, FIRST).meta(META_L4PROTO, SECOND);
         self.payload(TRANSPORT_HEADER, DPORT, 2, THIRD).find(map, Some(FIRST)).redirect()
+    }
+
+    /// `meta l4proto PROTOCOL th dport PORT`
+    pub(super) fn port_is(&mut self, protocol: Protocol, port: u16) -> &mut Self {
+        self.meta(META_L4PROTO, FIRST).compare(Is::Equal, &[protocol.number()]);
+        self.payload(TRANSPORT_HEADER, DPORT, 2, FIRST).compare(Is::Equal, &port.to_be_bytes())
+    }
+
+    /// `dnat to ADDRESS:PORT`
+    pub(super) fn redirect_to(&mut self, address: Ipv4Addr, port: u16) -> &mut Self {
+        let target = [address.octets(), [port.to_be_bytes()[0], port.to_be_bytes()[1], 0, 0]].concat();
+        self.expression("immediate", |data| {
+            data.attr_be32(1, FIRST);
+            data.nest(2, |value| value.attr(DATA_VALUE, &target));
+        });
+        self.redirect()
     }
 
     fn redirect(&mut self) -> &mut Self {

@@ -26,10 +26,12 @@ mod batch;
 mod expr;
 mod flows;
 mod forward;
+mod resolver;
 
 use crate::{addr::Subnet, error::Result, nl::Channel, ports::PortBinding};
 use batch::{Batch, Element, Hook, SetKind};
 use expr::{End, Interface, Is, Verdict};
+pub(crate) use resolver::redirect_dns;
 use std::net::{IpAddr, Ipv4Addr};
 
 const BRIDGES: &str = "bridges";

@@ -60,8 +60,19 @@ impl Shim {
             Call::Forget { exec } => self.forget(&exec),
             Call::Release => self.release(),
             // There are no more than the plan could name.
+            Call::Hold(_) => self.hold(fds),
             Call::Held => Ok(Answer::Held((0..self.held.len()).map(|index| Fd(index as u16)).collect())),
         }
+    }
+
+    /// Keeps more for the container, as what its plan names.
+    fn hold(&mut self, mut fds: Vec<OwnedFd>) -> Outcome {
+        self.running_main("hold descriptors")?;
+        fds.iter_mut().for_each(super::set_one_aside);
+        let kept = self.held.iter().map(OwnedFd::try_clone).collect::<Result<Vec<_>, _>>();
+        let kept = kept.map_err(|e| setup("hold descriptors", &e))?;
+        self.held = kept.into_iter().chain(fds).collect();
+        Ok(Answer::Done)
     }
 
     pub(super) fn state(&self) -> State {

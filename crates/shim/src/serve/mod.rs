@@ -152,12 +152,12 @@ pub(crate) fn run(mut birth: Birth<'_>) {
 /// Gives high numbers to the descriptors that are only held: the container's first process inherits them until it
 /// runs its program, and its own limit of descriptors is one of numbers. What cannot be moved stays where it is.
 fn set_aside(fds: &mut [OwnedFd], held: &[Fd]) {
-    for fd in held {
-        if let Some(fd) = fds.get_mut(usize::from(fd.0))
-            && let Ok(moved) = rustix::io::fcntl_dupfd_cloexec(&*fd, HELD_FROM)
-        {
-            *fd = moved;
-        }
+    held.iter().for_each(|fd| fds.get_mut(usize::from(fd.0)).into_iter().for_each(set_one_aside));
+}
+
+fn set_one_aside(fd: &mut OwnedFd) {
+    if let Ok(moved) = rustix::io::fcntl_dupfd_cloexec(&*fd, HELD_FROM) {
+        *fd = moved;
     }
 }
 

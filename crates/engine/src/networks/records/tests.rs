@@ -41,6 +41,8 @@ fn live(network: &NetworkId) -> Live {
             mac: "02:42:ac:1e:05:02".parse().unwrap(),
             gateway: Some("172.30.5.1".parse().unwrap()),
             is_default_route: true,
+            names: vec!["web".into()],
+            links: Vec::new(),
         }),
         dns_names: Some(vec!["web".into()]),
         aliases: vec!["ali".into()],
