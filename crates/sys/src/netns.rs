@@ -14,9 +14,14 @@ pub fn current() -> Result<OwnedFd> {
 /// A new network namespace with nothing but a loopback that is down. It lives as long as the descriptor, a
 /// mount made by [`bind`], or a process in it.
 pub fn create() -> Result<OwnedFd> {
+    create_with(|| ()).map(|(namespace, ())| namespace)
+}
+
+/// The same, and what `body` returns in it: one thread for both.
+pub fn create_with<T: Send>(body: impl FnOnce() -> T + Send) -> Result<(OwnedFd, T)> {
     on_thread(|| {
         unshare(Namespaces::NET)?;
-        current()
+        Ok((current()?, body()))
     })?
 }
 

@@ -74,7 +74,8 @@ impl Host {
 impl Sandbox {
     /// A new namespace.
     pub(crate) fn create() -> Result<Self> {
-        Self::open(netns::create().map_err(Error::system("make network namespace"))?)?.with_loopback()
+        let made = netns::create_with(Channel::route).map_err(Error::system("make network namespace"))?;
+        Self { namespace: made.0, channel: made.1? }.with_loopback()
     }
 
     /// An existing namespace.
