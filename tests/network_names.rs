@@ -21,7 +21,9 @@ fn address_in(daemon: &Daemon, container: &str, network: &str) -> Result<String>
 }
 
 fn sleeper(daemon: &Daemon, name: &str, flags: &[&str]) -> Result<()> {
-    daemon.docker(&[&["run", "-d", "--name", name], flags, &["busybox", "sleep", "100000"]].concat())?.ok()?;
+    daemon
+        .docker(&[&["run", "-d", "--name", name], flags, &["busybox", "sleep", "100000"]].concat())?
+        .ok()?;
     Ok(())
 }
 
@@ -35,11 +37,10 @@ fn serve(socket: &UdpSocket) {
     let mut buffer = [0; 512];
     while let Ok((length, from)) = socket.recv_from(&mut buffer) {
         let question = 12 + buffer[12..length].iter().position(|byte| *byte == 0).unwrap_or(0) + 5;
-        let (header, counts) = ([buffer[0], buffer[1], 0x81, 0x80], [0, 1, 0, 1, 0, 0, 0, 0]);
         let is_a = buffer[question - 3] == 1;
-        let counts = if is_a { counts } else { [0, 1, 0, 0, 0, 0, 0, 0] };
-        let record: &[u8] = &[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 77];
-        let answer = [&header, &counts, &buffer[12..question], if is_a { record } else { &[] }].concat();
+        let header = [buffer[0], buffer[1], 0x81, 0x80, 0, 1, 0, is_a.into(), 0, 0, 0, 0];
+        let record = [0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 77];
+        let answer = [&header[..], &buffer[12..question], if is_a { &record[..] } else { &[] }].concat();
         if socket.send_to(&answer, from).is_err() {
             return;
         }
@@ -106,7 +107,8 @@ fn names_survive_the_daemon() -> Result<()> {
     daemon.docker(&["network", "connect", "front", "late"])?.ok()?;
     let web = address_in(&daemon, "web", "front")?;
     // It asks while nobody answers, and goes on asking until somebody does.
-    let patient = "until nslookup web | grep -A1 Name: | grep -q Address; do :; done; echo found; sleep 100000";
+    let patient =
+        "until nslookup web | grep -A1 Name: | grep -q Address; do :; done; echo found; sleep 100000";
     daemon.kill9()?;
     daemon.launch()?;
     for asking in ["web", "late"] {

@@ -132,11 +132,8 @@ pub(crate) fn ask_embedded(container: &Container, dns: &Dns) -> Result<()> {
 
 fn resolv_conf(dns: &Dns, flavour: Flavour) -> Generated {
     let (source, host) = host_resolv_conf();
-    let overrides = Overrides {
-        servers: dns.servers.clone(),
-        search: dns.search.clone(),
-        options: dns.options.clone(),
-    };
+    let overrides =
+        Overrides { servers: dns.servers.clone(), search: dns.search.clone(), options: dns.options.clone() };
     host.generate(source, &overrides, flavour)
 }
 

@@ -64,9 +64,9 @@ pub use options::{
 pub use record::{Endpoint, NetworkSettings as NetworkRecord};
 pub use wait::Wait;
 
-pub(crate) use plan::mount_options;
 pub(crate) use create::parse_link;
 pub(crate) use files::{ask_embedded, forwarding};
+pub(crate) use plan::mount_options;
 pub(crate) use rootfs::resolve_user;
 pub(crate) use start::{dns, failure_text};
 pub use stats::StatsMode;

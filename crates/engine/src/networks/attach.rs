@@ -236,7 +236,8 @@ pub(super) fn attributes(network: &Network) -> StringMap {
 
 fn sandbox_request(request: &AttachRequest, joined: &[Joined]) -> Result<SandboxRequest> {
     let bridged = joined.iter().filter(|joined| joined.network.driver == "bridge");
-    let endpoints = bridged.map(|joined| endpoint_request(&joined.id, &joined.network, &joined.endpoint, &joined.record));
+    let endpoints =
+        bridged.map(|joined| endpoint_request(&joined.id, &joined.network, &joined.endpoint, &joined.record));
     let publish_all = request.publish_all;
     Ok(SandboxRequest {
         container: request.container.to_string(),

@@ -95,9 +95,9 @@ impl<'a> Query<'a> {
         }
         reply.questions.clone_from(&asked.questions);
         let owner = &asked.questions.first()?.qname;
-        reply.answers.extend(
-            answers.into_iter().map(|data| ResourceRecord::new(owner.clone(), CLASS::IN, TTL, data)),
-        );
+        reply
+            .answers
+            .extend(answers.into_iter().map(|data| ResourceRecord::new(owner.clone(), CLASS::IN, TTL, data)));
         let mut bytes = reply.build_bytes_vec_compressed().ok()?;
         while bytes.len() > limit && !reply.answers.is_empty() {
             let each = bytes.len() / reply.answers.len();
@@ -140,8 +140,9 @@ fn pointer(name: &str) -> Option<IpAddr> {
         return <[u8; 4]>::try_from(octets).ok().map(|octets| Ipv4Addr::from(octets).into());
     }
     let nibbles = name.strip_suffix(".ip6.arpa")?.rsplit('.');
-    let nibbles: Vec<u8> =
-        nibbles.map(|nibble| u8::from_str_radix(nibble, 16).ok().filter(|n| *n < 16)).collect::<Option<_>>()?;
+    let nibbles: Vec<u8> = nibbles
+        .map(|nibble| u8::from_str_radix(nibble, 16).ok().filter(|n| *n < 16))
+        .collect::<Option<_>>()?;
     let octets: Vec<u8> = nibbles.chunks(2).map(|pair| pair[0] << 4 | pair.get(1).unwrap_or(&0)).collect();
     <[u8; 16]>::try_from(octets).ok().map(|octets| Ipv6Addr::from(octets).into())
 }
@@ -205,10 +206,7 @@ mod tests {
         assert_eq!(asked("Web", TYPE::A), Question::Address("Web".into(), Family::V4));
         assert_eq!(asked("web.net", TYPE::AAAA), Question::Address("web.net".into(), Family::V6));
         assert_eq!(asked("web", TYPE::TXT), Question::Other);
-        assert_eq!(
-            asked("3.0.0.10.in-addr.arpa", TYPE::PTR),
-            Question::Pointer("10.0.0.3".parse().unwrap())
-        );
+        assert_eq!(asked("3.0.0.10.in-addr.arpa", TYPE::PTR), Question::Pointer("10.0.0.3".parse().unwrap()));
         let six = "2.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.d.f.ip6.arpa";
         assert_eq!(asked(six, TYPE::PTR), Question::Pointer("fd00::2".parse().unwrap()));
         assert_eq!(asked("3.0.10.in-addr.arpa", TYPE::PTR), Question::Other);

@@ -146,8 +146,10 @@ impl Tables {
         if let Some(first) = endpoint.names.first() {
             network.by_address.insert(address, first.clone());
         }
-        let links =
-            endpoint.links.iter().map(|(alias, name)| (alias.to_ascii_lowercase(), name.to_ascii_lowercase()));
+        let links = endpoint
+            .links
+            .iter()
+            .map(|(alias, name)| (alias.to_ascii_lowercase(), name.to_ascii_lowercase()));
         Membership { network: endpoint.network.clone(), links: links.collect(), names, address }
     }
 

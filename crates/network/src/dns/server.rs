@@ -165,7 +165,9 @@ async fn serve_tcp(listener: TcpListener, client: Arc<Client>) {
 /// Answers the queries of a connection until it is closed, silent, or sends what is no query.
 async fn converse(mut stream: TcpStream, client: Arc<Client>) {
     while let Ok(Ok(bytes)) = timeout(SILENCE, read_message(&mut stream)).await {
-        let Some(local) = Query::parse(&bytes).map(|query| client.answer(&query, Transport::Tcp)) else { return };
+        let Some(local) = Query::parse(&bytes).map(|query| client.answer(&query, Transport::Tcp)) else {
+            return;
+        };
         let answer = match local {
             Some(answer) => Some(answer),
             None => client.forward(&bytes, Transport::Tcp).await,

@@ -287,9 +287,9 @@ impl Shim {
             return;
         }
         if is_waiting {
-            apart.is_polled = self.poller.add(&apart.socket(), Token::Log, EventFlags::OUT).is_ok();
+            apart.is_polled = self.poller.add(apart.socket(), Token::Log, EventFlags::OUT).is_ok();
         } else {
-            self.poller.remove(&apart.socket());
+            self.poller.remove(apart.socket());
             apart.is_polled = false;
         }
     }

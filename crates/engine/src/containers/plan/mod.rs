@@ -33,7 +33,8 @@ use wharf_api::container as api;
 use wharf_spec::{
     ContainerId,
     plan::{
-        Cgroup, Fd, Hooks, Mount, MountAttrs, MountKind, Plan, Propagation, Resources, Root, Scope, Source, Stdio,
+        Cgroup, Fd, Hooks, Mount, MountAttrs, MountKind, Plan, Propagation, Resources, Root, Scope, Source,
+        Stdio,
     },
     user::User,
 };
