@@ -272,11 +272,18 @@ fn namespaces_are_new_the_hosts_or_anothers() -> Result<()> {
             ),
         ],
     )?;
+    new_namespaces_and_contradictions(&daemon)?;
+    daemon.stop()
+}
+
+fn new_namespaces_and_contradictions(daemon: &Daemon) -> Result<()> {
+    let link = |kind: &str| format!("readlink /proc/self/ns/{kind}");
+    let hosts = |kind: &str| own_namespace(kind);
     for kind in ["pid", "ipc", "uts", "net", "mnt"] {
-        let new = run(&daemon, &[], &link(kind))?.ok()?;
+        let new = run(daemon, &[], &link(kind))?.ok()?;
         assert_ne!(new.trim(), hosts(kind)?, "{kind}");
     }
-    let private = run(&daemon, &["--cgroupns", "private"], &link("cgroup"))?.ok()?;
+    let private = run(daemon, &["--cgroupns", "private"], &link("cgroup"))?.ok()?;
     assert_ne!(private.trim(), hosts("cgroup")?);
     for (flags, wanted) in [
         (
@@ -304,11 +311,11 @@ fn namespaces_are_new_the_hosts_or_anothers() -> Result<()> {
             "conflicting options: port publishing and the container type network mode",
         ),
     ] {
-        let out = run(&daemon, flags, "true")?;
+        let out = run(daemon, flags, "true")?;
         assert!(out.code != 0 && out.stderr.contains(wanted), "{flags:?}: {}", out.stderr);
     }
-    check(&daemon, &[(&["--sysctl", "kernel.shmmax=1000"], "cat /proc/sys/kernel/shmmax", "1000")])?;
-    daemon.stop()
+    check(daemon, &[(&["--sysctl", "kernel.shmmax=1000"], "cat /proc/sys/kernel/shmmax", "1000")])?;
+    Ok(())
 }
 
 #[test]
@@ -362,13 +369,21 @@ fn streams_files_and_names() -> Result<()> {
     )?;
     let stderr = run(&daemon, &["-a", "stderr"], both)?.stderr;
     assert_eq!(stderr, "e\n");
+    settings_and_volumes(&daemon, &label_file)?;
+    log_tags(&daemon)?;
+    links_can_be_removed(&daemon)?;
+    daemon.docker(&["rm", "-v", "source"])?.ok()?;
+    daemon.stop()
+}
+
+fn settings_and_volumes(daemon: &Daemon, label_file: &str) -> Result<()> {
     daemon
         .docker(&[
             "create",
             "--name",
             "labelled",
             "--label-file",
-            &label_file,
+            label_file,
             "-l",
             "b=2",
             "--annotation",
@@ -402,16 +417,13 @@ fn streams_files_and_names() -> Result<()> {
         ])?
         .ok()?;
     check(
-        &daemon,
+        daemon,
         &[
             (&["--volumes-from", "source"], "cat /data/f; echo more >> /data/f; wc -l < /data/f", "kept\n2"),
             (&["--volumes-from", "source:ro"], "touch /data/x 2>/dev/null || echo denied", "denied"),
         ],
     )?;
-    log_tags(&daemon)?;
-    links_can_be_removed(&daemon)?;
-    daemon.docker(&["rm", "-v", "source"])?.ok()?;
-    daemon.stop()
+    Ok(())
 }
 
 fn log_tags(daemon: &Daemon) -> Result<()> {
@@ -497,7 +509,12 @@ fn devices_by_cdi() -> Result<()> {
             (&["--gpus", "1"], "echo $GPU", "0"),
         ],
     )?;
-    let state: serde_json::Value = serde_json::from_str(&fs::read_to_string(&seen).context("the hook ran")?)?;
+    what_cdi_refuses_and_shows(&daemon, &seen)?;
+    daemon.stop()
+}
+
+fn what_cdi_refuses_and_shows(daemon: &Daemon, seen: &Path) -> Result<()> {
+    let state: serde_json::Value = serde_json::from_str(&fs::read_to_string(seen).context("the hook ran")?)?;
     assert_eq!(state["status"], "creating", "{state}");
     for (flags, wanted) in [
         (
@@ -515,7 +532,7 @@ fn devices_by_cdi() -> Result<()> {
             "could not select device driver \"other\" with capabilities: [[gpu]]",
         ),
     ] {
-        let out = run(&daemon, flags, "true")?;
+        let out = run(daemon, flags, "true")?;
         assert!(out.code >= 125 && out.stderr.contains(wanted), "{flags:?}: {}", out.stderr);
     }
     let info = daemon.api().at("1.55").call("GET", "/info")?.json();
@@ -528,7 +545,7 @@ fn devices_by_cdi() -> Result<()> {
         "{}",
         info["Warnings"]
     );
-    daemon.stop()
+    Ok(())
 }
 
 fn yaml_spec(dir: &Path, seen: &Path) -> Result<String> {

@@ -163,15 +163,21 @@ pub(crate) fn build(input: Input<'_>) -> Result<Built> {
         held,
         runtime,
     };
-    if let Some(program) = input.engine.init_path.as_ref().filter(|_| plan.init) {
-        under_init(&mut plan, program)?;
+    extend(&mut plan, input.engine, input.host, input.root_path)?;
+    Ok(Built { plan, fds, warnings })
+}
+
+/// What changes a plan that is whole: an init of the host, and devices by request.
+fn extend(plan: &mut Plan, engine: &Config, host: &api::HostConfig, root_path: &Path) -> Result<()> {
+    if let Some(program) = engine.init_path.as_ref().filter(|_| plan.init) {
+        under_init(plan, program)?;
     }
-    device_requests::give(&mut plan, input.engine, input.host)?;
+    device_requests::give(plan, engine, host)?;
     if plan.hooks != Hooks::default() {
         // Hooks look for the root by its path in `config.json`.
-        plan.root.source = Source::Path(input.root_path.to_string_lossy().into_owned());
+        plan.root.source = Source::Path(root_path.to_string_lossy().into_owned());
     }
-    Ok(Built { plan, fds, warnings })
+    Ok(())
 }
 
 /// Runs the main process under the daemon's `--init-path` instead of the shim's own init (source: moby
