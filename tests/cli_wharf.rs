@@ -95,34 +95,6 @@ fn commands_of_containers_have_dockers_flags() -> Result<()> {
     daemon.stop()
 }
 
-/// `--sig-proxy`, and that the container outlives a client that keeps its signals to itself.
-#[test]
-fn signals_reach_the_container_unless_it_is_told_otherwise() -> Result<()> {
-    let daemon = Daemon::with_busybox()?;
-    let script = "trap 'exit 5' TERM; echo ready; while :; do sleep 0.1; done";
-    let wharf = wharf_testkit::bin_dir().join("wharf").display().to_string();
-    for (program, word) in [("docker", "docker"), (wharf.as_str(), "wharf")] {
-        for (proxy, code) in [("--sig-proxy=true", Some(5)), ("--sig-proxy=false", None)] {
-            let name = format!("{word}{}", code.unwrap_or(0));
-            let args = ["run", "--name", &name, "--network=none", proxy, "busybox", "sh", "-c", script];
-            let client = daemon.net().spawn(&mut daemon.cli_command(program, &args))?;
-            until("the trap is set", || {
-                Ok(daemon.docker(&["logs", &name])?.stdout.contains("ready").then_some(()))
-            })?;
-            let pid = rustix::process::Pid::from_child(&client);
-            rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
-            let out = client.wait_with_output()?;
-            let running = daemon.docker(&["inspect", "-f", "{{.State.Running}}", &name])?.ok()?;
-            if let Some(code) = code {
-                assert_eq!((out.status.code(), running.trim()), (Some(code), "false"), "{program} {proxy}");
-            } else {
-                assert_eq!(running.trim(), "true", "{program} {proxy}");
-            }
-        }
-    }
-    daemon.stop()
-}
-
 /// `--detach-keys` on a terminal: the client goes, the container stays.
 #[test]
 fn a_key_detaches_from_a_terminal() -> Result<()> {

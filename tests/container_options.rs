@@ -156,7 +156,6 @@ fn paths_users_and_devices() -> Result<()> {
         let out = run(&daemon, flags, "true")?;
         assert!(out.code >= 125 && out.stderr.contains(wanted), "{flags:?}: {}", out.stderr);
     }
-    fields_without_flags(&daemon)?;
     let host = json!({"Image": "busybox", "Cmd": ["sh", "-c", "cat /etc/group | wc -c; touch /etc/x 2>&1"],
         "HostConfig": {"NetworkMode": "none", "MaskedPaths": ["/etc/group"], "ReadonlyPaths": ["/etc"]}});
     let made = daemon.api().json("POST", "/containers/create?name=paths", &host)?;
@@ -164,72 +163,6 @@ fn paths_users_and_devices() -> Result<()> {
     let out = daemon.docker(&["start", "-a", "paths"])?;
     assert!(out.stdout.starts_with("0\n") && out.stdout.contains("Read-only file system"), "{}", out.stdout);
     daemon.stop()
-}
-
-/// Fields of the request as the API has them, some of which no flag sets.
-fn fields_without_flags(daemon: &Daemon) -> Result<()> {
-    let api = daemon.api().at("1.55");
-    let interfaces = "cut -d: -f1 /proc/net/dev | tail -n +3 | tr -d ' '";
-    let made = |name: &str, body: &serde_json::Value| {
-        let mut body = body.clone();
-        body["Image"] = "busybox".into();
-        if body["NetworkDisabled"].is_null() {
-            body["HostConfig"]["NetworkMode"] = "none".into();
-        }
-        api.json("POST", &format!("/containers/create?name={name}"), &body)
-    };
-    for (number, (body, wanted)) in [
-        (json!({"Tty": true, "Cmd": ["stty", "size"], "HostConfig": {"ConsoleSize": [10, 20]}}), "10 20"),
-        (json!({"NetworkDisabled": true, "Cmd": ["sh", "-c", interfaces]}), "lo"),
-        (json!({"Env": ["A=1", "A=2", "B"], "Cmd": ["sh", "-c", "echo $A${B-unset}"]}), "2unset"),
-        (json!({"Entrypoint": ["echo", "a"], "Cmd": "b"}), "a b"),
-        (json!({"Entrypoint": "echo", "Cmd": ["b", "c"]}), "b c"),
-        (json!({"Cmd": ["cat", "/proc/1/comm"], "HostConfig": {"Init": true}}), "docker-init"),
-        (json!({"Cmd": ["stat", "-f", "-c", "%b", "/t"], "HostConfig": {"Tmpfs": {"/t": "size=64k"}}}), "16"),
-        (json!({"Cmd": ["id", "-u"], "User": "www-data"}), "33"),
-        (json!({"Cmd": ["sh", "-c", "umask; ulimit -n"], "HostConfig": {"Ulimits": [{"Name": "nofile", "Soft": 77, "Hard": 99}]}}), "0022\n77"),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        let name = format!("field-{number}");
-        let created = made(&name, &body)?;
-        assert_eq!(created.status, 201, "{body}: {}", created.message());
-        let out = daemon.docker(&["start", "-a", &name])?;
-        assert_eq!(out.stdout.replace('\r', "").trim_end(), wanted, "{body}: {}", out.stderr);
-    }
-    for (body, wanted) in [
-        (
-            json!({"HostConfig": {"StorageOpt": {"size": "1G"}}}),
-            "--storage-opt is supported only for overlay over xfs with 'pquota' mount option",
-        ),
-        (json!({"HostConfig": {"Isolation": "hyperv"}}), "invalid isolation"),
-        (json!({"HostConfig": {"VolumeDriver": "nosuch", "Binds": ["v:/v"]}}), "plugin \"nosuch\" not found"),
-        (
-            json!({"HostConfig": {"Annotations": {"": "x"}}}),
-            "invalid Annotations: the empty string is not permitted as an annotation key",
-        ),
-        (
-            json!({"WorkingDir": "relative"}),
-            "the working directory 'relative' is invalid, it needs to be an absolute path",
-        ),
-        (json!({"StopSignal": "NOPE"}), "invalid signal: NOPE"),
-        (json!({"HostConfig": {"CgroupnsMode": "nope"}}), "invalid cgroup namespace mode: nope"),
-        (json!({"HostConfig": {"ShmSize": -1}}), "SHM size can not be less than 0"),
-    ] {
-        let refused = made("refused", &body)?;
-        assert!(refused.status >= 400 && refused.message().contains(wanted), "{body}: {}", refused.message());
-    }
-    // Input that is not ended by the client that gives it.
-    let read = "read x; read y; echo $x$y";
-    daemon
-        .docker(&["run", "-d", "-i", "--name", "in", "--network", "none", "busybox", "sh", "-c", read])?
-        .ok()?;
-    daemon.docker_stdin(&["attach", "in"], b"a\n")?;
-    daemon.docker_stdin(&["attach", "in"], b"b\n")?;
-    daemon.docker(&["wait", "in"])?.ok()?;
-    assert_eq!(daemon.docker(&["logs", "in"])?.ok()?, "ab\n");
-    Ok(())
 }
 
 /// A namespace of this process, which is the daemon's but for the network.
@@ -535,7 +468,7 @@ fn what_cdi_refuses_and_shows(daemon: &Daemon, seen: &Path) -> Result<()> {
         let out = run(daemon, flags, "true")?;
         assert!(out.code >= 125 && out.stderr.contains(wanted), "{flags:?}: {}", out.stderr);
     }
-    let info = daemon.api().at("1.55").call("GET", "/info")?.json();
+    let info = daemon.api().at("v1.55").call("GET", "/info")?.json();
     assert_eq!(info["CDISpecDirs"].as_array().map(Vec::len), Some(2));
     assert_eq!(info["DiscoveredDevices"].as_array().map(Vec::len), Some(5), "{}", info["DiscoveredDevices"]);
     assert!(
