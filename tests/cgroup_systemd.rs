@@ -49,7 +49,7 @@ fn containers_are_scopes_with_limits_that_survive_a_reload() -> Result<()> {
     let slice = daemon.cgroup_parent().trim_start_matches('/').to_owned();
     let info = daemon.docker(&["info", "-f", "{{.CgroupDriver}} {{.CgroupVersion}}"])?.ok()?;
     ensure!(info == "systemd 2\n", "{info}");
-    let flags = ["-m=64m", "--pids-limit=3", "--cpus=0.5", "--cpuset-cpus=0", "--cpu-shares=512"];
+    let flags = ["-m=64m", "--pids-limit=30", "--cpus=0.5", "--cpuset-cpus=0", "--cpu-shares=512"];
     let one = Running::start(&daemon, "one", &flags)?;
     ensure!(one.group("one")? == format!("0::/{slice}/{}", one.unit), "{}", one.group("one")?);
     for (name, value) in [
@@ -58,7 +58,7 @@ fn containers_are_scopes_with_limits_that_survive_a_reload() -> Result<()> {
         ("ActiveState", "active"),
         ("MemoryMax", "67108864"),
         ("MemorySwapMax", "67108864"),
-        ("TasksMax", "3"),
+        ("TasksMax", "30"),
         ("CPUQuotaPerSecUSec", "500ms"),
         ("CPUWeight", "59"),
         ("AllowedCPUs", "0"),
@@ -68,10 +68,10 @@ fn containers_are_scopes_with_limits_that_survive_a_reload() -> Result<()> {
     let read = "cd /sys/fs/cgroup; cat memory.max memory.swap.max pids.max cpu.max cpu.weight cpuset.cpus; \
         mknod /n c 242 5 2>/dev/null; cat /n 2>&1 | grep -o 'not permitted'";
     let inside = || daemon.docker(&["exec", "one", "sh", "-c", read])?.ok();
-    ensure!(inside()? == "67108864\n67108864\n3\n50000 100000\n59\n0\nnot permitted\n", "{}", inside()?);
+    ensure!(inside()? == "67108864\n67108864\n30\n50000 100000\n59\n0\nnot permitted\n", "{}", inside()?);
     daemon.docker(&["update", "-m=128m", "--memory-swap=128m", "one"])?.ok()?;
     ensure!(property(&one.unit, "MemoryMax")? == "134217728");
-    let changed = "134217728\n0\n3\n50000 100000\n59\n0\nnot permitted\n";
+    let changed = "134217728\n0\n30\n50000 100000\n59\n0\nnot permitted\n";
     ensure!(inside()? == changed, "{}", inside()?);
     let reload = Command::new("systemctl").arg("daemon-reload").status()?;
     ensure!(reload.success() && inside()? == changed, "after a reload: {}", inside()?);

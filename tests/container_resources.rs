@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
-use wharf_testkit::{Builder, Daemon, busybox, lacks};
+use wharf_testkit::{Builder, Daemon, busybox, lacks_project_quotas};
 
 /// A file of a container's cgroup: controller and name on v1, name on v2, and what is to be in them. An empty
 /// value: not on this version.
@@ -225,7 +225,7 @@ fn limits_are_set_and_changed_while_it_runs() -> Result<()> {
         ensure!(warnings.is_empty(), "{}: {warnings:?}", case.name);
         check(&daemon, &machine, &container, case.started).context(case.name)?;
         let path = format!("/containers/{container}/update");
-        let answer = daemon.api().json("POST", &path, &(case.update)(&machine))?;
+        let answer = daemon.api().at("v1.55").json("POST", &path, &(case.update)(&machine))?;
         ensure!(answer.status == 200, "{}: {}", case.name, answer.message());
         ensure!(answer.json()["Warnings"].is_null(), "{}: {}", case.name, answer.json());
         check(&daemon, &machine, &container, case.updated)
@@ -243,6 +243,15 @@ fn limits_are_set_and_changed_while_it_runs() -> Result<()> {
 fn what_cannot_be_set_is_refused_or_taken_out_in_dockers_words() -> Result<()> {
     let daemon = Daemon::with_busybox()?;
     let machine = Machine::look()?;
+    check_refusals(&daemon)?;
+    check_what_v1_has(&daemon, &machine)?;
+    check_weights(&daemon, &machine)?;
+    check_failing_starts(&daemon, &machine)?;
+    check_updates(&daemon)?;
+    daemon.stop()
+}
+
+fn check_refusals(daemon: &Daemon) -> Result<()> {
     let processors = std::thread::available_parallelism()?;
     let create = |host: &Value| {
         let body = json!({"Image": "busybox", "HostConfig": host});
@@ -301,9 +310,13 @@ fn what_cannot_be_set_is_refused_or_taken_out_in_dockers_words() -> Result<()> {
             answer.message()
         );
     }
+    Ok(())
+}
+
+fn check_what_v1_has(daemon: &Daemon, machine: &Machine) -> Result<()> {
     // v2 has neither; v1 does as it is told.
     let warnings =
-        start(&daemon, "kept", json!({"MemorySwappiness": 17, "OomKillDisable": true, "Memory": 64 * MIB}))?;
+        start(daemon, "kept", json!({"MemorySwappiness": 17, "OomKillDisable": true, "Memory": 64 * MIB}))?;
     if machine.is_v2 {
         ensure!(
             warnings
@@ -316,22 +329,24 @@ fn what_cannot_be_set_is_refused_or_taken_out_in_dockers_words() -> Result<()> {
     } else {
         ensure!(warnings.is_empty(), "{warnings:?}");
         let read = "cat /sys/fs/cgroup/memory/memory.swappiness; grep -w oom_kill_disable /sys/fs/cgroup/memory/memory.oom_control";
-        ensure!(inside(&daemon, "kept", read)? == "17\noom_kill_disable 1");
+        ensure!(inside(daemon, "kept", read)? == "17\noom_kill_disable 1");
     }
-    check_weights(&daemon, &machine)?;
+    Ok(())
+}
+
+fn check_failing_starts(daemon: &Daemon, machine: &Machine) -> Result<()> {
     let no_device = json!({"BlkioDeviceReadBps": [{"Path": "/dev/nosuch", "Rate": 1}]});
-    let error = start(&daemon, "nodevice", no_device).unwrap_err().to_string();
+    let error = start(daemon, "nodevice", no_device).unwrap_err().to_string();
     ensure!(error == "stat /dev/nosuch: no such file or directory", "{error}");
-    let shares = start(&daemon, "shares", json!({"CpuShares": 1}));
+    let shares = start(daemon, "shares", json!({"CpuShares": 1}));
     match machine.is_v2 {
-        true => ensure!(inside(&daemon, "shares", "cat /sys/fs/cgroup/cpu.weight")? == "1"),
+        true => ensure!(inside(daemon, "shares", "cat /sys/fs/cgroup/cpu.weight")? == "1"),
         false => {
             let error = shares.unwrap_err().to_string();
             ensure!(error.contains("the minimum allowed cpu-shares is 2"), "{error}");
         }
     }
-    check_updates(&daemon)?;
-    daemon.stop()
+    Ok(())
 }
 
 /// Weights of I/O are set where the kernel has them, and else taken out.
@@ -370,7 +385,7 @@ fn check_updates(daemon: &Daemon) -> Result<()> {
             "-d",
             "--rm",
             "--network=none",
-            "--name=u",
+            "--name=upd",
             "--cpus=0.5",
             "-m=64m",
             "busybox",
@@ -401,7 +416,7 @@ fn check_updates(daemon: &Daemon) -> Result<()> {
             "Restart policy cannot be updated because AutoRemove is enabled for the container",
         ),
     ] {
-        let answer = daemon.api().json("POST", "/containers/u/update", &update)?;
+        let answer = daemon.api().json("POST", "/containers/upd/update", &update)?;
         let wanted = format!("Cannot update container {id}: {message}");
         ensure!(
             (answer.status, answer.message()) == (status, wanted),
@@ -410,10 +425,10 @@ fn check_updates(daemon: &Daemon) -> Result<()> {
             answer.message()
         );
     }
-    let refused = daemon.api().json("POST", "/containers/u/update", &json!({"Memory": 1024}))?;
+    let refused = daemon.api().json("POST", "/containers/upd/update", &json!({"Memory": 1024}))?;
     ensure!((refused.status, refused.message().as_str()) == (400, "Minimum memory limit allowed is 6MB"));
     let kept =
-        daemon.docker(&["inspect", "-f", "{{.HostConfig.Memory}} {{.HostConfig.NanoCpus}}", "u"])?.ok()?;
+        daemon.docker(&["inspect", "-f", "{{.HostConfig.Memory}} {{.HostConfig.NanoCpus}}", "upd"])?.ok()?;
     ensure!(kept == "67108864 500000000\n", "{kept}");
     Ok(())
 }
@@ -433,7 +448,8 @@ fn groups_and_devices_are_where_they_were_asked_for() -> Result<()> {
     let devices = "mknod /ours c 241 5; mknod /other c 242 5; cat /ours 2>&1; cat /other 2>&1; true";
     let got = inside(&daemon, "one", devices)?;
     ensure!(
-        got.contains("/ours: No such device or address") && got.contains("/other: Operation not permitted"),
+        got.contains("'/ours': No such device or address")
+            && got.contains("'/other': Operation not permitted"),
         "{got}"
     );
     let limits = "ulimit -Sn; ulimit -Hn; cat /proc/1/oom_score_adj; df -m /dev/shm | tail -1 | tr -s ' ' | cut -d' ' -f2";
@@ -512,9 +528,6 @@ fn realtime_shares_come_from_the_daemon() -> Result<()> {
 
 #[test]
 fn a_container_writes_no_more_than_its_size() -> Result<()> {
-    if lacks(&["mkfs.ext4"]) {
-        return Ok(());
-    }
     let refused = Daemon::with_busybox()?;
     let error = start(&refused, "one", json!({"StorageOpt": {"size": "10M"}})).unwrap_err().to_string();
     ensure!(

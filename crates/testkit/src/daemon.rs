@@ -191,7 +191,7 @@ impl Daemon {
         let config = dir.join("daemon.json");
         fs::write(&config, builder.config.as_deref().unwrap_or("{}"))?;
         if let Some(bytes) = builder.data_size.filter(|_| builder.quotas) {
-            mount_with_quotas(&dir, bytes)?;
+            crate::quotas::mount(&dir, bytes)?;
         } else if let Some(bytes) = builder.data_size {
             let options = CString::new(format!("size={bytes},mode=710"))?;
             mount("tmpfs", dir.join("data"), "tmpfs", MountFlags::empty(), &*options)?;
@@ -522,20 +522,6 @@ impl Drop for Daemon {
         }
         let _ = fs::remove_dir_all(&self.dir);
     }
-}
-
-/// Mounts a new ext4 with project quotas on `data`.
-fn mount_with_quotas(dir: &Path, bytes: u64) -> Result<()> {
-    let disk = dir.join("disk");
-    fs::File::create(&disk)?.set_len(bytes)?;
-    let quotas = ["-q", "-O", "quota,project", "-E", "quotatype=prjquota"];
-    let mut mount = Command::new("mount");
-    mount.args(["-o", "loop,prjquota"]).arg(&disk).arg(dir.join("data"));
-    for command in [Command::new("mkfs.ext4").args(quotas).arg(&disk), &mut mount] {
-        let out = command.output().with_context(|| format!("{command:?}"))?;
-        ensure!(out.status.success(), "{command:?}: {}", String::from_utf8_lossy(&out.stderr));
-    }
-    Ok(())
 }
 
 pub(crate) fn kill_cgroup(path: &str) {

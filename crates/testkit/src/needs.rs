@@ -42,7 +42,7 @@ pub fn lacks_systemd() -> bool {
     true
 }
 
-fn not_run(why: &str) {
+pub(crate) fn not_run(why: &str) {
     let thread = std::thread::current();
     let line = format!("not run: {}: {why}\n", thread.name().unwrap_or("a test"));
     // Nobody hears a failure.

@@ -21,6 +21,8 @@ const MODULES: &[&str] = &[
     "virtio_pci",
     "virtio_blk",
     "overlay",
+    "loop",
+    "quota_v2",
     "bridge",
     "br_netfilter",
     "veth",
@@ -164,7 +166,9 @@ fn assemble(kernel: &Kernel, tests: &[PathBuf], filter: &[&str]) -> Result<PathB
         (bin.join("hello-web"), "usr/bin/hello-web".to_owned()),
     ];
     programs.push((PathBuf::from(SYSTEMD), SYSTEMD.trim_start_matches('/').to_owned()));
-    for name in ["docker", "nft", "iptables", "ps", "docker-registry", "skopeo", "crun", "systemctl"] {
+    for name in
+        ["docker", "nft", "iptables", "ps", "docker-registry", "skopeo", "crun", "systemctl", "mkfs.ext4"]
+    {
         programs.push((which(name)?, format!("usr/bin/{name}")));
     }
     for (i, test) in tests.iter().enumerate() {

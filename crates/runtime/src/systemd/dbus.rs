@@ -382,12 +382,12 @@ mod tests {
         let mut body = Writer::default();
         body.text("a.scope");
         let bytes = Call { member: "StopUnit", signature: "s", body }.encode(7);
-        assert_eq!(bytes[..16], [b'l', 1, 0, 1, 12, 0, 0, 0, 7, 0, 0, 0, 149, 0, 0, 0]);
+        assert_eq!(bytes[..16], [b'l', 1, 0, 1, 12, 0, 0, 0, 7, 0, 0, 0, 159, 0, 0, 0]);
         // The path is the first field: code, signature, length, text.
         assert_eq!(bytes[16..24], [1, 1, b'o', 0, 25, 0, 0, 0]);
         assert_eq!(&bytes[24..49], b"/org/freedesktop/systemd1");
         // The body starts at the next multiple of 8 and ends the message.
-        assert_eq!(bytes.len(), (16usize + 149).next_multiple_of(8) + 12);
+        assert_eq!(bytes.len(), (16usize + 159).next_multiple_of(8) + 12);
         assert_eq!(&bytes[bytes.len() - 12..], b"\x07\0\0\0a.scope\0");
     }
 
