@@ -18,6 +18,7 @@
 
 mod bzip2;
 mod compress;
+mod deflate;
 mod directories;
 mod error;
 mod extract;
