@@ -32,7 +32,6 @@ fn lists_are_made_and_pushed_as_docker_does() -> Result<()> {
         run(&["manifest", "create", "--insecure", list, &own], cli)?;
         run(&["manifest", "create", "--insecure", "--amend", list, &own], cli)?;
         run(&["manifest", "create", "--insecure", &name("bad:1"), &name("nosuch/app:1")], cli)?;
-        run(&["manifest", "create", list], cli)?;
         let arm = ["--arch", "arm64", "--variant", "v8", "--os-features", "a,b", "--os-version", "1"];
         run(&[&["manifest", "annotate"], &arm[..], &[list, &other]].concat(), cli)?;
         run(&["manifest", "annotate", "--arch", "z80", list, &other], cli)?;
