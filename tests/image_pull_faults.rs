@@ -58,7 +58,8 @@ fn a_broken_download_goes_on_where_it_was() -> Result<()> {
     assert!(out.contains(&format!("{}: Pull complete\n", short(&digests[1]))), "{out}");
     assert!(out.contains(&format!("Status: Downloaded newer image for {name}\n")), "{out}");
     assert_eq!(registry.broke(&digests[1]), 2);
-    let from: Vec<Option<usize>> = registry.asked(&digests[1]).iter().map(|asked| asked.range_start()).collect();
+    let from: Vec<Option<usize>> =
+        registry.asked(&digests[1]).iter().map(|asked| asked.range_start()).collect();
     assert_eq!(from, [None, Some(MEGABYTE), Some(2 * MEGABYTE)]);
     assert_eq!(registry.asked(&digests[0]).len(), 1);
 

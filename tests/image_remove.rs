@@ -268,7 +268,7 @@ fn both_clis_show_images_alike() -> Result<()> {
         &["system", "df", "-v"],
         &["system", "df", "--format", "{{.Type}} {{.TotalCount}} {{.Active}} {{.Size}} {{.Reclaimable}}"],
         &["system", "df", "--format", "json"],
-        &["system", "df", "-v", "--format", "json"],
+        &["system", "df", "-v", "--format", "{{json .Images}}{{json .Volumes}}{{json .BuildCache}}"],
         &[
             "system",
             "df",

@@ -207,7 +207,7 @@ fn first_name(image: &image::Summary) -> images::Name {
     let first = image.repo_tags.iter().flatten().find_map(|tag| tag.parse::<ImageRef>().ok());
     match first.as_ref().and_then(|reference| Some((reference.familiar_name(), reference.tag()?))) {
         Some((repository, tag)) => images::Name { repository, tag: tag.to_owned(), digest: String::new() },
-        None => images::Name::none(),
+        None => images::Name { digest: String::new(), ..images::Name::none() },
     }
 }
 
