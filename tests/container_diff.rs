@@ -6,7 +6,7 @@ use wharf_testkit::Daemon;
 
 /// What diff says of a container in which a script ran, in the order of paths.
 fn diff(daemon: &Daemon, image: &str, script: &str) -> Result<Vec<String>> {
-    daemon.docker(&["run", "--name", "cc", "--network=none", image, "sh", "-c", script])?.ok()?;
+    daemon.ran("cc", image, script)?;
     let out = daemon.docker(&["diff", "cc"])?.ok()?;
     assert_eq!(daemon.wharf(&["diff", "cc"])?.ok()?, out, "both CLIs");
     daemon.docker(&["rm", "cc"])?.ok()?;
@@ -79,18 +79,7 @@ fn hardlinks_of_the_image_are_told_apart() -> Result<()> {
 #[test]
 fn layers_of_the_image_count_as_one() -> Result<()> {
     let daemon = Daemon::with_busybox()?;
-    daemon
-        .docker(&[
-            "run",
-            "--name",
-            "aa",
-            "--network=none",
-            "busybox",
-            "sh",
-            "-c",
-            "rm -rf /usr; mkdir -p /opt/x; echo 1 > /opt/x/f; rm /etc/group",
-        ])?
-        .ok()?;
+    daemon.ran("aa", "busybox", "rm -rf /usr; mkdir -p /opt/x; echo 1 > /opt/x/f; rm /etc/group")?;
     daemon.docker(&["commit", "aa", "two"])?.ok()?;
     daemon.docker(&["rm", "aa"])?.ok()?;
     let script = "mkdir /usr; touch /usr/n; echo 2 > /opt/x/f; rm -rf /opt/x; mkdir /opt/x; touch /etc/group";

@@ -36,6 +36,7 @@ mod image_pull_faults;
 mod image_push;
 mod image_remove;
 mod image_save;
+mod manifest_lists;
 mod network_names;
 mod network_publish;
 mod registry_auth;

@@ -4,10 +4,6 @@ use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use wharf_testkit::{Daemon, Entry, from_files};
 
-fn inspect(daemon: &Daemon, image: &str) -> Result<Value> {
-    Ok(serde_json::from_str::<Value>(&daemon.docker(&["image", "inspect", image])?.ok()?)?[0].clone())
-}
-
 fn config_on_disk(daemon: &Daemon, id: &str) -> Result<Value> {
     let hex = id.trim_start_matches("sha256:");
     let path = daemon.data_root().join("image/overlay2/imagedb/content/sha256").join(hex);
@@ -22,7 +18,7 @@ fn changes_become_a_layer_on_the_image() -> Result<()> {
     daemon
         .docker(&["run", "--name", "cc", "--network=none", "-e", "K=v", "busybox", "sh", "-c", script])?
         .ok()?;
-    let base = inspect(&daemon, "busybox")?;
+    let base = daemon.inspect_image("busybox")?;
     for (cli, tag) in [("docker", "made:v1"), ("wharf", "made:v2")] {
         let args = [
             "commit",
@@ -38,7 +34,7 @@ fn changes_become_a_layer_on_the_image() -> Result<()> {
             tag,
         ];
         let out = if cli == "docker" { daemon.docker(&args)? } else { daemon.wharf(&args)? }.ok()?;
-        let image = inspect(&daemon, tag)?;
+        let image = daemon.inspect_image(tag)?;
         ensure!(out.trim() == image["Id"], "{cli} printed {out}");
         assert_eq!((&image["Author"], &image["Comment"]), (&json!("A U Thor"), &json!("a message")));
         assert_eq!(image["Parent"], base["Id"]);
@@ -54,7 +50,8 @@ fn changes_become_a_layer_on_the_image() -> Result<()> {
     ensure!(seen.stdout.starts_with("new\n"), "the directory was not made again: {}", seen.stdout);
     ensure!(seen.stdout.contains("/usr: No such file") && seen.stdout.contains("/etc/group: No such file"));
     ensure!(seen.stdout.contains("4711 ") && seen.stdout.contains("\n644 2\n/x\np"), "{}", seen.stdout);
-    let config = config_on_disk(&daemon, inspect(&daemon, "made:v1")?["Id"].as_str().unwrap_or_default())?;
+    let config =
+        config_on_disk(&daemon, daemon.inspect_image("made:v1")?["Id"].as_str().unwrap_or_default())?;
     let id = daemon.docker(&["inspect", "-f", "{{.Id}}", "cc"])?.ok()?;
     assert_eq!(config["container"], id.trim());
     assert_eq!(config["container_config"]["Cmd"], json!(["sh", "-c", script]));
@@ -67,7 +64,7 @@ fn changes_become_a_layer_on_the_image() -> Result<()> {
     assert_eq!(
         ids,
         [
-            inspect(&daemon, "made:v1")?["Id"].as_str().unwrap_or_default(),
+            daemon.inspect_image("made:v1")?["Id"].as_str().unwrap_or_default(),
             base["Id"].as_str().unwrap_or_default()
         ]
     );
@@ -77,24 +74,13 @@ fn changes_become_a_layer_on_the_image() -> Result<()> {
 #[test]
 fn the_layer_can_be_rebuilt_bit_by_bit_elsewhere() -> Result<()> {
     let daemon = Daemon::with_busybox()?;
-    daemon
-        .docker(&[
-            "run",
-            "--name",
-            "cc",
-            "--network=none",
-            "busybox",
-            "sh",
-            "-c",
-            "seq 1 100000 > /n; rm /bin/ls",
-        ])?
-        .ok()?;
+    daemon.ran("cc", "busybox", "seq 1 100000 > /n; rm /bin/ls")?;
     daemon.docker(&["commit", "cc", "made"])?.ok()?;
     let archive = daemon.dir().join("made.tar");
     daemon.docker(&["save", "-o", &archive.to_string_lossy(), "made"])?.ok()?;
     let other = Daemon::start()?;
     other.docker(&["load", "-i", &archive.to_string_lossy()])?.ok()?;
-    assert_eq!(inspect(&other, "made")?["Id"], inspect(&daemon, "made")?["Id"]);
+    assert_eq!(other.inspect_image("made")?["Id"], daemon.inspect_image("made")?["Id"]);
     let seen =
         other.docker(&["run", "--rm", "--network=none", "made", "sh", "-c", "md5sum </n; which ls"])?;
     assert_eq!((seen.code, seen.stdout.as_str()), (1, "dea9193b768319cbb4ff1a137ac03113  -\n"));
@@ -154,7 +140,7 @@ fn a_running_container_is_paused_meanwhile() -> Result<()> {
         .ok()?;
     let attributes: Value = serde_json::from_str(&out)?;
     assert_eq!((&attributes["imageRef"], &attributes["comment"]), (&json!("three:latest"), &json!("")));
-    assert_eq!(attributes["imageID"], inspect(&daemon, "three")?["Id"]);
+    assert_eq!(attributes["imageID"], daemon.inspect_image("three")?["Id"]);
     daemon.stop()
 }
 
@@ -163,8 +149,8 @@ fn nothing_changed_is_no_layer() -> Result<()> {
     let daemon = Daemon::with_busybox()?;
     daemon.docker(&["create", "--name", "cc", "--network=none", "busybox", "true"])?.ok()?;
     daemon.docker(&["commit", "cc", "same"])?.ok()?;
-    let image = inspect(&daemon, "same")?;
-    assert_eq!(image["RootFS"], inspect(&daemon, "busybox")?["RootFS"]);
+    let image = daemon.inspect_image("same")?;
+    assert_eq!(image["RootFS"], daemon.inspect_image("busybox")?["RootFS"]);
     let config = config_on_disk(&daemon, image["Id"].as_str().unwrap_or_default())?;
     assert_eq!(config["history"][1]["empty_layer"], true);
     assert_eq!(std::fs::read_dir(daemon.data_root().join("image/overlay2/layerdb/sha256"))?.count(), 1);
@@ -182,7 +168,7 @@ fn the_body_changes_the_config() -> Result<()> {
         &json!({"Env": ["A=given"], "WorkingDir": "/w"}),
     )?;
     assert_eq!(answer.status, 201, "{}", answer.message());
-    let image = inspect(&daemon, "r:t")?;
+    let image = daemon.inspect_image("r:t")?;
     let config = &image["Config"];
     assert_eq!(config["Env"][0], "A=given");
     ensure!(config["Env"].as_array().is_some_and(|env| env.contains(&json!("B=own"))), "{config}");

@@ -16,10 +16,6 @@ fn rootfs() -> Vec<u8> {
     .bytes()
 }
 
-fn inspect(daemon: &Daemon, image: &str) -> Result<Value> {
-    Ok(serde_json::from_str::<Value>(&daemon.docker(&["image", "inspect", image])?.ok()?)?[0].clone())
-}
-
 fn compressed(program: &str, data: &[u8]) -> Result<Vec<u8>> {
     let mut child = Command::new(program).arg("-c").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
     let mut stdin = child.stdin.take().context("piped")?;
@@ -37,7 +33,7 @@ fn every_compression_gives_the_same_layer() -> Result<()> {
     let daemon = Daemon::start()?;
     let plain = rootfs();
     let out = daemon.docker_stdin(&["import", "-m", "a message", "-", "plain:v1"], &plain)?.ok()?;
-    let image = inspect(&daemon, "plain:v1")?;
+    let image = daemon.inspect_image("plain:v1")?;
     assert_eq!(out.trim(), image["Id"]);
     assert_eq!((&image["Comment"], &image["RepoTags"]), (&json!("a message"), &json!(["plain:v1"])));
     for program in programs {
@@ -48,7 +44,7 @@ fn every_compression_gives_the_same_layer() -> Result<()> {
             ("wharf", ["import", &archive.to_string_lossy()]),
         ] {
             let out = if cli == "docker" { daemon.docker(&args)? } else { daemon.wharf(&args)? }.ok()?;
-            let other = inspect(&daemon, out.trim())?;
+            let other = daemon.inspect_image(out.trim())?;
             assert_eq!(other["RootFS"], image["RootFS"], "{program}");
             assert_eq!(other["Comment"], "Imported from -");
             assert_eq!(other["RepoTags"], json!([]));
@@ -98,7 +94,7 @@ fn changes_platform_and_name() -> Result<()> {
             name,
         ];
         if cli == "docker" { daemon.docker(&args)? } else { daemon.wharf(&args)? }.ok()?;
-        let image = inspect(&daemon, name)?;
+        let image = daemon.inspect_image(name)?;
         assert_eq!(
             (&image["Architecture"], &image["Os"], &image["Comment"]),
             (&json!("arm64"), &json!("linux"), &json!("m"))
@@ -177,10 +173,10 @@ fn from_the_web() -> Result<()> {
     ensure!(out.starts_with(&format!("Downloading from {url}\n")), "{out}");
     let ours = daemon.wharf(&["import", url, "web:wharf"])?.ok()?;
     assert_eq!(ours.lines().next(), out.lines().next());
-    let image = inspect(&daemon, "web:docker")?;
+    let image = daemon.inspect_image("web:docker")?;
     ensure!(out.ends_with(&format!("{}\n", image["Id"].as_str().unwrap_or_default())), "{out}");
     assert_eq!(image["Comment"], format!("Imported from {url}"));
-    assert_eq!(image["RootFS"], inspect(&daemon, "web:wharf")?["RootFS"]);
+    assert_eq!(image["RootFS"], daemon.inspect_image("web:wharf")?["RootFS"]);
     // The API takes addresses without a scheme.
     let answer =
         daemon.api().call("POST", "/images/create?fromSrc=127.0.0.1:8000/moved&repo=moved&message=m")?;
@@ -192,7 +188,7 @@ fn from_the_web() -> Result<()> {
         lines.contains(&json!({"status": "Importing", "progressDetail": {"current": size, "total": size}})),
         "{lines:?}"
     );
-    assert_eq!(inspect(&daemon, "moved")?["RootFS"], image["RootFS"]);
+    assert_eq!(daemon.inspect_image("moved")?["RootFS"], image["RootFS"]);
     let missing = daemon.docker(&["import", "http://127.0.0.1:8000/nosuch"])?;
     assert_eq!(
         (missing.code, missing.stderr.as_str()),
@@ -210,18 +206,7 @@ fn from_the_web() -> Result<()> {
 fn export_and_import_keep_files_as_they_are() -> Result<()> {
     let daemon = Daemon::start()?;
     daemon.load(&busybox()?)?;
-    daemon
-        .docker(&[
-            "run",
-            "--name",
-            "cc",
-            "--network=none",
-            "busybox",
-            "sh",
-            "-c",
-            "rm /etc/group; echo x > /x; chown 33:33 /x; chmod 6711 /x",
-        ])?
-        .ok()?;
+    daemon.ran("cc", "busybox", "rm /etc/group; echo x > /x; chown 33:33 /x; chmod 6711 /x")?;
     let (one, two) = (daemon.dir().join("one.tar"), daemon.dir().join("two.tar"));
     daemon.docker(&["export", "-o", &one.to_string_lossy(), "cc"])?.ok()?;
     daemon.wharf(&["export", "-o", &two.to_string_lossy(), "cc"])?.ok()?;

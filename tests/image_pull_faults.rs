@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use std::process::Child;
-use wharf_testkit::{Daemon, Entry, Fault, FaultyRegistry, Output, Tar, until};
+use wharf_testkit::{Daemon, Entry, Fault, Output, OwnRegistry, Tar, until};
 
 const MEGABYTE: usize = 1 << 20;
 
@@ -48,7 +48,7 @@ fn start_pull(daemon: &Daemon, name: &str) -> Result<Child> {
 #[test]
 fn a_broken_download_goes_on_where_it_was() -> Result<()> {
     let daemon = Daemon::start()?;
-    let registry = FaultyRegistry::start(daemon.net())?;
+    let registry = OwnRegistry::start(daemon.net(), "127.0.0.1:0")?;
     let layers = [layer("one", 1), layer("two", 3)];
     let digests = registry.put_image("app", "v1", &layers)?;
     registry.break_next(&digests[1], Fault::Cut(MEGABYTE), 2);
@@ -57,8 +57,9 @@ fn a_broken_download_goes_on_where_it_was() -> Result<()> {
     assert!(out.contains(&format!("{}: Retrying in 1 second\n", short(&digests[1]))), "{out}");
     assert!(out.contains(&format!("{}: Pull complete\n", short(&digests[1]))), "{out}");
     assert!(out.contains(&format!("Status: Downloaded newer image for {name}\n")), "{out}");
-    assert_eq!(registry.fired(&digests[1]), 2);
-    let from: Vec<Option<usize>> = registry.asked(&digests[1]).iter().map(|asked| asked.from).collect();
+    assert_eq!(registry.broke(&digests[1]), 2);
+    let from: Vec<Option<usize>> =
+        registry.asked(&digests[1]).iter().map(|asked| asked.range_start()).collect();
     assert_eq!(from, [None, Some(MEGABYTE), Some(2 * MEGABYTE)]);
     assert_eq!(registry.asked(&digests[0]).len(), 1);
 
@@ -73,20 +74,20 @@ fn a_broken_download_goes_on_where_it_was() -> Result<()> {
 #[test]
 fn a_registry_without_ranges_sends_all_of_it_again() -> Result<()> {
     let daemon = Daemon::start()?;
-    let registry = FaultyRegistry::start(daemon.net())?;
+    let registry = OwnRegistry::start(daemon.net(), "127.0.0.1:0")?;
     let digest = registry.put_image("app", "v1", &[layer("one", 2)])?.remove(0);
     registry.break_next(&digest, Fault::Cut(MEGABYTE), 1);
     registry.break_next(&digest, Fault::NoRanges, 1);
     daemon.docker(&["pull", "-q", &registry.name("app:v1")])?.ok()?;
-    assert_eq!(registry.fired(&digest), 2);
-    assert_eq!(registry.asked(&digest)[1].from, Some(MEGABYTE));
+    assert_eq!(registry.broke(&digest), 2);
+    assert_eq!(registry.asked(&digest)[1].range_start(), Some(MEGABYTE));
     daemon.stop()
 }
 
 #[test]
 fn wrong_bytes_are_never_stored() -> Result<()> {
     let daemon = Daemon::builder().flag("--max-download-attempts=1").start()?;
-    let registry = FaultyRegistry::start(daemon.net())?;
+    let registry = OwnRegistry::start(daemon.net(), "127.0.0.1:0")?;
     let good = layer("one", 1);
     let digests = registry.put_image("app", "v1", &[good, layer("two", 2)])?;
     let name = registry.name("app:v1");
@@ -99,11 +100,11 @@ fn wrong_bytes_are_never_stored() -> Result<()> {
         (Fault::Shorter(700), "unexpected EOF"),
         (Fault::Longer(700), "its descriptor says"),
     ] {
-        let before = registry.fired(&digests[1]);
+        let before = registry.broke(&digests[1]);
         registry.break_next(&digests[1], fault, 1);
         let out = daemon.docker(&["pull", &name])?;
         failed(&out, text).with_context(|| format!("{fault:?}"))?;
-        assert_eq!(registry.fired(&digests[1]), before + 1, "{fault:?}");
+        assert_eq!(registry.broke(&digests[1]), before + 1, "{fault:?}");
         let records = daemon.data_root().join("image/overlay2/layerdb/sha256");
         let registered: Vec<_> = std::fs::read_dir(records).into_iter().flatten().collect();
         assert!(registered.len() <= 1, "{fault:?}: only the good layer may be there: {registered:?}");
@@ -117,29 +118,29 @@ fn wrong_bytes_are_never_stored() -> Result<()> {
 #[test]
 fn attempts_are_counted() -> Result<()> {
     let daemon = Daemon::builder().config(r#"{"max-download-attempts": 2}"#).start()?;
-    let registry = FaultyRegistry::start(daemon.net())?;
+    let registry = OwnRegistry::start(daemon.net(), "127.0.0.1:0")?;
     let digest = registry.put_image("app", "v1", &[layer("one", 1)])?.remove(0);
     let name = registry.name("app:v1");
     registry.break_next(&digest, Fault::Cut(1000), 9);
     failed(&daemon.docker(&["pull", &name])?, "unexpected EOF")?;
-    assert_eq!(registry.fired(&digest), 2);
+    assert_eq!(registry.broke(&digest), 2);
     registry.heal();
     registry.break_next(&digest, Fault::Status(503), 9);
     failed(&daemon.docker(&["pull", &name])?, "503")?;
-    assert_eq!(registry.fired(&digest), 4);
+    assert_eq!(registry.broke(&digest), 4);
     nothing_is_left(&daemon)?;
     registry.heal();
     // One failure less than attempts is none.
     registry.break_next(&digest, Fault::Status(500), 1);
     daemon.docker(&["pull", "-q", &name])?.ok()?;
-    assert_eq!(registry.fired(&digest), 5);
+    assert_eq!(registry.broke(&digest), 5);
     daemon.stop()
 }
 
 #[test]
 fn the_last_client_that_goes_ends_the_pull() -> Result<()> {
     let daemon = Daemon::start()?;
-    let registry = FaultyRegistry::start(daemon.net())?;
+    let registry = OwnRegistry::start(daemon.net(), "127.0.0.1:0")?;
     let digest = registry.put_image("app", "v1", &[layer("one", 2)])?.remove(0);
     let name = registry.name("app:v1");
     registry.break_next(&digest, Fault::Stall(MEGABYTE), 1);
@@ -169,7 +170,7 @@ fn the_last_client_that_goes_ends_the_pull() -> Result<()> {
 #[test]
 fn a_kill_in_the_middle_leaves_nothing() -> Result<()> {
     let mut daemon = Daemon::start()?;
-    let registry = FaultyRegistry::start(daemon.net())?;
+    let registry = OwnRegistry::start(daemon.net(), "127.0.0.1:0")?;
     let digests = registry.put_image("app", "v1", &[layer("one", 1), layer("two", 2)])?;
     let name = registry.name("app:v1");
     registry.break_next(&digests[0], Fault::Stall(MEGABYTE / 2), 1);
@@ -188,7 +189,7 @@ fn a_kill_in_the_middle_leaves_nothing() -> Result<()> {
 #[test]
 fn all_tags_quiet_and_platforms_with_our_client() -> Result<()> {
     let daemon = Daemon::start()?;
-    let registry = FaultyRegistry::start(daemon.net())?;
+    let registry = OwnRegistry::start(daemon.net(), "127.0.0.1:0")?;
     let (base, top) = (layer("base", 1), layer("top", 1));
     registry.put_image("app", "v1", std::slice::from_ref(&base))?;
     registry.put_image("app", "v2", &[base.clone(), top.clone()])?;
@@ -222,7 +223,7 @@ fn all_tags_quiet_and_platforms_with_our_client() -> Result<()> {
 #[test]
 fn what_is_not_there_is_told_in_dockers_words() -> Result<()> {
     let daemon = Daemon::start()?;
-    let registry = FaultyRegistry::start(daemon.net())?;
+    let registry = OwnRegistry::start(daemon.net(), "127.0.0.1:0")?;
     registry.put_image("app", "v1", &[layer("one", 1)])?;
     let (missing, old) = (registry.name("app:v9"), registry.name("app:old"));
     failed(

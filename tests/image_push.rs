@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use std::process::{Command, Stdio};
 use wharf_testkit::{
-    Archive, Daemon, Entry, NetNs, OwnRegistry, Registry, Tar, from_files, from_layers, lacks,
+    Archive, Daemon, Entry, NetNs, OwnRegistry, Registry, Tar, from_files, from_layers, lacks, until,
 };
 
 const NEEDED: &[&str] = &["docker-registry", "skopeo"];
@@ -117,6 +117,33 @@ fn a_layer_always_gives_the_same_blob() -> Result<()> {
     command.args(["--insecure-policy", "copy", "--quiet", "--src-tls-verify=false", &source, &copy]);
     assert!(daemon.net().spawn(&mut command)?.wait()?.success());
     drop(debian);
+    daemon.stop()
+}
+
+#[test]
+fn two_pushes_send_a_layer_once() -> Result<()> {
+    let daemon = Daemon::start()?;
+    daemon.load(&noisy("noisy:latest", 300_000)?)?;
+    let own = OwnRegistry::start(daemon.net(), OWN)?;
+    let [one, two] = ["1", "2"].map(|tag| format!("{OWN}/noisy:{tag}"));
+    for name in [&one, &two] {
+        daemon.docker(&["tag", "noisy", name])?.ok()?;
+    }
+    own.faults(|faults| faults.hold_uploads = true);
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| daemon.docker(&["push", &one]));
+        until("the first upload", || Ok((own.seen("PATCH", "uploads").len() == 1).then_some(())))?;
+        let second = scope.spawn(|| daemon.docker(&["push", &two]));
+        until("the second push", || Ok((own.seen("GET", "/v2/").len() >= 2).then_some(())))?;
+        own.faults(|faults| faults.hold_uploads = false);
+        let outs = [first, second].map(|push| push.join().expect("no panic"));
+        let [first, second] = outs;
+        let (first, second) = (first?.ok()?, second?.ok()?);
+        assert!(first.contains(": Pushed") && second.contains(": Layer already exists"), "{first}{second}");
+        assert_eq!(digest(&first)?, digest(&second)?);
+        anyhow::Ok(())
+    })?;
+    assert_eq!(own.seen("PATCH", "uploads").len(), 1);
     daemon.stop()
 }
 

@@ -3,8 +3,8 @@
 //! The input is cut into blocks of a fixed length, each compressed by itself and ended at a byte border, so
 //! that the same input gives the same output whatever the number of threads.
 
-use crate::Error;
-use flate2::{Compress, Compression, Crc, FlushCompress};
+use crate::{Error, deflate::Deflate};
+use flate2::Crc;
 use std::{
     collections::VecDeque,
     io::{self, Write},
@@ -20,9 +20,6 @@ use std::{
 /// Large enough that starting each without a dictionary costs less than a hundredth.
 const BLOCK: usize = 512 << 10;
 
-/// Level 1 takes two thirds of the time and makes a fifth more bytes, level 3 takes twice the time: docs/adr/0012.
-const LEVEL: u32 = 2;
-
 /// As Go's `compress/gzip` writes it: no name, no time, unknown system.
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
 
@@ -32,7 +29,7 @@ const LAST_BLOCK: [u8; 2] = [3, 0];
 /// A block to compress, and where its result goes.
 struct Job {
     plain: Vec<u8>,
-    done: Sender<io::Result<Block>>,
+    done: Sender<Block>,
 }
 
 /// A compressed block.
@@ -50,7 +47,7 @@ pub struct GzipWriter<W: Write> {
     /// Started with the second block: what fits into one needs none.
     workers: Option<Workers>,
     /// Blocks under way, in their order.
-    pending: VecDeque<Receiver<io::Result<Block>>>,
+    pending: VecDeque<Receiver<Block>>,
 }
 
 impl<W: Write> GzipWriter<W> {
@@ -72,7 +69,7 @@ impl<W: Write> GzipWriter<W> {
     fn end(&mut self) -> io::Result<()> {
         if self.workers.is_none() {
             let plain = mem::take(&mut self.plain);
-            let block = compress(&mut encoder(), &plain)?;
+            let block = compress(&mut Deflate::new(), &plain);
             self.put(block)?;
         } else if !self.plain.is_empty() {
             self.hand_out()?;
@@ -99,8 +96,8 @@ impl<W: Write> GzipWriter<W> {
         Ok(())
     }
 
-    fn take(&mut self, result: &Receiver<io::Result<Block>>) -> io::Result<()> {
-        let block = result.recv().map_err(|_| io::Error::other("a compressing thread ended"))??;
+    fn take(&mut self, result: &Receiver<Block>) -> io::Result<()> {
+        let block = result.recv().map_err(|_| io::Error::other("a compressing thread ended"))?;
         self.put(block)
     }
 
@@ -156,7 +153,7 @@ impl Workers {
 }
 
 fn work(queue: &Mutex<Receiver<Job>>) {
-    let mut encoder = encoder();
+    let mut encoder = Deflate::new();
     loop {
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(Job { plain, done }) = job else { return };
@@ -165,25 +162,12 @@ fn work(queue: &Mutex<Receiver<Job>>) {
     }
 }
 
-fn encoder() -> Compress {
-    Compress::new(Compression::new(LEVEL), false)
-}
-
-fn compress(encoder: &mut Compress, plain: &[u8]) -> io::Result<Block> {
-    encoder.reset();
+fn compress(encoder: &mut Deflate, plain: &[u8]) -> Block {
     let mut bytes = Vec::with_capacity(plain.len() / 2 + 64);
-    loop {
-        let done = usize::try_from(encoder.total_in()).map_err(io::Error::other)?;
-        encoder.compress_vec(&plain[done..], &mut bytes, FlushCompress::Sync)?;
-        // All is out when there was room for more.
-        if encoder.total_in() == plain.len() as u64 && bytes.len() < bytes.capacity() {
-            break;
-        }
-        bytes.reserve(plain.len() / 4 + 64);
-    }
+    encoder.compress(plain, &mut bytes);
     let mut crc = Crc::new();
     crc.update(plain);
-    Ok(Block { bytes, crc })
+    Block { bytes, crc }
 }
 
 #[cfg(test)]
@@ -248,15 +232,24 @@ mod tests {
     #[test]
     #[ignore = "a measurement: WHARF_GZIP=<file>"]
     fn measure() {
+        use flate2::{Compress, Compression, FlushCompress};
         let data = std::fs::read(std::env::var("WHARF_GZIP").unwrap()).unwrap();
-        for level in 1..7 {
+        let measure = |what: &str, compress: &mut dyn FnMut(&[u8]) -> usize| {
             let start = std::time::Instant::now();
+            let size: usize = data.chunks(BLOCK).map(compress).sum();
+            println!("{what}: {} -> {size} in {:?}", data.len(), start.elapsed());
+        };
+        for level in 1..7 {
             let mut encoder = Compress::new(Compression::new(level), false);
-            let size: usize =
-                data.chunks(BLOCK).map(|c| compress(&mut encoder, c).unwrap().bytes.len()).sum();
-            println!("level {level}: {} -> {size} in {:?}", data.len(), start.elapsed());
+            let mut out = Vec::with_capacity(2 * BLOCK);
+            measure(&format!("zlib-rs, level {level}"), &mut |plain| {
+                encoder.reset();
+                out.clear();
+                encoder.compress_vec(plain, &mut out, FlushCompress::Sync).unwrap();
+                out.len()
+            });
         }
-        let start = std::time::Instant::now();
-        println!("all threads: {} in {:?}", gzip(&[&data]).len(), start.elapsed());
+        let mut encoder = Deflate::new();
+        measure("ours", &mut |plain| compress(&mut encoder, plain).bytes.len());
     }
 }

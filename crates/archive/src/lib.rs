@@ -18,6 +18,7 @@
 
 mod bzip2;
 mod compress;
+mod deflate;
 mod directories;
 mod error;
 mod extract;
@@ -45,7 +46,7 @@ pub use extract::{Extracted, Extractor, Options, Overwrite, Owner, unpack};
 pub use gzip::GzipWriter;
 pub use header::{Extent, Header, Kind, Time};
 pub use open::open_regular;
-pub use pack::{PackOptions, Packer, WriteWhiteouts, pack};
+pub use pack::{Devices, PackOptions, Packer, WriteWhiteouts, pack};
 pub use path::{clean, is_local};
 pub use reader::{Content, Reader};
 pub use remove::remove_tree;

@@ -5,13 +5,14 @@
 use crate::{Error, Header, Kind, OPAQUE_MARKER, OPAQUE_XATTR, Time, WHITEOUT_PREFIX, Writer, error::lossy};
 use rustix::{
     fd::{AsFd, BorrowedFd, OwnedFd},
-    fs::{self, AtFlags, FileType, Mode, OFlags, Stat},
+    fs::{self, AtFlags, FileType, Mode, OFlags, RawDir, Stat},
     io::Errno,
 };
 use std::{
     collections::HashMap,
     fs::File,
     io::{Read, Write},
+    mem::MaybeUninit,
 };
 
 /// Deeper trees are refused: each level holds a descriptor.
@@ -19,6 +20,9 @@ const MAX_DEPTH: usize = 900;
 
 /// What is read of a file at once.
 const BUFFER: usize = 256 << 10;
+
+/// What is read of a directory at once.
+const NAMES: usize = 32 << 10;
 
 /// What becomes of overlayfs's deletions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -30,6 +34,16 @@ pub enum WriteWhiteouts {
     Convert,
 }
 
+/// Whether opening a file in the tree may open a device of this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Devices {
+    /// Yes: what a name stands for is looked at before it is opened, whatever it was a moment ago.
+    #[default]
+    Open,
+    /// No, it is a mount that refuses devices (`nodev`): files are opened straight, with half the system calls.
+    Refused,
+}
+
 /// How files are packed.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct PackOptions {
@@ -37,6 +51,8 @@ pub struct PackOptions {
     pub whiteouts: WriteWhiteouts,
     /// Everything belongs to this user and group.
     pub owner: Option<(u32, u32)>,
+    /// Devices in the tree.
+    pub devices: Devices,
 }
 
 /// Adds files to an archive.
@@ -47,6 +63,15 @@ pub struct Packer<W> {
     links: HashMap<(u64, u64), Vec<u8>>,
     /// For the bytes of files on their way.
     buffer: Vec<u8>,
+    /// For the names of directories on theirs.
+    names: Box<[MaybeUninit<u8>]>,
+}
+
+/// Something in the tree.
+struct Found {
+    stat: Stat,
+    /// A directory or regular file that had to be opened to look at it.
+    open: Option<OwnedFd>,
 }
 
 /// Packs what is in a directory, not the directory itself.
@@ -62,7 +87,8 @@ pub fn pack<W: Write>(root: BorrowedFd<'_>, options: PackOptions, out: W) -> Res
 impl<W: Write> Packer<W> {
     /// Packs to a stream.
     pub fn new(out: W, options: PackOptions) -> Self {
-        Self { writer: Writer::new(out), options, links: HashMap::new(), buffer: vec![0; BUFFER] }
+        let names = vec![MaybeUninit::uninit(); NAMES].into_boxed_slice();
+        Self { writer: Writer::new(out), options, links: HashMap::new(), buffer: vec![0; BUFFER], names }
     }
 
     /// Ends the archive.
@@ -78,9 +104,9 @@ impl<W: Write> Packer<W> {
     /// # Errors
     /// As [`pack`].
     pub fn tree(&mut self, parent: BorrowedFd<'_>, name: &[u8], archive_name: &[u8]) -> Result<(), Error> {
-        match self.one(parent, name, archive_name)? {
+        match self.one(parent, name, FileType::Unknown, archive_name)? {
             None => Ok(()),
-            Some(directory) => self.children(directory.as_fd(), archive_name),
+            Some(directory) => self.below(directory, archive_name),
         }
     }
 
@@ -89,9 +115,16 @@ impl<W: Write> Packer<W> {
     /// # Errors
     /// As [`pack`].
     pub fn children(&mut self, directory: BorrowedFd<'_>, archive_name: &[u8]) -> Result<(), Error> {
-        let mut stack = vec![Level::open(directory, archive_name.to_vec())?];
+        // Where a directory that others hold stands in its reading is not changed.
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let own = fs::openat(directory, ".", flags, Mode::empty());
+        self.below(own.map_err(Error::file("open", archive_name))?, archive_name)
+    }
+
+    fn below(&mut self, directory: OwnedFd, archive_name: &[u8]) -> Result<(), Error> {
+        let mut stack = vec![Level::read(directory, archive_name.to_vec(), &mut self.names)?];
         while let Some(level) = stack.last_mut() {
-            let Some(name) = level.names.pop() else {
+            let Some((name, kind)) = level.names.pop() else {
                 stack.pop();
                 continue;
             };
@@ -101,27 +134,26 @@ impl<W: Write> Packer<W> {
             }
             archive_name.extend_from_slice(&name);
             let directory = level.directory.as_fd();
-            if let Some(child) = self.one(directory, &name, &archive_name)? {
+            if let Some(child) = self.one(directory, &name, kind, &archive_name)? {
                 if stack.len() >= MAX_DEPTH {
                     return Err(Error::TooLong);
                 }
-                stack.push(Level::open(child.as_fd(), archive_name)?);
+                stack.push(Level::read(child, archive_name, &mut self.names)?);
             }
         }
         Ok(())
     }
 
-    /// Adds one file. Gives a directory back, open.
+    /// Adds one file, `kind` being what its directory says of it. Gives a directory back, open.
     fn one(
         &mut self,
         parent: BorrowedFd<'_>,
         name: &[u8],
+        kind: FileType,
         archive_name: &[u8],
     ) -> Result<Option<OwnedFd>, Error> {
-        let stat = match fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Err(Errno::NOENT) => return Ok(None),
-            other => other.map_err(Error::file("stat", archive_name))?,
-        };
+        let found = self.look(parent, name, kind).map_err(Error::file("stat", archive_name))?;
+        let Some(Found { stat, open }) = found else { return Ok(None) };
         let kind = match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => Kind::Regular,
             FileType::Directory => Kind::Directory,
@@ -140,14 +172,33 @@ impl<W: Write> Packer<W> {
             return self.writer.header(&header).map(|()| None);
         }
         match kind {
-            Kind::Directory => self.directory(parent, name, header),
-            Kind::Regular => self.regular(parent, name, header).map(|()| None),
+            Kind::Directory => self.directory(parent, name, open, header),
+            Kind::Regular => self.regular(parent, name, open, header).map(|()| None),
             Kind::Symlink => {
                 let target = fs::readlinkat(parent, name, Vec::new());
                 header.link = target.map_err(Error::file("readlink", archive_name))?.into_bytes();
                 self.writer.header(&header).map(|()| None)
             }
             _ => self.writer.header(&header).map(|()| None),
+        }
+    }
+
+    /// What a name stands for, if it is still there.
+    fn look(&self, parent: BorrowedFd<'_>, name: &[u8], kind: FileType) -> Result<Option<Found>, Errno> {
+        // A pipe's writer would notice that it is opened.
+        let is_opened = matches!(kind, FileType::RegularFile | FileType::Directory);
+        if is_opened && self.options.devices == Devices::Refused {
+            let flags =
+                OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+            if let Ok(open) = fs::openat(parent, name, flags, Mode::empty()) {
+                return Ok(Some(Found { stat: fs::fstat(&open)?, open: Some(open) }));
+            }
+            // It is something else by now.
+        }
+        match fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(Found { stat, open: None })),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
@@ -208,10 +259,11 @@ impl<W: Write> Packer<W> {
         &mut self,
         parent: BorrowedFd<'_>,
         name: &[u8],
+        open: Option<OwnedFd>,
         header: Header,
     ) -> Result<Option<OwnedFd>, Error> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let open = match fs::openat(parent, name, flags, Mode::empty()) {
+        let open = match open.map_or_else(|| fs::openat(parent, name, flags, Mode::empty()), Ok) {
             Err(Errno::NOENT) => return Ok(None),
             other => other.map_err(Error::file("open", &header.name))?,
         };
@@ -230,8 +282,14 @@ impl<W: Write> Packer<W> {
         Ok(Some(open))
     }
 
-    fn regular(&mut self, parent: BorrowedFd<'_>, name: &[u8], mut header: Header) -> Result<(), Error> {
-        let file = match crate::open_regular(parent, name, OFlags::NOFOLLOW) {
+    fn regular(
+        &mut self,
+        parent: BorrowedFd<'_>,
+        name: &[u8],
+        open: Option<OwnedFd>,
+        mut header: Header,
+    ) -> Result<(), Error> {
+        let file = match open.map_or_else(|| crate::open_regular(parent, name, OFlags::NOFOLLOW), Ok) {
             // What was a file may be something else by now.
             Err(Errno::NOENT | Errno::INVAL) => return Ok(()),
             other => other.map_err(Error::file("open", &header.name))?,
@@ -249,23 +307,25 @@ struct Level {
     directory: OwnedFd,
     archive_name: Vec<u8>,
     /// Last first.
-    names: Vec<Vec<u8>>,
+    names: Vec<(Vec<u8>, FileType)>,
 }
 
 impl Level {
-    fn open(directory: BorrowedFd<'_>, archive_name: Vec<u8>) -> Result<Self, Error> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let directory =
-            fs::openat(directory, ".", flags, Mode::empty()).map_err(Error::file("open", &archive_name))?;
+    fn read(
+        directory: OwnedFd,
+        archive_name: Vec<u8>,
+        buffer: &mut [MaybeUninit<u8>],
+    ) -> Result<Self, Error> {
         let mut names = Vec::new();
-        for entry in fs::Dir::read_from(&directory).map_err(Error::file("readdir", &archive_name))? {
+        let mut entries = RawDir::new(&directory, buffer);
+        while let Some(entry) = entries.next() {
             let entry = entry.map_err(Error::file("readdir", &archive_name))?;
             let name = entry.file_name().to_bytes();
             if name != b"." && name != b".." {
-                names.push(name.to_vec());
+                names.push((name.to_vec(), entry.file_type()));
             }
         }
-        names.sort_unstable_by(|a, b| b.cmp(a));
+        names.sort_unstable_by(|a, b| b.0.cmp(&a.0));
         Ok(Self { directory, archive_name, names })
     }
 }

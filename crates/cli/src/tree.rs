@@ -109,7 +109,13 @@ const IMAGE: &[Entry] = &[
     entry("tag", &i::tag::COMMAND),
 ];
 
-const MANIFEST: &[Entry] = &[entry("inspect", &m::inspect::COMMAND)];
+const MANIFEST: &[Entry] = &[
+    entry("annotate", &m::annotate::COMMAND),
+    entry("create", &m::create::COMMAND),
+    entry("inspect", &m::inspect::COMMAND),
+    entry("push", &m::push::COMMAND),
+    entry("rm", &m::rm::COMMAND),
+];
 
 const NETWORK: &[Entry] = &[
     entry("connect", &n::connect::COMMAND),

@@ -43,7 +43,7 @@ pub use download::{Download, DownloadError};
 pub use endpoint::{Config, ConfigError, DOCKER_HUB_AUTH_KEY, Endpoint, Scheme};
 pub use error::{ApiError, Error, TransportError};
 pub use login::LoginError;
-pub use repository::{FetchedManifest, Repository};
+pub use repository::{FetchedManifest, Repository, digest_of};
 pub use search::{Found, SearchError};
 pub use transport::{Body, empty_body, full_body, stream_body};
 pub use upload::{Mount, Upload};

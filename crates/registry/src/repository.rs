@@ -277,7 +277,8 @@ fn next_page(link: &str) -> Option<&str> {
     rest.contains("next").then_some(address)
 }
 
-pub(crate) fn digest_of(bytes: &[u8]) -> Digest {
+/// The digest of bytes.
+pub fn digest_of(bytes: &[u8]) -> Digest {
     digest_from(ring::digest::digest(&ring::digest::SHA256, bytes))
 }
 

@@ -385,6 +385,24 @@ impl Daemon {
         Ok(answers)
     }
 
+    /// A container of this name, without network, in which a script ran.
+    ///
+    /// # Errors
+    /// When the script fails.
+    pub fn ran(&self, name: &str, image: &str, script: &str) -> Result<()> {
+        let args = ["run", "--name", name, "--network=none", image, "sh", "-c", script];
+        self.docker(&args)?.ok().map(drop)
+    }
+
+    /// What `docker image inspect` says of an image.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub fn inspect_image(&self, image: &str) -> Result<serde_json::Value> {
+        let all: serde_json::Value = serde_json::from_str(&self.docker(&["image", "inspect", image])?.ok()?)?;
+        Ok(all[0].clone())
+    }
+
     /// Runs the stock CLI with this on its standard input.
     ///
     /// # Errors

@@ -1,15 +1,22 @@
-//! A registry of our own, for what Debian's does not do: it breaks connections, redirects, takes tokens of a
-//! server that it is itself, and searches. Everything is in memory, and every request is noted.
+//! A registry of our own, for what Debian's does not do: it breaks connections and answers where it is told to,
+//! redirects, takes tokens of a server that it is itself, and searches. Everything is in memory, and every request
+//! is noted.
+
+mod broken;
+mod images;
+
+pub use broken::Fault;
 
 use crate::NetNs;
 use anyhow::{Context, Result};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use broken::{Broken, Sent};
 use serde_json::json;
 use std::{
     collections::{BTreeMap, HashMap},
     io::{BufRead, BufReader, Read, Write},
     net::{Shutdown, TcpListener, TcpStream},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
 };
 
@@ -36,6 +43,11 @@ impl Request {
         self.target.split('?').next().unwrap_or_default()
     }
 
+    /// The first byte of a `Range`.
+    pub fn range_start(&self) -> Option<usize> {
+        self.header("range").strip_prefix("bytes=")?.trim_end_matches('-').parse().ok()
+    }
+
     fn parameter(&self, name: &str) -> Option<String> {
         let query = self.target.split_once('?')?.1;
         let value = query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))?;
@@ -50,6 +62,8 @@ pub struct RegistryFaults {
     pub cut_upload: Option<usize>,
     /// What came of a broken upload is forgotten instead.
     pub forget_cut: bool,
+    /// Uploads wait as long as this is set.
+    pub hold_uploads: bool,
     /// The next uploads' tokens are not taken.
     pub refuse_uploads: usize,
     /// Blobs are elsewhere: the address of another registry.
@@ -76,6 +90,7 @@ struct State {
     uploads: HashMap<String, Vec<u8>>,
     tokens: HashMap<String, String>,
     next: usize,
+    broken: Broken,
 }
 
 /// A running registry. Its threads end with the test's process.
@@ -83,6 +98,8 @@ struct State {
 pub struct OwnRegistry {
     address: String,
     state: Arc<Mutex<State>>,
+    /// Told of every change of what it does.
+    released: Arc<Condvar>,
 }
 
 impl std::fmt::Debug for OwnRegistry {
@@ -95,13 +112,14 @@ impl std::fmt::Debug for OwnRegistry {
 type Reply = (u16, Vec<(&'static str, String)>, Vec<u8>);
 
 impl OwnRegistry {
-    /// Starts one at this address of a namespace.
+    /// Starts one at this address of a namespace; port 0 is any.
     ///
     /// # Errors
     /// When nobody may listen there.
     pub fn start(net: &NetNs, address: &str) -> Result<Self> {
         let listener = net.within(|| TcpListener::bind(address).context(address.to_owned()))?;
-        let registry = Self { address: address.to_owned(), state: Arc::default() };
+        let address = listener.local_addr()?.to_string();
+        let registry = Self { address, state: Arc::default(), released: Arc::default() };
         let serving = registry.clone();
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -118,9 +136,20 @@ impl OwnRegistry {
         &self.address
     }
 
+    /// `host:port/repository`.
+    pub fn name(&self, repository: &str) -> String {
+        format!("{}/{repository}", self.address)
+    }
+
+    /// The requests for a digest or tag.
+    pub fn asked(&self, what: &str) -> Vec<Request> {
+        self.state().seen.iter().filter(|request| request.path().ends_with(what)).cloned().collect()
+    }
+
     /// Changes what it does.
     pub fn faults(&self, change: impl FnOnce(&mut RegistryFaults)) {
         change(&mut self.state().faults);
+        self.released.notify_all();
     }
 
     /// How many faults happened.
@@ -160,15 +189,19 @@ impl OwnRegistry {
                 self.keep_part(&request);
                 return stream.shutdown(Shutdown::Both).ok();
             }
-            let head_only = request.method == "HEAD";
-            let (status, headers, body) = self.answer(&request);
-            let mut text = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n", body.len());
-            headers.iter().for_each(|(name, value)| text.push_str(&format!("{name}: {value}\r\n")));
-            writer.write_all(format!("{text}\r\n").as_bytes()).ok()?;
-            if !head_only {
-                writer.write_all(&body).ok()?;
+            if request.method == "PATCH" {
+                self.wait_while_held();
+            }
+            let reply = self.answer(&request);
+            if self.send(stream, &request, reply).ok()? == Sent::Ended {
+                return Some(());
             }
         }
+    }
+
+    fn wait_while_held(&self) {
+        let state = self.state();
+        drop(self.released.wait_while(state, |state| state.faults.hold_uploads));
     }
 
     /// After how many bytes of the body the connection breaks.
@@ -204,8 +237,9 @@ impl OwnRegistry {
         match (request.method.as_str(), kind) {
             ("POST", "uploads") => self.begin(request, repository),
             (_, "uploads") => self.upload(request, repository, rest),
+            ("GET", "tags") => self.tags(repository),
             (_, "blobs") => self.blob(rest),
-            ("PUT", "manifests") => self.put_manifest(request, repository, rest),
+            ("PUT", "manifests") => self.take_manifest(request, repository, rest),
             ("GET" | "HEAD", "manifests") => self.manifest(repository, rest),
             _ => problem(404, "UNSUPPORTED"),
         }
@@ -345,11 +379,20 @@ impl OwnRegistry {
         }
     }
 
-    fn put_manifest(&self, request: &Request, repository: &str, name: &str) -> Reply {
-        let kind = request.header("content-type").to_owned();
-        let mut state = self.state();
-        for name in [name.to_owned(), sha256(&request.body)] {
-            state.manifests.insert(format!("{repository}/{name}"), (kind.clone(), request.body.clone()));
+    fn tags(&self, repository: &str) -> Reply {
+        let state = self.state();
+        let names =
+            state.manifests.keys().filter_map(|name| name.strip_prefix(repository)?.strip_prefix('/'));
+        let mut tags: Vec<&str> = names.filter(|name| !name.contains([':', '/'])).collect();
+        tags.sort_unstable();
+        let body = json!({"name": repository, "tags": tags}).to_string();
+        (200, vec![("Content-Type", "application/json".into())], body.into_bytes())
+    }
+
+    fn take_manifest(&self, request: &Request, repository: &str, name: &str) -> Reply {
+        let kind = request.header("content-type");
+        for name in [name, &sha256(&request.body)] {
+            self.put_manifest(repository, name, kind, &request.body);
         }
         (201, vec![("Docker-Content-Digest", sha256(&request.body))], vec![])
     }
@@ -373,7 +416,12 @@ impl OwnRegistry {
 /// Repository, kind and rest of a path below `/v2/`.
 fn split(path: &str) -> Option<(&str, &str, &str)> {
     let path = path.strip_prefix("/v2/")?;
-    for (part, kind) in [("/blobs/uploads/", "uploads"), ("/blobs/", "blobs"), ("/manifests/", "manifests")] {
+    for (part, kind) in [
+        ("/blobs/uploads/", "uploads"),
+        ("/blobs/", "blobs"),
+        ("/manifests/", "manifests"),
+        ("/tags/", "tags"),
+    ] {
         if let Some((repository, rest)) = path.split_once(part) {
             return Some((repository, kind, rest));
         }
@@ -382,8 +430,11 @@ fn split(path: &str) -> Option<(&str, &str, &str)> {
 }
 
 fn problem(status: u16, code: &str) -> Reply {
-    let message =
-        if code == "UNAUTHORIZED" { "authentication required".to_owned() } else { code.to_lowercase() };
+    let message = if code == "UNAUTHORIZED" {
+        "authentication required".to_owned()
+    } else {
+        code.to_lowercase().replace('_', " ")
+    };
     let body = json!({"errors": [{"code": code, "message": message}]}).to_string();
     (status, vec![("Content-Type", "application/json".into())], body.into_bytes())
 }

@@ -3,7 +3,7 @@
 //! cargo-fuzz wants a nightly toolchain for its address sanitizer. There is no unsafe code in what is fuzzed, so
 //! coverage is all that is needed, and LLVM's pass for that can be asked for on the stable toolchain as well.
 
-use crate::sh;
+use crate::{packages, sh};
 use anyhow::{Context, Result, bail, ensure};
 use std::path::Path;
 
@@ -32,6 +32,7 @@ pub(crate) fn run(args: &[&str]) -> Result<()> {
         [target, seconds] => (vec![(*target).to_owned()], seconds.parse().context("SECONDS is a number")?),
         _ => bail!("cargo xtask fuzz [TARGET] [SECONDS]"),
     };
+    packages::install(packages::FUZZ)?;
     let directory = sh::workspace().join("target/fuzz");
     let mut build = sh::cargo();
     build.args(["build", "--release", "--manifest-path", "fuzz/Cargo.toml", "--target", TRIPLE]);

@@ -26,7 +26,7 @@ cargo xtask <command>
   tidy                crate edges, sizes, headers, licences, formatting, clippy
   vm-test [FILTER]    the end-to-end tests in a virtual machine: Debian's 6.1 kernel, cgroup v2
   fuzz [TARGET] [SECONDS]
-                      one fuzz target, or all, for so long each (60); needs g++
+                      one fuzz target, or all, for so long each (60)
   bench run           run latency and memory, beside docker.io and podman where they are installed
   bench images        pull, push, save, load, export, import of a 600 MB image, beside docker.io";
 

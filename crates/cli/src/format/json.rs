@@ -40,6 +40,15 @@ pub(crate) fn to_template(value: &Ordered) -> Template {
     }
 }
 
+/// A struct of lists of rows, its fields in their order.
+pub(crate) fn of_rows<const N: usize>(fields: [(&'static str, Vec<Template>); N]) -> Template {
+    let order = fields.iter().map(|(name, _)| Template::String(Arc::from(*name))).collect();
+    let lists = fields.into_iter().map(|(name, rows)| (Arc::from(name), Template::List(rows.into())));
+    let mut map: BTreeMap<Arc<str>, Template> = lists.collect();
+    map.insert(Arc::from(ORDER), Template::List(order));
+    Template::Map(Arc::new(map))
+}
+
 /// JSON whose objects keep the order they came in.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Ordered {

@@ -58,11 +58,7 @@ impl List {
     /// When the template is malformed.
     pub(crate) fn new(format: &str, default: &str, columns: Columns) -> Result<Self> {
         let chosen = if matches!(format, "" | "table") { default } else { format };
-        let (is_table, source) = match chosen.strip_prefix("table") {
-            Some(rest) => (true, rest),
-            None => (false, if chosen == "json" { "{{json .}}" } else { chosen }),
-        };
-        let source = source.trim_matches(' ').replace("\\t", "\t").replace("\\n", "\n");
+        let (is_table, source) = (chosen.starts_with("table"), source_of(chosen));
         let format = Format::parse(&source)?;
         // A field that there is not is told before the daemon is asked.
         if !source.contains(".Label ") {
@@ -81,11 +77,7 @@ impl List {
     /// # Errors
     /// When the template names a field that there is not.
     pub(crate) fn add(&mut self, fill: impl FnOnce(&mut Row<'_>)) -> Result<()> {
-        let mut row = Row { wanted: &self.source, cells: BTreeMap::new() };
-        fill(&mut row);
-        row.cells.insert(Arc::from(json::ROW), Value::Bool(true));
-        let value = Value::Map(Arc::new(row.cells));
-        self.out.push_str(&self.format.fill(&value)?);
+        self.out.push_str(&self.format.fill(&row(&self.source, fill))?);
         self.out.push('\n');
         Ok(())
     }
@@ -114,6 +106,29 @@ impl List {
         let _ = std::io::stdout().write_all(text.as_bytes());
         Ok(())
     }
+}
+
+/// An object as a template's value, with the cells that a source asks for.
+fn row(source: &str, fill: impl FnOnce(&mut Row<'_>)) -> Value {
+    let mut row = Row { wanted: source, cells: BTreeMap::new() };
+    fill(&mut row);
+    row.cells.insert(Arc::from(json::ROW), Value::Bool(true));
+    Value::Map(Arc::new(row.cells))
+}
+
+/// An object as a template's value, with all its cells.
+pub(crate) fn whole_row(fill: impl FnOnce(&mut Row<'_>)) -> Value {
+    row("json", fill)
+}
+
+/// The template of a format.
+pub(crate) fn source_of(format: &str) -> String {
+    let source = match format.strip_prefix("table") {
+        Some(rest) => rest,
+        None if format == "json" => "{{json .}}",
+        None => format,
+    };
+    source.trim_matches(' ').replace("\\t", "\t").replace("\\n", "\n")
 }
 
 /// The names of the columns, as the row of a table.

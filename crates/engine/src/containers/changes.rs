@@ -7,9 +7,18 @@ use crate::{
     images::{ByteStream, StreamWriter},
     state::Verb,
 };
-use std::{fs::File, io::Write, os::fd::AsFd, sync::Arc};
+use rustix::fs::{Mode, OFlags, openat};
+use std::{
+    fs::File,
+    io::{self, Write},
+    os::fd::{AsFd, OwnedFd},
+    path::Path,
+    sync::Arc,
+};
 use wharf_api::container::FilesystemChange;
-use wharf_archive::{PackOptions, pack};
+use wharf_archive::{Devices, PackOptions, pack};
+use wharf_spec::plan::MountAttrs;
+use wharf_sys::mount::{AttrChange, Recursion, clone_tree, set_attrs};
 
 impl Containers {
     /// What a container has added, changed and deleted in its file system.
@@ -37,7 +46,8 @@ impl Containers {
         let (engine, owner) = (self.clone(), Arc::clone(&container));
         tokio::spawn(async move {
             let packed = tokio::task::spawn_blocking(move || {
-                let packed = pack(mounted.as_fd(), PackOptions::default(), writer);
+                let Rootfs { root, devices } = mounted;
+                let packed = pack(root.as_fd(), PackOptions { devices, ..PackOptions::default() }, writer);
                 match packed {
                     Ok(mut writer) => drop(writer.flush()),
                     Err(error) => tracing::warn!(%error, "export broke off"),
@@ -51,11 +61,11 @@ impl Containers {
     }
 
     /// Mounts a container's file system, running or not, and opens it.
-    async fn open_rootfs(&self, container: &Container) -> Result<File> {
+    async fn open_rootfs(&self, container: &Container) -> Result<Rootfs> {
         let (layers, id) = (self.parts().images.layers().clone(), container.id.clone());
         blocking(move || {
             let path = layers.mount(&id)?;
-            File::open(&path).map_err(|source| {
+            Rootfs::open(&path).map_err(|source| {
                 layers.unmount(&id).ok();
                 Error::Io { step: "open root file system", path, source }
             })
@@ -69,4 +79,28 @@ impl Containers {
             tracing::warn!(container = %container.id, %error, "root file system stays mounted");
         }
     }
+}
+
+/// A container's file system, open.
+struct Rootfs {
+    root: OwnedFd,
+    devices: Devices,
+}
+
+impl Rootfs {
+    /// By a mount of its own that refuses devices, where the kernel can make one (5.12).
+    fn open(path: &Path) -> io::Result<Self> {
+        match without_devices(path) {
+            Some(root) => Ok(Self { root, devices: Devices::Refused }),
+            None => Ok(Self { root: File::open(path)?.into(), devices: Devices::Open }),
+        }
+    }
+}
+
+fn without_devices(path: &Path) -> Option<OwnedFd> {
+    let mount = clone_tree(path, Recursion::Single).ok()?;
+    let change = AttrChange { set: MountAttrs::NODEV, ..AttrChange::default() };
+    set_attrs(&mount, &change, Recursion::Single).ok()?;
+    // The descriptor of a clone stands for a path only.
+    openat(&mount, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()
 }

@@ -61,6 +61,7 @@ struct Inner {
     downloads: pull::Downloads,
     /// Places for layers that are uploaded at once.
     uploads: Arc<Semaphore>,
+    turns: push::Turns,
 }
 
 /// What a name stands for.
@@ -149,7 +150,18 @@ impl Inner {
             at_once => at_once,
         }));
         let pruning = AtomicBool::new(false);
-        Ok(Self { config, events, containers, store, layers, pruning, registry, downloads, uploads })
+        Ok(Self {
+            config,
+            events,
+            containers,
+            store,
+            layers,
+            pruning,
+            registry,
+            downloads,
+            uploads,
+            turns: push::Turns::default(),
+        })
     }
 
     /// Tells of an image. Its labels are attributes, and its name if it has one (source: moby

@@ -12,6 +12,9 @@ mod candidates;
 mod layers;
 mod send;
 mod source;
+mod turns;
+
+pub(super) use turns::Turns;
 
 use super::{
     Inner, Progress, Transfer,

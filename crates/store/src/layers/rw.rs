@@ -213,7 +213,7 @@ impl Layers {
     /// Writes what the container changed as a layer's archive.
     pub(crate) fn write_rw_diff<W: Write>(&self, container: &ContainerId, out: W) -> Result<W> {
         let diff = files::open_directory(&self.overlay.diff(&self.rw(container)?.mount_id))?;
-        let options = PackOptions { whiteouts: WriteWhiteouts::Convert, owner: None };
+        let options = PackOptions { whiteouts: WriteWhiteouts::Convert, ..PackOptions::default() };
         Ok(pack(diff.as_fd(), options, out)?)
     }
 }

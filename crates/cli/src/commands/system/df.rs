@@ -5,11 +5,13 @@ use crate::{
     client::Query,
     command::{Command, runs},
     commands::{container::ls as containers, image::ls as images, print, say, volume::ls as volumes},
-    error::{Error, Result},
+    error::Result,
     flags::{Flag, Matches},
     format::{
         LIST_FORMAT,
-        list::{Columns, List},
+        json::of_rows,
+        list::{Columns, List, Row, source_of, whole_row},
+        template::Format,
         text::{ago, short_id},
     },
     opts::size,
@@ -152,7 +154,7 @@ fn of_cache(all: &[CacheRecord]) -> Line {
 
 fn verbose(usage: &DiskUsage, format: &str) -> Result<()> {
     if !matches!(format, "" | "table") {
-        return Err(Error::text("the verbose option is only supported with the table format"));
+        return by_template(usage, format);
     }
     say("Images space usage:\n");
     let mut list = List::new("", IMAGES, images::COLUMNS)?;
@@ -163,9 +165,7 @@ fn verbose(usage: &DiskUsage, format: &str) -> Result<()> {
     list.print()?;
     say("\nContainers space usage:\n");
     let mut list = List::new("", CONTAINERS, containers::COLUMNS)?;
-    for container in usage.containers.iter().flatten() {
-        // The size of the image stands above.
-        let container = container::Summary { size_root_fs: 0, ..container.clone() };
+    for container in usage.containers.iter().flatten().map(without_image) {
         list.add(|row| containers::fill(row, &container, true))?;
     }
     list.print()?;
@@ -178,11 +178,36 @@ fn verbose(usage: &DiskUsage, format: &str) -> Result<()> {
     cache(usage.build_cache.as_deref().unwrap_or_default())
 }
 
+/// All of it through one template (docker/cli: `DiskUsageContext.verboseWrite`).
+fn by_template(usage: &DiskUsage, format: &str) -> Result<()> {
+    let template = Format::parse(&source_of(format))?;
+    let truncate = format.starts_with("table");
+    let images = usage.images.iter().flatten();
+    let images = images.map(|i| whole_row(|row| images::fill(row, i, &first_name(i), truncate)));
+    let containers = usage.containers.iter().flatten().map(without_image);
+    let containers = containers.map(|c| whole_row(|row| containers::fill(row, &c, truncate)));
+    let volumes = usage.volumes.iter().flatten().map(|v| whole_row(|row| volumes::fill(row, v)));
+    let cache = usage.build_cache.iter().flatten().map(|c| whole_row(|row| fill_cache(row, c, truncate)));
+    let all = of_rows([
+        ("Images", images.collect()),
+        ("Containers", containers.collect()),
+        ("Volumes", volumes.collect()),
+        ("BuildCache", cache.collect()),
+    ]);
+    print(&template.fill(&all)?);
+    Ok(())
+}
+
+/// The size of the image stands with the images.
+fn without_image(container: &container::Summary) -> container::Summary {
+    container::Summary { size_root_fs: 0, ..container.clone() }
+}
+
 fn first_name(image: &image::Summary) -> images::Name {
     let first = image.repo_tags.iter().flatten().find_map(|tag| tag.parse::<ImageRef>().ok());
     match first.as_ref().and_then(|reference| Some((reference.familiar_name(), reference.tag()?))) {
         Some((repository, tag)) => images::Name { repository, tag: tag.to_owned(), digest: String::new() },
-        None => images::Name::none(),
+        None => images::Name { digest: String::new(), ..images::Name::none() },
     }
 }
 
@@ -191,17 +216,18 @@ fn cache(all: &[CacheRecord]) -> Result<()> {
     print(&format!("\nBuild cache usage: {}\n\n", size::human(size as f64)));
     let mut list = List::new("", CACHE, CACHE_COLUMNS)?;
     for record in all {
-        list.add(|row| {
-            row.cell("ID", || format!("{}{}", short_id(&record.id), if record.in_use { "*" } else { "" }));
-            row.cell("CacheType", || record.kind.clone());
-            row.cell("Size", || size::human(record.size as f64));
-            row.cell("CreatedSince", || ago(record.created_at.unix()));
-            row.cell("LastUsedSince", || {
-                record.last_used_at.as_ref().map_or(String::new(), |t| ago(t.unix()))
-            });
-            row.cell("UsageCount", || record.usage_count.to_string());
-            row.cell("Shared", || record.shared.to_string());
-        })?;
+        list.add(|row| fill_cache(row, record, true))?;
     }
     list.print()
+}
+
+fn fill_cache(row: &mut Row<'_>, record: &CacheRecord, truncate: bool) {
+    let id = if truncate { short_id(&record.id) } else { &record.id };
+    row.cell("ID", || format!("{id}{}", if record.in_use { "*" } else { "" }));
+    row.cell("CacheType", || record.kind.clone());
+    row.cell("Size", || size::human(record.size as f64));
+    row.cell("CreatedSince", || ago(record.created_at.unix()));
+    row.cell("LastUsedSince", || record.last_used_at.as_ref().map_or(String::new(), |t| ago(t.unix())));
+    row.cell("UsageCount", || record.usage_count.to_string());
+    row.cell("Shared", || record.shared.to_string());
 }

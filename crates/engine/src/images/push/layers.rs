@@ -59,6 +59,7 @@ impl Push {
     }
 
     async fn layer(&self, layer: &Layer) -> Result<Descriptor, Failure> {
+        let _turn = self.inner.turns.take(self.repository.name().name(), layer.diff_id).await;
         let _place = self.place(layer).await;
         let known = self.sent.lock().unwrap_or_else(PoisonError::into_inner).get(&layer.diff_id).cloned();
         if let Some(descriptor) = known {
