@@ -1,4 +1,4 @@
-//! `docker logs` of the json-file driver.
+//! `docker logs`: of every kind of file, whole or damaged, of containers that run, ended or are gone.
 
 use crate::container_lifecycle::run_detached;
 use anyhow::Result;
@@ -95,7 +95,7 @@ fn lines_carry_the_attributes_that_were_asked_for() -> Result<()> {
             driver,
             "--log-opt=labels-regex=^com",
             "--log-opt=env=A,B",
-            "--log-opt=tag={{.ImageName}}/{{.Name}}",
+            "--log-opt=tag={{.ImageName}}/{{lower .Name}}",
             "--label=com.x=1",
             "--label=y=2",
             "-e",
@@ -120,5 +120,86 @@ fn lines_carry_the_attributes_that_were_asked_for() -> Result<()> {
         let refused = create(option)?;
         assert!(refused.code == 1 && refused.stderr.contains(said), "{option}: {}", refused.stderr);
     }
+    daemon.stop()
+}
+
+#[test]
+fn what_is_damaged_is_left_out_and_said() -> Result<()> {
+    let daemon = Daemon::with_busybox()?;
+    let script = "i=0; while [ $i -lt 3000 ]; do echo line$i; i=$((i+1)); done";
+    let rotated = ["--log-opt", "max-size=20k", "--log-opt", "max-file=100", "--log-opt", "compress=true"];
+    for (name, driver) in [("plain", "json-file"), ("packed", "local")] {
+        let args = ["run", "--network=none", "--name", name, "--log-driver", driver];
+        daemon.docker(&[&args[..], &rotated, &["busybox", "sh", "-c", script]].concat())?.ok()?;
+        let id = daemon.docker(&["inspect", "-f", "{{.Id}}", name])?.ok()?;
+        let dir = daemon.data_root().join("containers").join(id.trim());
+        let path =
+            if driver == "local" { "local-logs/container.log" } else { &format!("{}-json.log", id.trim()) };
+        let whole = daemon.docker(&["logs", name])?.ok()?;
+        assert_eq!(whole.lines().count(), 3000, "{name}");
+        // An older file is cut, the current one hurt in its middle.
+        let older = dir.join(format!("{path}.2.gz"));
+        let bytes = std::fs::read(&older)?;
+        std::fs::write(&older, &bytes[..bytes.len() / 2])?;
+        let current = dir.join(path);
+        let mut bytes = std::fs::read(&current)?;
+        let middle = bytes.len() / 2;
+        bytes[middle..middle + 40].fill(0xff);
+        std::fs::write(&current, bytes)?;
+        let out = daemon.docker(&["logs", name])?;
+        let lines: Vec<&str> = out.stdout.lines().collect();
+        assert!(lines.len() > 2000 && lines.len() < 3000, "{name}: {} lines", lines.len());
+        assert!(lines.iter().all(|line| whole.contains(line)), "{name}: lines that were not written");
+        assert_eq!((lines[0], lines.last()), ("line0", Some(&"line2999")), "{name}");
+        let said = "Error grabbing logs: ";
+        assert!(out.stderr.contains(said) && out.stderr.contains("damaged and left out"), "{}", out.stderr);
+    }
+    daemon.stop()
+}
+
+#[test]
+fn logs_are_found_by_their_words_and_after_their_container() -> Result<()> {
+    let daemon = Daemon::builder().flag("--keep-removed-logs=1m").start()?;
+    daemon.load(&wharf_testkit::busybox()?)?;
+    let script = "for i in 1 2 3; do echo out$i; echo err$i >&2; done";
+    for (name, flag) in [("gone", "--log-driver=local"), ("terminal", "-t")] {
+        let args = ["run", "--network=none", "--rm", "--name", name, flag, "busybox", "sh", "-c", script];
+        daemon.docker(&args)?.ok()?;
+    }
+    let out = daemon.wharf(&["logs", "--grep", "[23]$", "gone"])?;
+    assert_eq!((out.code, out.stdout.as_str(), out.stderr.as_str()), (0, "out2\nout3\n", "err2\nerr3\n"));
+    assert_eq!(daemon.wharf(&["logs", "--tail=1", "--since=1h", "terminal"])?.ok()?, "err3\r\n");
+    let nobody = daemon.wharf(&["logs", "nosuch"])?;
+    assert_eq!(nobody.stderr, "Error response from daemon: No such container: nosuch\n");
+    daemon.stop()
+}
+
+#[test]
+fn lines_as_json_and_events_of_an_earlier_daemon() -> Result<()> {
+    let mut daemon = Daemon::with_busybox()?;
+    daemon.docker(&["run", "--name", "jj", "--network=none", "busybox", "sh", "-c", "echo one"])?.ok()?;
+    let api = daemon.api().at("v1.54");
+    let json = api.call("GET", "/containers/jj/logs?stdout=1&format=json")?;
+    assert_eq!(json.header("content-type"), Some("application/x-ndjson"));
+    let line: serde_json::Value = serde_json::from_slice(&json.body)?;
+    assert_eq!((&line["Line"], &line["Source"]), (&"one\n".into(), &"stdout".into()));
+    let accept = [("Accept", "application/json-seq")];
+    let sequence = api.request("GET", "/containers/jj/logs?stdout=1", "", &accept, b"")?;
+    assert!(sequence.body.starts_with(b"\x1e{\"Line\":\"one\\n\""));
+    assert_eq!(api.call("GET", "/containers/jj/logs?stdout=1&format=x")?.message(), "unsupported log format");
+
+    let actions = |daemon: &Daemon| -> Result<Vec<String>> {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs_f64();
+        let filter = "%7B%22container%22%3A%5B%22jj%22%5D%7D";
+        let events = daemon.api().call("GET", &format!("/events?since=1&until={now}&filters={filter}"))?;
+        let text = String::from_utf8(events.body)?;
+        let action = |line: &str| Ok(serde_json::from_str::<serde_json::Value>(line)?["Action"].to_string());
+        text.lines().map(action).collect()
+    };
+    let before = actions(&daemon)?;
+    assert_eq!(before.first().map(String::as_str), Some("\"create\""));
+    daemon.kill9()?;
+    daemon.launch()?;
+    assert_eq!(actions(&daemon)?, before);
     daemon.stop()
 }

@@ -1,9 +1,9 @@
 //! Compression, recognised by its first bytes (source: moby `go-archive/compression`).
 
-use crate::{Error, bzip2::Bzip2Decoder};
-use flate2::bufread::MultiGzDecoder;
+use crate::{Error, GzipWriter, bzip2::Bzip2Decoder};
+use flate2::{bufread::MultiGzDecoder, write::DeflateEncoder};
 use lzma_rust2::XzReader;
-use std::io::{self, BufReader, Chain, Cursor, Read};
+use std::io::{self, BufReader, Chain, Cursor, Read, Write};
 
 const BUFFER: usize = 128 << 10;
 
@@ -99,10 +99,89 @@ impl<R: Read> Read for Decompressor<R> {
     }
 }
 
+/// What a client may ask of an answer's body (RFC 9110, 8.4.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[allow(missing_docs, reason = "self-evident")]
+pub enum Encoding {
+    #[default]
+    Identity,
+    Gzip,
+    /// Without zlib's frame, as Go writes it.
+    Deflate,
+}
+
+/// A stream compressed, or not, on its way.
+pub struct Encoder<W: Write>(Inner<W>);
+
+enum Inner<W: Write> {
+    Identity(W),
+    Gzip(Box<GzipWriter<W>>),
+    Deflate(Box<DeflateEncoder<W>>),
+}
+
+impl<W: Write> Encoder<W> {
+    /// Nothing written yet.
+    pub fn new(out: W, encoding: Encoding) -> Self {
+        Self(match encoding {
+            Encoding::Identity => Inner::Identity(out),
+            Encoding::Gzip => Inner::Gzip(Box::new(GzipWriter::new(out))),
+            Encoding::Deflate => {
+                Inner::Deflate(Box::new(DeflateEncoder::new(out, flate2::Compression::default())))
+            }
+        })
+    }
+
+    /// Writes what is left and gives the destination back.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn finish(self) -> Result<W, Error> {
+        match self.0 {
+            Inner::Identity(out) => Ok(out),
+            Inner::Gzip(encoder) => encoder.finish(),
+            Inner::Deflate(encoder) => encoder.finish().map_err(Error::Write),
+        }
+    }
+}
+
+impl<W: Write> Write for Encoder<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.0 {
+            Inner::Identity(out) => out.write(bytes),
+            Inner::Gzip(encoder) => encoder.write(bytes),
+            Inner::Deflate(encoder) => encoder.write(bytes),
+        }
+    }
+
+    /// Of what is compressed, only [`Encoder::finish`] writes the rest: a flush would cut blocks.
+    fn flush(&mut self) -> io::Result<()> {
+        match &mut self.0 {
+            Inner::Identity(out) => out.flush(),
+            Inner::Gzip(_) | Inner::Deflate(_) => Ok(()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::io::Write;
+
+    #[test]
+    fn what_is_encoded_comes_back() {
+        let data = b"four".repeat(100_000);
+        let encode = |encoding| {
+            let mut encoder = Encoder::new(Vec::new(), encoding);
+            encoder.write_all(&data).unwrap();
+            encoder.finish().unwrap()
+        };
+        assert_eq!(encode(Encoding::Identity), data);
+        assert_eq!(decompress(&encode(Encoding::Gzip)).unwrap(), data);
+        let mut back = Vec::new();
+        let deflated = encode(Encoding::Deflate);
+        flate2::read::DeflateDecoder::new(&deflated[..]).read_to_end(&mut back).unwrap();
+        assert!(back == data && deflated.len() < 10_000);
+    }
 
     fn gzip(data: &[u8]) -> Vec<u8> {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());

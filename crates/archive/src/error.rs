@@ -25,6 +25,14 @@ pub enum Error {
     /// A hard link to something outside.
     #[error("invalid hardlink target {0:?}")]
     LinkTarget(String),
+    /// A symbolic link to something outside, where there may be none.
+    #[error("invalid symlink {path:?} -> {target:?}")]
+    Symlink {
+        /// The entry.
+        path: String,
+        /// Where it leads.
+        target: String,
+    },
     /// `.wh.`, `.wh..` or `.wh...`.
     #[error("invalid whiteout entry {0:?}")]
     Whiteout(String),
@@ -98,6 +106,7 @@ impl Error {
             | Self::Sparse
             | Self::Name(_)
             | Self::LinkTarget(_)
+            | Self::Symlink { .. }
             | Self::Whiteout(_)
             | Self::Range { .. }
             | Self::Kind { .. }
@@ -105,6 +114,20 @@ impl Error {
             | Self::Encode { .. }
             | Self::TooManyDirectories => ErrorKind::InvalidArgument,
             Self::WrongSize(_) | Self::Read(_) | Self::Write(_) | Self::File { .. } => ErrorKind::System,
+        }
+    }
+
+    /// In words that name the directory which was extracted to, as Docker does where it names both.
+    pub fn below(&self, directory: &str) -> String {
+        let directory = if directory == "/" { directory } else { directory.trim_end_matches('/') };
+        let whole = |path: &str| format!("{}/{path}", directory.trim_end_matches('/'));
+        match self {
+            Self::Symlink { path, target } => format!("invalid symlink {:?} -> {target:?}", whole(path)),
+            Self::Overwrite { existing, new, path } => {
+                let path = whole(path);
+                format!("cannot overwrite {existing} {path:?} with {new} {directory:?}")
+            }
+            other => other.to_string(),
         }
     }
 

@@ -46,6 +46,17 @@ pub enum Owner {
     Caller,
 }
 
+/// Where symbolic links may lead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Links {
+    /// Anywhere: they are followed by nobody here.
+    #[default]
+    Anywhere,
+    /// Relative ones to what is extracted only; absolute ones are taken as if they were relative
+    /// (moby `go-archive`, `createTarFile`).
+    Inside,
+}
+
 /// How an archive is extracted.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options {
@@ -55,6 +66,8 @@ pub struct Options {
     pub overwrite: Overwrite,
     /// Owners.
     pub owner: Owner,
+    /// Symbolic links.
+    pub links: Links,
 }
 
 /// What was extracted.
@@ -254,6 +267,9 @@ impl Extractor {
     }
 
     fn symlink(&mut self, place: &Place<'_>, header: &Header) -> Result<(), Error> {
+        if self.options.links == Links::Inside && !is_inside(place, &header.link) {
+            return Err(Error::Symlink { path: lossy(place.whole), target: lossy(&header.link) });
+        }
         self.make(place, header, "symlink", || {
             fs::symlinkat(header.link.as_slice(), &*place.directory, place.name)
         })?;
@@ -311,6 +327,13 @@ impl Extractor {
         self.directories.forget();
         remove_existing(place, was_directory)
     }
+}
+
+/// Whether a link, taken as relative, stays below what is extracted to.
+fn is_inside(place: &Place<'_>, link: &[u8]) -> bool {
+    let (parent, _) = path::split(place.whole);
+    let parent = if parent.is_empty() { b"." } else { parent };
+    is_local(&clean(&[parent, b"/", link].concat()))
 }
 
 fn remove_existing(place: &Place<'_>, is_directory: bool) -> Result<(), Error> {

@@ -40,9 +40,9 @@ mod tests;
 mod whiteout;
 mod writer;
 
-pub use compress::{Compression, Decompressor};
+pub use compress::{Compression, Decompressor, Encoder, Encoding};
 pub use error::Error;
-pub use extract::{Extracted, Extractor, Options, Overwrite, Owner, unpack};
+pub use extract::{Extracted, Extractor, Links, Options, Overwrite, Owner, unpack};
 pub use gzip::GzipWriter;
 pub use header::{Extent, Header, Kind, Time};
 pub use open::open_regular;

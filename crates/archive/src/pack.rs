@@ -110,7 +110,8 @@ impl<W: Write> Packer<W> {
         }
     }
 
-    /// Adds what is in a directory; `archive_name` is put before the names, with a slash unless it is empty.
+    /// Adds what is in a directory; `archive_name` is put before the names, with a slash unless it is empty or has
+    /// one.
     ///
     /// # Errors
     /// As [`pack`].
@@ -129,7 +130,7 @@ impl<W: Write> Packer<W> {
                 continue;
             };
             let mut archive_name = level.archive_name.clone();
-            if !archive_name.is_empty() {
+            if !archive_name.is_empty() && !archive_name.ends_with(b"/") {
                 archive_name.push(b'/');
             }
             archive_name.extend_from_slice(&name);

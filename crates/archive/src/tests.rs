@@ -454,3 +454,25 @@ fn entries_bounded(tar: &[u8]) -> Result<(), Error> {
     }
     Ok(())
 }
+
+#[test]
+fn links_stay_inside_where_they_must() {
+    let inside = Options { links: Links::Inside, ..Options::default() };
+    for (name, link, is_taken) in [
+        ("l", "x", true),
+        ("l", "/etc/x", true),
+        ("d/l", "../x", true),
+        ("l", "../x", false),
+        ("d/l", "../../x", false),
+        ("l", "a/../../x", false),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let entries = [other(Kind::Symlink, name, link)];
+        let got = extract(&entries, dir.path(), inside);
+        assert_eq!(got.is_ok(), is_taken, "{name} -> {link}: {got:?}");
+        if let Err(error) = got {
+            let shown = error.below("/top");
+            assert_eq!(shown, format!("invalid symlink \"/top/{name}\" -> \"{link}\""));
+        }
+    }
+}

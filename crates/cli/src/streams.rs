@@ -100,6 +100,19 @@ pub(crate) struct Splitter {
     head: Vec<u8>,
     left: usize,
     stream: u8,
+    gathered: Vec<u8>,
+}
+
+/// To standard error or output.
+fn write_out(stream: u8, bytes: &[u8]) -> io::Result<()> {
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    if stream == 2 {
+        return io::stderr().lock().write_all(bytes);
+    }
+    let mut out = io::stdout().lock();
+    out.write_all(bytes).and_then(|()| out.flush())
 }
 
 const HEAD: usize = 8;
@@ -108,27 +121,45 @@ const SYSTEM_ERROR: u8 = 3;
 
 impl Splitter {
     pub(crate) const fn new(framed: bool, stdout: bool, stderr: bool) -> Self {
-        Self { framed, stdout, stderr, head: Vec::new(), left: 0, stream: 1 }
+        Self { framed, stdout, stderr, head: Vec::new(), left: 0, stream: 1, gathered: Vec::new() }
     }
 
-    /// Writes what has arrived to standard output and error.
+    /// Writes what has arrived to standard output and error, with one call for what follows each other: a frame
+    /// is often one line.
     ///
     /// # Errors
     /// When they cannot be written, or the frames are no frames.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.split(bytes, |stream, part| match stream {
-            2 => {
-                let mut err = io::stderr().lock();
-                err.write_all(part).and_then(|()| err.flush())
+        if !self.framed {
+            return Ok(write_out(1, bytes)?);
+        }
+        let mut gathered = std::mem::take(&mut self.gathered);
+        let mut last = 1;
+        let done = self.split(bytes, |stream, part| {
+            if stream != last {
+                write_out(last, &gathered)?;
+                gathered.clear();
+                last = stream;
             }
-            _ => {
-                let mut out = io::stdout().lock();
-                out.write_all(part).and_then(|()| out.flush())
-            }
-        })
+            gathered.extend_from_slice(part);
+            Ok(())
+        });
+        // What came before a frame that is none is shown too.
+        let written = write_out(last, &gathered);
+        gathered.clear();
+        self.gathered = gathered;
+        done.and(Ok(written?))
     }
 
-    fn split(&mut self, bytes: &[u8], mut write: impl FnMut(u8, &[u8]) -> io::Result<()>) -> Result<()> {
+    /// Gives the parts of what has arrived, each with the number of its stream.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub(crate) fn split(
+        &mut self,
+        bytes: &[u8],
+        mut write: impl FnMut(u8, &[u8]) -> io::Result<()>,
+    ) -> Result<()> {
         if !self.framed {
             return Ok(write(1, bytes)?);
         }

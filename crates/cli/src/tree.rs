@@ -41,6 +41,7 @@ const NOUNS: &[Entry] = &[
 const OTHERS: &[Entry] = &[
     entry("attach", &c::attach::COMMAND),
     entry("commit", &c::commit::COMMAND),
+    entry("cp", &c::cp::COMMAND),
     entry("create", &c::create::COMMAND),
     entry("diff", &c::diff::COMMAND),
     entry("events", &s::events::COMMAND),
@@ -71,6 +72,7 @@ const OTHERS: &[Entry] = &[
 const CONTAINER: &[Entry] = &[
     entry("attach", &c::attach::COMMAND),
     entry("commit", &c::commit::COMMAND),
+    entry("cp", &c::cp::COMMAND),
     entry("create", &c::create::COMMAND),
     entry("diff", &c::diff::COMMAND),
     entry("exec", &c::exec::COMMAND),

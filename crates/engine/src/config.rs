@@ -36,6 +36,10 @@ pub struct Config {
     pub log_driver: String,
     /// `--log-opt`.
     pub log_options: BTreeMap<String, String>,
+    /// So many bytes of logs of removed containers are kept; 0: none.
+    pub keep_removed_logs: u64,
+    /// For how long.
+    pub keep_removed_logs_days: u32,
     /// `--default-ulimit`: name, soft, hard.
     pub default_ulimits: BTreeMap<String, (i64, i64)>,
     /// How many descriptors the daemon was given, soft and hard: what containers get that say nothing of it. Set
@@ -227,6 +231,8 @@ impl Default for Config {
             default_ipc_mode: "private".into(),
             default_shm_size: 64 << 20,
             log_driver: "json-file".into(),
+            keep_removed_logs: 0,
+            keep_removed_logs_days: 7,
             log_options: BTreeMap::new(),
             default_ulimits: BTreeMap::new(),
             descriptors: None,

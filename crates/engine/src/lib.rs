@@ -6,7 +6,7 @@
 //! One verb is one file of the noun's directory: `docker start` is `containers/start.rs`.
 //!
 //! Files on disk: `<data-root>/containers/<id>/` (see [`containers`]), `<data-root>/volumes/`,
-//! `<data-root>/engine-id`; `<exec-root>/containers/<id>/`, the run directories of the shims. The image
+//! `<data-root>/engine-id`, `<data-root>/events.jsonl` (see [`events`]); `<exec-root>/containers/<id>/`, the run directories of the shims. The image
 //! store's files belong to `wharf_store`.
 //!
 //! Invariants:
@@ -31,6 +31,7 @@ mod error;
 pub mod events;
 pub mod exec;
 pub mod images;
+mod logging;
 pub mod networks;
 mod polled;
 mod random;
@@ -82,7 +83,7 @@ impl Engine {
         config.raise_descriptor_limit();
         let config = Arc::new(config);
         config.prepare_directories().await?;
-        let events = Events::new();
+        let events = Events::open(&config.data_root);
         let index = containers::Index::default();
         let images = Images::open(Arc::clone(&config), events.clone(), index.clone()).await?;
         let networks = Networks::open(Arc::clone(&config), events.clone(), index.clone()).await?;

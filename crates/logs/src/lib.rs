@@ -29,6 +29,6 @@ mod writer;
 
 pub use entry::{Entry, Format, Partial, Stream};
 pub use error::Error;
-pub use reader::{Follow, Next, ReadOptions, Reader};
+pub use reader::{Follow, Next, Position, ReadOptions, Reader};
 pub use time::{format_rfc3339_nano, now, parse_rfc3339_nano};
 pub use writer::{Upkeep, Writer};

@@ -130,6 +130,46 @@ fn make(folder: &Path, insecure: bool) -> Result<ClientConfig, TlsError> {
     Ok(config)
 }
 
+/// What a client that is no registry's trusts, and shows. Without a file for `ca` it is the machine's roots.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ClientFiles<'a> {
+    /// Roots, instead of the machine's.
+    pub ca: Option<&'a Path>,
+    /// The client's certificate, with `key`.
+    pub cert: Option<&'a Path>,
+    /// The certificate's key.
+    pub key: Option<&'a Path>,
+    /// Whatever certificate the server shows is taken.
+    pub skip_verify: bool,
+}
+
+/// A configuration of these files.
+///
+/// # Errors
+/// When one cannot be read or is none.
+pub fn client_config(files: &ClientFiles<'_>) -> Result<ClientConfig, TlsError> {
+    let provider = Arc::new(ring::default_provider());
+    let builder =
+        ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
+    let builder = if files.skip_verify {
+        builder.dangerous().with_custom_certificate_verifier(take_any(provider))
+    } else {
+        let roots = match files.ca {
+            None => machine_roots().clone(),
+            Some(path) => {
+                let mut roots = RootCertStore::empty();
+                roots.add_parsable_certificates(certificates(path)?);
+                roots
+            }
+        };
+        builder.with_root_certificates(roots)
+    };
+    match (files.cert, files.key) {
+        (Some(cert), Some(key)) => Ok(builder.with_client_auth_cert(certificates(cert)?, private_key(key)?)?),
+        _ => Ok(builder.with_no_client_auth()),
+    }
+}
+
 const KEPT_MAX: usize = 64;
 
 /// The machine's roots, read once. A machine without any trusts nobody.

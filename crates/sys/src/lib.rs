@@ -17,6 +17,7 @@
 //! | [`seqpacket`] | messages with descriptors over unix sockets |
 //! | [`event`] | epoll, eventfd, signalfd, inotify |
 //! | [`fault`] | faults that tests ask for |
+//! | [`mountns`] | mount namespaces where file systems are put together |
 //! | [`netns`] | network namespaces and threads inside them |
 //! | [`crc64`] | checksums by carry-less multiplication |
 //! | [`netlink`] | requests and replies on netlink sockets |
@@ -34,6 +35,7 @@ pub mod event;
 pub mod fault;
 pub mod fs;
 pub mod mount;
+pub mod mountns;
 pub mod netlink;
 pub mod netns;
 pub mod path;

@@ -361,7 +361,7 @@ impl Daemon {
     /// # Errors
     /// When it cannot be started.
     pub fn wharf(&self, args: &[&str]) -> Result<Output> {
-        self.cli(&self.bin.join("wharf").to_string_lossy(), args, b"")
+        self.cli(&self.program("wharf").to_string_lossy(), args, b"")
     }
 
     /// What the stock CLI and ours print and end with, ours under the other's name. What they print of ages may differ
@@ -416,7 +416,12 @@ impl Daemon {
     /// # Errors
     /// When it cannot be started.
     pub fn wharf_stdin(&self, args: &[&str], stdin: &[u8]) -> Result<Output> {
-        self.cli(&self.bin.join("wharf").to_string_lossy(), args, stdin)
+        self.cli(&self.program("wharf").to_string_lossy(), args, stdin)
+    }
+
+    /// `docker` as it is on the path, `wharf` as it belongs to the daemon.
+    pub fn program(&self, name: &str) -> PathBuf {
+        if name == "wharf" { self.bin.join(name) } else { name.into() }
     }
 
     /// A command of a CLI, not yet started, with pipes for its stdio, in no namespace yet.

@@ -7,6 +7,7 @@ mod disk;
 mod docker;
 mod document;
 pub(crate) mod images;
+pub(crate) mod logs;
 mod peers;
 mod sample;
 
@@ -25,7 +26,7 @@ const MANY: usize = 100;
 /// When Wharf fails; a peer that cannot be started is left out and said to be.
 pub(crate) fn run() -> Result<()> {
     build::all(Profile::Release)?;
-    let peers = peers::all()?;
+    let peers = peers::all(Profile::Release)?;
     let mut table = Table::new(&peers);
     table.once("daemon, just started, PSS", "MB", &peers, |peer| Ok(peer.daemon_pss()))?;
     for network in ["bridge", "none", "host"] {
@@ -79,14 +80,24 @@ impl Table {
         Self { names: peers.iter().map(|p| p.name().to_owned()).collect(), rows: Vec::new() }
     }
 
-    /// The median of several rounds, the peers in turn so that a noisy moment hits all of them.
     fn times(&mut self, what: &str, peers: &[Peer], work: impl Fn(&Peer) -> Result<()>) -> Result<()> {
+        self.rounds(ROUNDS, what, peers, work)
+    }
+
+    /// The median of several rounds, the peers in turn so that a noisy moment hits all of them.
+    fn rounds(
+        &mut self,
+        rounds: usize,
+        what: &str,
+        peers: &[Peer],
+        work: impl Fn(&Peer) -> Result<()>,
+    ) -> Result<()> {
         println!("measuring {what}");
         let mut samples = vec![Vec::new(); peers.len()];
         for peer in peers {
             work(peer)?;
         }
-        for _ in 0..ROUNDS {
+        for _ in 0..rounds {
             for (peer, samples) in peers.iter().zip(&mut samples) {
                 let start = Instant::now();
                 work(peer)?;
@@ -115,6 +126,12 @@ impl Table {
             "## Running\n\nWritten by `cargo xtask bench run` (release build). All engines in one run on one machine; medians\n\
              of 15 rounds, each a whole CLI process. The ratio says how many times Wharf's figure the other one's is.\n\n",
         );
+        text.push_str(&self.render_rows());
+        text
+    }
+
+    fn render_rows(&self) -> String {
+        let mut text = String::new();
         let _ = writeln!(text, "| what | {} |", self.names.join(" | "));
         let _ = writeln!(text, "|---|{}", "---|".repeat(self.names.len()));
         for (what, unit, values) in &self.rows {

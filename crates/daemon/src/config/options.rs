@@ -209,6 +209,18 @@ pub(super) static OPTIONS: &[Opt] = &[
     only("ip6tables", "ip6tables", Kind::Bool, "true"),
     opt("iptables", "iptables", Kind::Bool, "Enable addition of firewall rules (default true)"),
     only("ipv6", "ipv6", Kind::Bool, "false"),
+    opt(
+        "keep-removed-logs",
+        "keep-removed-logs",
+        Kind::Bytes,
+        "Keep so many bytes of logs of removed containers",
+    ),
+    opt(
+        "keep-removed-logs-days",
+        "keep-removed-logs-days",
+        Kind::Int,
+        "Days for which logs of removed containers are kept (default 7)",
+    ),
     opt("label", "labels", Kind::List, "Set key=value labels to the daemon"),
     opt("live-restore", "live-restore", Kind::Bool, "Enable live restore when containers are still running"),
     opt("log-driver", "log-driver", Kind::Text, "Default driver for container logs (default \"json-file\")"),

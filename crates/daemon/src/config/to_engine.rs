@@ -27,6 +27,8 @@ impl Settings {
             default_shm_size: self.default_shm_size.0,
             log_driver: self.log_driver.clone(),
             log_options: self.log_opts.clone(),
+            keep_removed_logs: u64::try_from(self.keep_removed_logs.0).unwrap_or(0),
+            keep_removed_logs_days: u32::try_from(self.keep_removed_logs_days).unwrap_or(0),
             default_ulimits: (self.default_ulimits.iter())
                 .map(|(name, limit)| (name.clone(), (limit.soft, limit.hard)))
                 .collect(),

@@ -56,6 +56,15 @@ fn line(event: Message, version: Version, content_type: &str) -> std::io::Result
 /// One of the three forms of JSON streams when the client names it, else the version's own. Wild cards name
 /// nothing (source: moby `contenttype.MatchAcceptStrict`).
 fn content_type(headers: &HeaderMap, version: Version) -> &'static str {
+    match accepted(headers) {
+        Some(kind) => kind,
+        None if version < Version(1, 52) => "application/json",
+        None => "application/jsonl",
+    }
+}
+
+/// The form of a JSON stream that the client names.
+pub(super) fn accepted(headers: &HeaderMap) -> Option<&'static str> {
     let accepted =
         headers.get_all(header::ACCEPT).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(','));
     let mut best: Option<(&'static str, f32)> = None;
@@ -69,11 +78,7 @@ fn content_type(headers: &HeaderMap, version: Version) -> &'static str {
             best = Some((kind, quality));
         }
     }
-    match best {
-        Some((kind, _)) => kind,
-        None if version < Version(1, 52) => "application/json",
-        None => "application/jsonl",
-    }
+    best.map(|(kind, _)| kind)
 }
 
 #[cfg(test)]

@@ -12,12 +12,18 @@ use bytes::Bytes;
 use futures_util::stream::{Stream, StreamExt};
 use std::io;
 use wharf_api::{Version, time};
-use wharf_engine::containers::{Logs, LogsOptions};
+use wharf_engine::containers::{JsonLines, Logs, LogsOptions};
 
 /// `GET /containers/{id}/logs`
 pub(crate) async fn stream(call: Call) -> Result<Reply> {
     let options = options(&call)?;
+    let is_json = options.json.is_some();
     let logs = call.app.engine.containers.logs(call.var("name"), options).await?;
+    if is_json {
+        let kind = json_type(&call).unwrap_or("application/x-ndjson");
+        let stopping = call.app.stopping.clone().cancelled_owned();
+        return Ok(reply::stream(kind, chunks(logs).take_until(stopping)));
+    }
     let multiplexed = !logs.tty && call.version >= Version(1, 42);
     let stopping = call.app.stopping.clone().cancelled_owned();
     Ok(reply::stream(if multiplexed { MULTIPLEXED } else { RAW }, chunks(logs).take_until(stopping)))
@@ -34,13 +40,17 @@ fn options(call: &Call) -> Result<LogsOptions> {
     };
     let since = moment("since", form.get("since"))?;
     let until = moment("until", if form.get("until") == "0" { "" } else { form.get("until") })?;
-    if call.version >= Version(1, 54) {
-        match form.get("format") {
-            "" => {}
-            "json" => return Err(call.not_built()),
-            _ => return Err(Error::invalid("unsupported log format")),
-        }
-    }
+    let accepted = json_type(call);
+    let json = match form.get("format") {
+        _ if call.version < Version(1, 54) => None,
+        "" => accepted,
+        "json" => accepted.or(Some("application/x-ndjson")),
+        _ => return Err(Error::invalid("unsupported log format")),
+    };
+    let form_of = |kind| match kind {
+        "application/json-seq" => JsonLines::Sequence,
+        _ => JsonLines::Lines,
+    };
     Ok(LogsOptions {
         stdout,
         stderr,
@@ -50,7 +60,13 @@ fn options(call: &Call) -> Result<LogsOptions> {
         tail: LogsOptions::tail_from(form.get("tail")),
         timestamps: form.bool("timestamps"),
         details: form.bool("details"),
+        json: json.map(form_of),
     })
+}
+
+/// The form of a JSON stream that the client names.
+fn json_type(call: &Call) -> Option<&'static str> {
+    super::events::accepted(call.headers())
 }
 
 /// A log's chunks; an error becomes its last words, in the stream for errors of the system.

@@ -1,19 +1,20 @@
 //! `GET /containers/{id}/logs` (source: moby `daemon/logs.go`, `daemon/server/httputils/write_log_stream.go`).
 
 use super::{
-    Containers, Logs, LogsOptions,
+    Containers, JsonLines, Logs, LogsOptions,
     container::{Container, Progress},
-    plan,
+    plan, removed_logs,
 };
 use crate::{Error, Result, blocking::blocking, clock, error::invalid, polled};
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
-use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
+use std::{os::fd::OwnedFd, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     sync::watch,
 };
+use wharf_api::time::Time;
 use wharf_logs::{Entry, Follow, Format, Next, ReadOptions, Reader, Stream};
 use wharf_spec::shim;
 
@@ -30,6 +31,37 @@ struct Shape {
     timestamps: bool,
     details: bool,
     tty: bool,
+    json: Option<JsonLines>,
+}
+
+/// A line as a JSON object (source: moby `daemon/server/httputils/logstream/json_logstream.go`).
+#[derive(serde::Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct JsonLine<'a> {
+    #[serde(skip_serializing_if = "str::is_empty")]
+    line: &'a str,
+    source: &'a str,
+    timestamp: Time,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    attrs: Vec<JsonAttribute<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    meta_data: Option<JsonPartial<'a>>,
+}
+
+#[derive(serde::Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct JsonAttribute<'a> {
+    key: &'a str,
+    value: &'a str,
+}
+
+#[derive(serde::Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct JsonPartial<'a> {
+    last: bool,
+    #[serde(rename = "ID")]
+    id: &'a str,
+    ordinal: i32,
 }
 
 /// A log being read.
@@ -60,8 +92,18 @@ impl Containers {
         if !options.stdout && !options.stderr {
             return invalid("must specify at least one of 'stdout' or 'stderr'");
         }
-        let container = self.get(id_or_name)?;
-        self.logs_of(&container, options).await
+        match self.get(id_or_name) {
+            Ok(container) => self.logs_of(&container, options).await,
+            Err(Error::NoSuchContainer(_)) if self.config().keep_removed_logs > 0 => {
+                let (config, wanted) = (Arc::clone(self.config()), id_or_name.to_owned());
+                let kept = blocking(move || removed_logs::find(&config, &wanted)).await?;
+                // Nothing will happen to it any more.
+                let (_, progress) = watch::channel(Progress::default());
+                let (path, format, tty) = (kept.path(), kept.format(), kept.about.tty);
+                read_log(Source { path, format, tty, progress }, options).await
+            }
+            Err(error) => Err(error),
+        }
     }
 
     pub(super) async fn logs_of(&self, container: &Arc<Container>, options: LogsOptions) -> Result<Logs> {
@@ -76,39 +118,54 @@ impl Containers {
         }
         let host = container.host_config();
         let driver = host.log_config.driver.as_str();
-        let format = if driver == "local" { Format::Local } else { Format::Json };
-        let Some(path) = plan::log_path(driver, container.dir(), &container.id) else {
+        let format = if driver == "json-file" { Format::Json } else { Format::Local };
+        let path = plan::log_path(driver, container.dir(), &container.id);
+        let Some(path) = path.filter(|_| plan::is_readable(&host.log_config)) else {
             return Err(Error::LogsNotReadable);
         };
-        let read = ReadOptions {
-            path,
-            format,
-            tail: options.tail,
-            since: options.since.map(to_shim),
-            until: options.until.map(to_shim),
-            follow: if options.follow && running { Follow::Yes } else { Follow::No },
-        };
-        let shape = Shape {
-            stdout: options.stdout,
-            stderr: options.stderr,
-            timestamps: options.timestamps,
-            details: options.details,
-            tty,
-        };
-        let progress = container.watch();
-        let ends = progress.borrow().ends;
-        let reader = blocking(move || Reader::open(read).map_err(|e| Error::Log(e.to_string()))).await?;
-        let wakeup = watch_reader(&reader);
-        let reading = Reading { reader, wakeup, shape, until: options.until, progress, ends };
-        let chunks = stream::unfold(Some(reading), |reading| async {
-            match next_chunk(reading?).await {
-                Ok(None) => None,
-                Ok(Some((chunk, reading))) => Some((Ok(chunk), Some(reading))),
-                Err(error) => Some((Err(error), None)),
-            }
-        });
-        Ok(Logs { tty, chunks: chunks.boxed() })
+        let options = LogsOptions { follow: options.follow && running, ..options };
+        read_log(Source { path, format, tty, progress: container.watch() }, options).await
     }
+}
+
+/// Where a log is.
+struct Source {
+    path: PathBuf,
+    format: Format,
+    tty: bool,
+    progress: watch::Receiver<Progress>,
+}
+
+async fn read_log(source: Source, options: LogsOptions) -> Result<Logs> {
+    let Source { path, format, tty, progress } = source;
+    let read = ReadOptions {
+        path,
+        format,
+        tail: options.tail,
+        since: options.since.map(to_shim),
+        until: options.until.map(to_shim),
+        follow: if options.follow { Follow::Yes } else { Follow::No },
+    };
+    let shape = Shape {
+        stdout: options.stdout,
+        stderr: options.stderr,
+        timestamps: options.timestamps,
+        details: options.details,
+        tty,
+        json: options.json,
+    };
+    let ends = progress.borrow().ends;
+    let reader = blocking(move || Reader::open(read).map_err(|e| Error::Log(e.to_string()))).await?;
+    let wakeup = watch_reader(&reader);
+    let reading = Reading { reader, wakeup, shape, until: options.until, progress, ends };
+    let chunks = stream::unfold(Some(reading), |reading| async {
+        match next_chunk(reading?).await {
+            Ok(None) => None,
+            Ok(Some((chunk, reading))) => Some((Ok(chunk), Some(reading))),
+            Err(error) => Some((Err(error), None)),
+        }
+    });
+    Ok(Logs { tty, chunks: chunks.boxed() })
 }
 
 fn to_shim(time: Timestamp) -> shim::Timestamp {
@@ -121,7 +178,7 @@ fn to_shim(time: Timestamp) -> shim::Timestamp {
 }
 
 /// The kernel's limit of watches may be reached: then there is none.
-fn watch_reader(reader: &Reader) -> Option<AsyncFd<OwnedFd>> {
+pub(crate) fn watch_reader(reader: &Reader) -> Option<AsyncFd<OwnedFd>> {
     let fd = reader.wakeup()?.try_clone_to_owned().ok()?;
     polled::watch(fd, Interest::READABLE).ok()
 }
@@ -135,9 +192,23 @@ async fn next_chunk(mut reading: Reading) -> Result<Option<(Bytes, Reading)>> {
             return Ok(Some((chunk, reading)));
         }
         match stopped {
-            Stopped::End => return Ok(None),
+            Stopped::End => return reading.end().map(|()| None),
             Stopped::Pending => wait_for_more(&mut reading).await,
             Stopped::Full => {}
+        }
+    }
+}
+
+impl Reading {
+    /// What could not be read is told after all that could. The entry that is being written at this moment is none
+    /// of that.
+    fn end(&self) -> Result<()> {
+        let on_its_way = self.reader.is_end_torn() && self.progress.borrow().running;
+        let lost = self.reader.damaged() - u64::from(on_its_way);
+        match lost {
+            0 => Ok(()),
+            1 => Err(Error::Log("an entry of the log is damaged and left out".into())),
+            _ => Err(Error::Log(format!("{lost} entries of the log are damaged and left out"))),
         }
     }
 }
@@ -153,7 +224,8 @@ async fn wait_for_more(reading: &mut Reading) {
     }
 }
 
-async fn readable(wakeup: Option<&AsyncFd<OwnedFd>>) {
+/// Waits until it is worth asking the reader again.
+pub(crate) async fn readable(wakeup: Option<&AsyncFd<OwnedFd>>) {
     match wakeup {
         None => tokio::time::sleep(WITHOUT_WATCH).await,
         Some(fd) => {
@@ -197,6 +269,9 @@ fn put_entry(chunk: &mut BytesMut, entry: &Entry<'_>, shape: Shape) {
         Stream::Stderr if shape.stderr => 2,
         _ => return,
     };
+    if let Some(form) = shape.json {
+        return put_json(chunk, entry, form, shape.details);
+    }
     let frame = chunk.len();
     if !shape.tty {
         chunk.put_slice(&[number, 0, 0, 0, 0, 0, 0, 0]);
@@ -214,6 +289,25 @@ fn put_entry(chunk: &mut BytesMut, entry: &Entry<'_>, shape: Shape) {
     if !shape.tty {
         let size = u32::try_from(chunk.len() - start).unwrap_or(u32::MAX);
         chunk[frame + 4..frame + 8].copy_from_slice(&size.to_be_bytes());
+    }
+}
+
+fn put_json(chunk: &mut BytesMut, entry: &Entry<'_>, form: JsonLines, details: bool) {
+    let text = String::from_utf8_lossy(entry.line);
+    let attrs = entry.attrs.iter().filter(|_| details);
+    let line = JsonLine {
+        line: &text,
+        source: entry.stream.name(),
+        timestamp: Time(clock::from_shim(entry.time)),
+        attrs: attrs.map(|(key, value)| JsonAttribute { key, value }).collect(),
+        meta_data: entry.partial.map(|p| JsonPartial { last: p.last, id: &p.id, ordinal: p.ordinal }),
+    };
+    if form == JsonLines::Sequence {
+        chunk.put_u8(0x1e);
+    }
+    // Texts and numbers can always be written.
+    if let Ok(json) = wharf_api::gojson::to_vec(&line) {
+        chunk.put_slice(&json);
     }
 }
 
@@ -259,7 +353,8 @@ mod tests {
         }
     }
 
-    const PLAIN: Shape = Shape { stdout: true, stderr: true, timestamps: false, details: false, tty: false };
+    const PLAIN: Shape =
+        Shape { stdout: true, stderr: true, timestamps: false, details: false, tty: false, json: None };
 
     #[test]
     fn entries_are_framed() {
@@ -277,6 +372,19 @@ mod tests {
         let shape = Shape { timestamps: true, details: true, tty: true, ..PLAIN };
         put_entry(&mut chunk, &entry(b"hi\n", &attrs), shape);
         assert_eq!(&chunk[..], b"2023-11-14T22:13:20.005000000Z a=1%262,b=x+y hi\n");
+    }
+
+    #[test]
+    fn lines_can_be_json() {
+        let attrs = [("a".to_owned(), "1".to_owned())];
+        let mut chunk = BytesMut::new();
+        let shape = Shape { details: true, json: Some(JsonLines::Lines), ..PLAIN };
+        put_entry(&mut chunk, &entry(b"<hi>\n", &attrs), shape);
+        let expected = "{\"Line\":\"<hi>\\n\",\"Source\":\"stderr\",\"Timestamp\":\"2023-11-14T22:13:20.005Z\",\"Attrs\":[{\"Key\":\"a\",\"Value\":\"1\"}]}\n";
+        assert_eq!(std::str::from_utf8(&chunk).unwrap(), expected);
+        let mut chunk = BytesMut::new();
+        put_entry(&mut chunk, &entry(b"x", &attrs), Shape { json: Some(JsonLines::Sequence), ..PLAIN });
+        assert!(chunk.starts_with(b"\x1e{\"Line\":\"x\"") && !chunk.windows(5).any(|w| w == b"Attrs"));
     }
 
     #[test]

@@ -38,6 +38,7 @@ mod prune;
 mod realtime;
 pub(crate) mod record;
 mod remove;
+mod removed_logs;
 mod rename;
 mod resize;
 mod restart;
@@ -51,29 +52,36 @@ mod update;
 mod validate;
 mod wait;
 
-pub use archive::PutOptions;
+pub use archive::{Encoding, PutOptions};
 pub(crate) use attach::{detach_keys as attach_keys, stream_pair};
 pub use container::Container;
 pub(crate) use container::State;
 pub use index::Index;
 pub use inspect::Sizes;
 pub use options::{
-    AttachOptions, Attached, CommitOptions, CreateOptions, ListOptions, Logs, LogsOptions, RemoveOptions,
-    StopOptions, WaitCondition, Waited,
+    AttachOptions, Attached, CommitOptions, CreateOptions, JsonLines, ListOptions, Logs, LogsOptions,
+    RemoveOptions, StopOptions, WaitCondition, Waited,
 };
 pub use record::{Endpoint, NetworkSettings as NetworkRecord};
 pub use wait::Wait;
 
+pub(crate) use container::Progress;
 pub(crate) use create::parse_link;
 pub(crate) use files::{ask_embedded, forwarding};
-pub(crate) use plan::mount_options;
+pub(crate) use logs::{readable, watch_reader};
+pub(crate) use plan::{bytes, mount_options};
 pub(crate) use rootfs::resolve_user;
 pub(crate) use start::{dns, failure_text};
 pub use stats::StatsMode;
 pub(crate) use validate::clean_path as validate_path;
 
 use crate::{
-    Config, Events, Images, Networks, Result, Volumes, events::EventKind, exec, system::Kernel, task::Tasks,
+    Config, Events, Images, Networks, Result, Volumes,
+    events::EventKind,
+    exec,
+    logging::{CACHE, Forwarder, Forwarders},
+    system::Kernel,
+    task::Tasks,
 };
 use std::sync::{
     Arc,
@@ -100,6 +108,7 @@ struct Inner {
     tasks: Tasks,
     kernel: Kernel,
     execs: exec::Table,
+    forwarders: Forwarders,
     shutting_down: AtomicBool,
     /// Health checks, and those of them that failed.
     health_checks: [AtomicU64; 2],
@@ -111,9 +120,10 @@ impl Containers {
         let kernel = Kernel::detect().await?;
         realtime::check(&parts.config, &kernel)?;
         let execs = exec::Table::default();
-        let shutting_down = AtomicBool::new(false);
+        let (forwarders, shutting_down) = (Forwarders::default(), AtomicBool::new(false));
         let health_checks = Default::default();
-        Ok(Self(Arc::new(Inner { parts, tasks, kernel, execs, shutting_down, health_checks })))
+        let inner = Inner { parts, tasks, kernel, execs, forwarders, shutting_down, health_checks };
+        Ok(Self(Arc::new(inner)))
     }
 
     /// How many health checks there have been, and how many of them failed.
@@ -160,6 +170,25 @@ impl Containers {
 
     pub(crate) fn execs(&self) -> &exec::Table {
         &self.0.execs
+    }
+
+    /// Sends a container's lines to where its log driver says, if it is one that does.
+    fn forward_log(&self, container: &Container) {
+        let (target, origin) = match plan::log_target(container) {
+            Ok(Some(target)) => target,
+            Ok(None) => return,
+            Err(error) => {
+                tracing::error!(container = %container.id, %error, "its log is not sent");
+                return;
+            }
+        };
+        let log = container.dir().join(CACHE);
+        let (id, progress) = (container.id.clone(), container.watch());
+        self.0.forwarders.run(Forwarder { id, target, origin, log, progress });
+    }
+
+    fn forwarders(&self) -> &Forwarders {
+        &self.0.forwarders
     }
 
     fn is_shutting_down(&self) -> bool {

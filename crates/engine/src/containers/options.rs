@@ -122,9 +122,20 @@ pub struct Attached {
     pub stream: Option<UnixStream>,
 }
 
+/// How JSON objects follow each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JsonLines {
+    /// A line each.
+    Lines,
+    /// With a record separator before each (RFC 7464).
+    Sequence,
+}
+
 /// For [`crate::Containers::logs`].
 #[derive(Debug, Clone, Default)]
 pub struct LogsOptions {
+    /// Each line as a JSON object instead of a frame.
+    pub json: Option<JsonLines>,
     /// Output is wanted.
     pub stdout: bool,
     /// Errors are wanted.

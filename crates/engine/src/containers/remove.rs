@@ -5,6 +5,7 @@ use super::{
     create::parse_link,
     files,
     record::{self, Record},
+    removed_logs,
 };
 use crate::{Error, Result, blocking::blocking, state::Verb};
 use std::{fs, path::Path, sync::Arc};
@@ -112,6 +113,7 @@ impl Containers {
             state.removing = true;
             state.status.removing();
         });
+        self.forwarders().finish(&container.id).await;
         let doomed_volumes = match volumes {
             AnonymousVolumes::Keep => Vec::new(),
             AnonymousVolumes::Remove => container.with(|state| anonymous_volumes(&state.record)),
@@ -134,12 +136,15 @@ impl Containers {
         let (layers, id, dir) =
             (self.parts().images.layers().clone(), container.id.clone(), container.dir().to_owned());
         let has_volumes = !volumes.is_empty();
+        let about = removed_logs::About::of(container);
+        let config = Arc::clone(self.config());
         let doomed = blocking(move || {
             if has_volumes {
                 mark_with_volumes(&dir)?;
             }
             // From the rename on it is no container any more, whatever happens.
             let doomed = rename_away(&dir)?;
+            removed_logs::keep(&config, &about, &doomed);
             layers.remove(&id)?;
             if !has_volumes {
                 remove_dir(&doomed)?;

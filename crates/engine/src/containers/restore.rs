@@ -57,6 +57,14 @@ impl Containers {
             self.restore_one(&container, has_run_dir).await;
         }
         self.clean_up(&run_dirs).await;
+        let config = Arc::clone(self.config());
+        blocking(move || {
+            super::removed_logs::prune(&config);
+            Ok(())
+        })
+        .await?;
+        // Of those that ended too: their last lines may not be sent yet.
+        self.all().iter().for_each(|container| self.forward_log(container));
         self.start_by_policy();
         if let Err(error) = self.tasks().prepare().await {
             tracing::warn!(%error, "no zygote yet: the first start tries again");

@@ -97,6 +97,7 @@ impl Containers {
         // waits for the disk.
         let saving = Arc::clone(container);
         tokio::spawn(async move { saving.save_or_warn().await });
+        self.forward_log(container);
         self.emit_plain(container, "start");
         self.begin_health(container);
     }
@@ -121,6 +122,9 @@ impl Containers {
 
     async fn try_start(&self, container: &Arc<Container>, undo: &mut Undo) -> Result<Spawned> {
         let host = container.host_config();
+        if let Some((target, _)) = plan::log_target(container)? {
+            target.reach().await?;
+        }
         let shared = self.shared(container, &host)?;
         let rootfs = self.mount_rootfs(container, undo).await?;
         self.mount_volumes(container, undo).await?;

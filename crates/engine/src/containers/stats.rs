@@ -6,7 +6,10 @@ use futures_util::{
     StreamExt,
     stream::{self, BoxStream},
 };
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 use wharf_api::{container as api, time::Time};
 use wharf_sys::cgroup::{BlkioEntry, Hierarchies, Stats};
 
@@ -92,7 +95,7 @@ impl Containers {
                 path: path.clone().into(),
                 source: std::io::Error::other(e),
             };
-            let group = Hierarchies::detect().and_then(|all| all.group(&path)).map_err(failed)?;
+            let group = hierarchies().and_then(|all| all.group(&path)).map_err(failed)?;
             // It may end while we look.
             let Ok(stats) = group.stats() else { return Ok(shown) };
             shown.read = Time::now();
@@ -103,6 +106,15 @@ impl Containers {
             Ok(shown)
         })
         .await
+    }
+}
+
+/// Found once: with many containers the list of mounts is long, and each has a sample every second.
+fn hierarchies() -> wharf_sys::Result<&'static Hierarchies> {
+    static FOUND: OnceLock<Hierarchies> = OnceLock::new();
+    match FOUND.get() {
+        Some(found) => Ok(found),
+        None => Hierarchies::detect().map(|found| FOUND.get_or_init(|| found)),
     }
 }
 

@@ -1,19 +1,22 @@
-//! What happened and happens: a bounded memory of the past, and listeners (source: moby
-//! `daemon/events/events.go`).
+//! What happened and happens: a day of the past on disk, and listeners (source: moby `daemon/events/events.go`,
+//! which keeps 256 events in memory).
 //!
-//! Entry point: [`Events::subscribe`]. Emitting never blocks and never fails: a listener that does not keep
-//! up loses the oldest events and is told so in the log.
+//! Entry point: [`Events::subscribe`]. Emitting never blocks and never fails: a thread writes to disk, and a listener
+//! that does not keep up loses the oldest events and is told so in the log.
 
 mod filter;
+mod journal;
 
-use crate::{Filters, Result};
+use crate::{Filters, Result, blocking::blocking};
 use filter::EventFilter;
 use futures_util::{Stream, StreamExt, stream};
 use jiff::Timestamp;
+use journal::{Journal, OnDisk, Past, nanos};
 use std::{
     collections::VecDeque,
+    path::Path,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -23,8 +26,12 @@ use wharf_api::{
     event::{Actor, Message},
 };
 
-/// How many past events are kept (moby: `eventsLimit`).
-const HISTORY: usize = 256;
+/// How many events are kept in memory that are not on disk yet, or cannot be.
+const UNWRITTEN: usize = 4096;
+/// How often the writer looks whether there is anybody left.
+const IDLE: std::time::Duration = std::time::Duration::from_secs(60);
+/// How many past events are read at a time.
+const CHUNK: usize = 512;
 /// How many events a listener may be behind (moby: `bufferSize`).
 const BUFFER: usize = 1024;
 
@@ -33,9 +40,17 @@ const BUFFER: usize = 1024;
 pub struct Events(Arc<Inner>);
 
 struct Inner {
-    history: Mutex<VecDeque<Arc<Message>>>,
+    history: Mutex<History>,
+    /// Something is to be written.
+    written: Condvar,
     live: broadcast::Sender<Arc<Message>>,
     emitted: AtomicU64,
+}
+
+/// The past. An event is in one of the two.
+struct History {
+    on_disk: Option<OnDisk>,
+    unwritten: VecDeque<Arc<Message>>,
 }
 
 /// What a listener wants.
@@ -78,10 +93,36 @@ impl EventKind {
 }
 
 impl Events {
+    /// With the past of this data-root, which is added to. Without a file to write to, what fits into memory is kept.
+    pub(crate) fn open(data_root: &Path) -> Self {
+        let path = data_root.join("events.jsonl");
+        match Journal::open(&path) {
+            Ok(journal) => {
+                let events = Self::with(Some(journal.on_disk()));
+                let (inner, of) = (Arc::downgrade(&events.0), "wharf-events".to_owned());
+                let writer = std::thread::Builder::new().name(of).spawn(move || write(&inner, journal));
+                if let Err(error) = writer {
+                    tracing::warn!(%error, "events are not written to disk");
+                }
+                events
+            }
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "events are not written to disk");
+                Self::with(None)
+            }
+        }
+    }
+
+    /// Without a past on disk.
+    #[cfg(test)]
     pub(crate) fn new() -> Self {
+        Self::with(None)
+    }
+
+    fn with(on_disk: Option<OnDisk>) -> Self {
         let (live, _) = broadcast::channel(BUFFER);
-        let history = Mutex::new(VecDeque::with_capacity(HISTORY));
-        Self(Arc::new(Inner { history, live, emitted: AtomicU64::new(0) }))
+        let history = Mutex::new(History { on_disk, unwritten: VecDeque::new() });
+        Self(Arc::new(Inner { history, written: Condvar::new(), live, emitted: AtomicU64::new(0) }))
     }
 
     /// Tells everybody that something happened just now.
@@ -102,11 +143,12 @@ impl Events {
             time_nano: i64::try_from(now.as_nanosecond()).unwrap_or(i64::MAX),
             ..Message::default()
         });
-        let mut history = self.0.history.lock().unwrap_or_else(PoisonError::into_inner);
-        if history.len() == HISTORY {
-            history.pop_front();
+        let mut history = self.0.lock();
+        if history.unwritten.len() == UNWRITTEN {
+            history.unwritten.pop_front();
         }
-        history.push_back(Arc::clone(&message));
+        history.unwritten.push_back(Arc::clone(&message));
+        self.0.written.notify_one();
         self.0.emitted.fetch_add(1, Ordering::Relaxed);
         // Under the lock: a listener that subscribes meanwhile sees each event once. No listener is no error.
         self.0.live.send(message).ok();
@@ -118,13 +160,21 @@ impl Events {
     /// For a filter that is not known.
     pub fn subscribe(&self, query: EventsQuery) -> Result<impl Stream<Item = Message> + Send + use<>> {
         let filter = EventFilter::new(query.filters)?;
-        let history = self.0.history.lock().unwrap_or_else(PoisonError::into_inner);
+        let history = self.0.lock();
         let live = self.0.live.subscribe();
-        let past = past(&history, query.since, query.until);
+        // Without a time nothing of the past is wanted.
+        let wants_past = query.since.is_some() || query.until.is_some();
+        let from = query.since.map_or(i64::MIN, nanos);
+        let on_disk = history.on_disk.as_ref().filter(|_| wants_past).map(OnDisk::open);
+        let recent: Vec<_> = match wants_past {
+            true => history.unwritten.iter().filter(|m| m.time_nano >= from).cloned().collect(),
+            false => Vec::new(),
+        };
         drop(history);
         let until = query.until;
+        let past = stream::unfold(on_disk, move |past| read_past(past, from)).flat_map(stream::iter);
         let live = stream::unfold(live, next_live).take_until(wait_until(until));
-        let all = stream::iter(past).chain(live);
+        let all = past.chain(stream::iter(recent)).chain(live);
         Ok(all.filter_map(move |message| {
             let wanted = filter.wants(&message) && until.is_none_or(|t| message.time_nano <= nanos(t));
             async move { wanted.then(|| Arc::unwrap_or_clone(message)) }
@@ -142,21 +192,44 @@ impl Events {
     }
 }
 
-fn nanos(time: Timestamp) -> i64 {
-    i64::try_from(time.as_nanosecond()).unwrap_or(i64::MAX)
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-/// Without a time nothing of the past is wanted.
-fn past(
-    history: &VecDeque<Arc<Message>>,
-    since: Option<Timestamp>,
-    until: Option<Timestamp>,
-) -> Vec<Arc<Message>> {
-    if since.is_none() && until.is_none() {
-        return Vec::new();
+/// Writes what comes until nobody is left who could add anything.
+fn write(inner: &Weak<Inner>, mut journal: Journal) {
+    while let Some(inner) = inner.upgrade() {
+        let idle = |history: &mut History| history.unwritten.is_empty();
+        let waited = inner.written.wait_timeout_while(inner.lock(), IDLE, idle);
+        let history = waited.unwrap_or_else(PoisonError::into_inner).0;
+        let batch: Vec<_> = history.unwritten.iter().cloned().collect();
+        drop(history);
+        let Some(last) = batch.last() else { continue };
+        // Nobody waits for the disk.
+        let appended = journal.append(&batch);
+        let mut history = inner.lock();
+        if let Err(error) = appended.and_then(|()| journal.rotate_if_full()) {
+            tracing::warn!(%error, "events are not written to disk any more");
+            return;
+        }
+        history.on_disk = Some(journal.on_disk());
+        if let Some(at) = history.unwritten.iter().rposition(|message| Arc::ptr_eq(message, last)) {
+            history.unwritten.drain(..=at);
+        }
     }
-    let from = since.map_or(i64::MIN, nanos);
-    history.iter().filter(|m| m.time_nano >= from).cloned().collect()
+}
+
+async fn read_past(past: Option<Past>, from: i64) -> Option<(Vec<Arc<Message>>, Option<Past>)> {
+    let mut past = past?;
+    let read = blocking(move || {
+        let events = past.next(from, CHUNK);
+        Ok((events, past))
+    });
+    let (events, past) = read.await.ok()?;
+    let is_end = events.is_empty();
+    (!is_end).then_some((events, Some(past)))
 }
 
 async fn next_live(
@@ -196,16 +269,36 @@ mod tests {
     #[tokio::test]
     async fn the_past_comes_only_on_request_and_is_bounded() {
         let events = Events::new();
-        for n in 0..300 {
+        for n in 0..UNWRITTEN + 44 {
             emit(&events, &n.to_string());
         }
         let past = |since, until| EventsQuery { since, until, filters: Filters::default() };
         let now = Timestamp::now();
         let all = actions(events.subscribe(past(None, Some(now))).unwrap()).await;
-        assert_eq!((all.len(), all[0].as_str()), (HISTORY, "44"));
+        assert_eq!((all.len(), all[0].as_str()), (UNWRITTEN, "44"));
         let later = now + jiff::SignedDuration::from_hours(1);
         let none = events.subscribe(past(Some(later), Some(now))).unwrap();
         assert_eq!(actions(none).await.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn the_past_is_that_of_earlier_daemons_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = |n: i64| Some(Timestamp::now() + jiff::SignedDuration::from_millis(n));
+        let past = || EventsQuery { until: now(0), ..EventsQuery::default() };
+        let events = Events::open(dir.path());
+        for n in 0..1500 {
+            emit(&events, &n.to_string());
+        }
+        // Written or not, each is there once.
+        assert_eq!(actions(events.subscribe(past()).unwrap()).await.len(), 1500);
+        while !events.0.lock().unwritten.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let next = Events::open(dir.path());
+        emit(&next, "last");
+        let all = actions(next.subscribe(past()).unwrap()).await;
+        assert_eq!((all.len(), all[0].as_str(), all[1500].as_str()), (1501, "0", "last"));
     }
 
     #[tokio::test]

@@ -184,7 +184,7 @@ fn plugins() -> api::PluginsInfo {
         volume: words(&["local"]),
         network: words(&["bridge", "host", "ipvlan", "macvlan", "null", "overlay"]),
         authorization: None,
-        log: words(&["json-file", "local", "none"]),
+        log: words(&["fluentd", "gelf", "journald", "json-file", "local", "none", "syslog"]),
     }
 }
 

@@ -49,13 +49,13 @@ impl LogFiles {
         open_plain(path, Follow::Yes)
     }
 
-    /// What is younger than `last`, which is no longer current.
-    pub(super) fn after(options: &ReadOptions, last: &Source) -> Result<Vec<Source>, Error> {
+    /// What is younger than `last`, which is no longer current, and whether it is still there. Where it was removed
+    /// or compressed meanwhile it is all files: what was read of them is known by its time.
+    pub(super) fn after(options: &ReadOptions, last: &Source) -> Result<(Vec<Source>, bool), Error> {
         let all = LogFiles::open(&ReadOptions { since: None, ..options.clone() })?.sources;
         match all.iter().position(|s| s.inode() == last.inode()) {
-            Some(at) => Ok(all.into_iter().skip(at + 1).collect()),
-            // Removed or compressed meanwhile: go on with the current file.
-            None => Ok(all.into_iter().next_back().into_iter().collect()),
+            Some(at) => Ok((all.into_iter().skip(at + 1).collect(), true)),
+            None => Ok((all, false)),
         }
     }
 }

@@ -41,6 +41,11 @@ impl Frames {
         self.damaged
     }
 
+    /// Bytes that are not yet taken.
+    pub(super) fn left(&self) -> usize {
+        self.buffer.len() - self.start
+    }
+
     pub(super) fn bytes(&self, range: Range<usize>) -> &[u8] {
         &self.buffer[range]
     }
@@ -58,12 +63,12 @@ impl Frames {
         self.skip += count;
     }
 
-    /// A file ended: what is left is a torn entry.
-    pub(super) fn end_of_file(&mut self) {
-        if self.start < self.buffer.len() && !self.in_damage {
-            self.damaged += 1;
-        }
+    /// A file ended: what is left is a torn entry. Whether there was one.
+    pub(super) fn end_of_file(&mut self) -> bool {
+        let is_torn = self.start < self.buffer.len() && !self.in_damage;
+        self.damaged += u64::from(is_torn);
         self.clear();
+        is_torn
     }
 
     /// Adds up to `size` bytes from `read`; returns how many.

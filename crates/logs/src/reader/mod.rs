@@ -68,7 +68,22 @@ pub struct Reader {
     watch: Option<Watch>,
     /// `since` was reached.
     started: bool,
+    /// Entries up to this time were read before, from a file that is no longer to be found: it was compressed.
+    read_through: Option<Timestamp>,
     damaged: u64,
+    /// The last file that was left ended in the middle of an entry.
+    torn_end: bool,
+}
+
+/// Where an entry ended: reading can go on there, in another process too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// The file's device and inode; `None` in a compressed file.
+    pub inode: Option<(u64, u64)>,
+    /// Bytes from the file's start.
+    pub offset: u64,
+    /// The entry's time.
+    pub time: Timestamp,
 }
 
 /// The entry that was read last.
@@ -113,7 +128,46 @@ impl Reader {
         };
         let frames = Frames::new(options.format);
         let started = options.since.is_none();
-        Ok(Reader { options, waiting, present: None, frames, scratch, watch, started, damaged: 0 })
+        Ok(Reader {
+            options,
+            waiting,
+            present: None,
+            frames,
+            scratch,
+            watch,
+            started,
+            read_through: None,
+            damaged: 0,
+            torn_end: false,
+        })
+    }
+
+    /// As [`Reader::open`], going on after an entry that was read before. Where its file is compressed or gone by
+    /// now, what is younger than the entry is read.
+    ///
+    /// # Errors
+    /// As [`Reader::open`].
+    pub fn open_after(options: ReadOptions, position: Position) -> Result<Reader, Error> {
+        let mut reader = Reader::open(options)?;
+        let found = reader.waiting.iter().position(|source| position.inode == Some(source.inode()));
+        let resumed = found.is_some_and(|at| {
+            reader.waiting.drain(..at);
+            reader.waiting[0].resume(position.offset, reader.options.format)
+        });
+        if !resumed {
+            reader.read_through = Some(position.time);
+        }
+        Ok(reader)
+    }
+
+    /// Where the entry ended that was read last.
+    pub fn position(&self) -> Position {
+        let place = self.present.as_ref().and_then(Source::plain_position);
+        let (inode, offset) = match place {
+            Some((inode, at)) => (Some(inode), at - self.frames.left() as u64),
+            None => (None, 0),
+        };
+        Position { inode, offset, time: self.scratch.time() }
     }
 
     /// The next entry.
@@ -162,6 +216,12 @@ impl Reader {
         self.damaged + self.frames.damaged()
     }
 
+    /// Whether the last file ended in the middle of an entry: of a log that is still written to, that is an entry on
+    /// its way, and no damage.
+    pub fn is_end_torn(&self) -> bool {
+        self.torn_end
+    }
+
     fn stop(&mut self) {
         self.options.follow = Follow::No;
         self.waiting.clear();
@@ -175,6 +235,12 @@ impl Reader {
 
     /// Once an entry is young enough all later ones are, whatever their time: clocks may be set back.
     fn is_wanted(&mut self) -> bool {
+        if let Some(read) = self.read_through {
+            if key(self.scratch.time()) <= key(read) {
+                return false;
+            }
+            self.read_through = None;
+        }
         self.started |= self.options.since.is_some_and(|since| key(self.scratch.time()) >= key(since));
         self.started
     }
@@ -219,7 +285,10 @@ impl Reader {
                     AtEnd::Leave => {}
                 }
             }
-            self.frames.end_of_file();
+            // A broken compressed file ends in a torn entry, or between two.
+            let is_broken = self.present.as_ref().is_some_and(Source::is_broken);
+            self.torn_end = self.frames.end_of_file();
+            self.damaged += u64::from(is_broken && !self.torn_end);
             self.present = None;
             if is_last && self.options.follow == Follow::No {
                 return Ok(Some(Step::End));
@@ -232,8 +301,11 @@ impl Reader {
         let Some(present) = &mut self.present else { return Ok(AtEnd::Leave) };
         if present.was_seen_replaced() {
             // It was read to its end after that: nobody writes to it any more.
-            let newer = LogFiles::after(&self.options, present)?;
+            let (newer, is_found) = LogFiles::after(&self.options, present)?;
             self.waiting.extend(newer);
+            if !is_found {
+                self.read_through = Some(self.scratch.time());
+            }
             return Ok(AtEnd::Leave);
         }
         if !files::is_current(&self.options.path, present) {

@@ -1,6 +1,8 @@
 //! One file of a log being read.
 
 use super::frames::Frames;
+use crate::entry::Format;
+use crate::file::last_frame_start;
 use flate2::read::MultiGzDecoder;
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
@@ -24,7 +26,7 @@ pub(crate) struct Source {
 #[derive(Debug)]
 enum Kind {
     Plain { file: File, at: u64, limit: Option<u64> },
-    Gzip { decoder: Box<MultiGzDecoder<File>> },
+    Gzip { decoder: Box<MultiGzDecoder<File>>, is_broken: bool },
 }
 
 impl Source {
@@ -35,7 +37,7 @@ impl Source {
 
     /// A compressed file.
     pub(super) fn gzip(file: File, metadata: &Metadata) -> Source {
-        let kind = Kind::Gzip { decoder: Box::new(MultiGzDecoder::new(file)) };
+        let kind = Kind::Gzip { decoder: Box::new(MultiGzDecoder::new(file)), is_broken: false };
         Source { inode: inode(metadata), kind, replaced: false, skip: 0 }
     }
 
@@ -57,6 +59,34 @@ impl Source {
         }
     }
 
+    /// A plain file's identity, and up to where it was read.
+    pub(super) fn plain_position(&self) -> Option<((u64, u64), u64)> {
+        match self.kind {
+            Kind::Plain { at, .. } => Some((self.inode, at)),
+            Kind::Gzip { .. } => None,
+        }
+    }
+
+    /// A compressed file that could not be read to its end.
+    pub(super) fn is_broken(&self) -> bool {
+        matches!(self.kind, Kind::Gzip { is_broken: true, .. })
+    }
+
+    /// Goes on at `offset`, if an entry ends there: another file may have got the inode.
+    pub(super) fn resume(&mut self, offset: u64, format: Format) -> bool {
+        let Kind::Plain { file, at, .. } = &mut self.kind else { return false };
+        let mut before = [0];
+        let is_end = offset == 0
+            || match format {
+                Format::Json => file.read_exact_at(&mut before, offset - 1).is_ok() && before == *b"\n",
+                Format::Local => last_frame_start(file, offset).is_ok_and(|start| start.is_some()),
+            };
+        if is_end {
+            *at = offset;
+        }
+        is_end
+    }
+
     /// Reading a plain file goes on at `offset`.
     pub(super) fn seek(&mut self, offset: u64) {
         if let Kind::Plain { at, .. } = &mut self.kind {
@@ -68,10 +98,10 @@ impl Source {
     pub(super) fn rewind(self) -> io::Result<Source> {
         let kind = match self.kind {
             Kind::Plain { file, limit, .. } => Kind::Plain { file, at: 0, limit },
-            Kind::Gzip { decoder } => {
+            Kind::Gzip { decoder, .. } => {
                 let mut file = decoder.into_inner();
                 io::Seek::rewind(&mut file)?;
-                Kind::Gzip { decoder: Box::new(MultiGzDecoder::new(file)) }
+                Kind::Gzip { decoder: Box::new(MultiGzDecoder::new(file)), is_broken: false }
             }
         };
         Ok(Source { kind, ..self })
@@ -80,7 +110,7 @@ impl Source {
     /// The extra field of a compressed file's header.
     pub(super) fn gzip_extra(&self) -> Option<&[u8]> {
         match &self.kind {
-            Kind::Gzip { decoder } => decoder.header()?.extra(),
+            Kind::Gzip { decoder, .. } => decoder.header()?.extra(),
             Kind::Plain { .. } => None,
         }
     }
@@ -134,14 +164,19 @@ impl Kind {
                 *at += count as u64;
                 Ok(count)
             }
-            Kind::Gzip { decoder } => match decoder.read(buffer) {
-                // A compressed file cut short by a crash: what it holds is read, the rest is lost.
+            Kind::Gzip { decoder, is_broken } => match decoder.read(buffer) {
+                // A compressed file that is damaged or cut short: what it holds is read, the rest is lost.
                 Err(error)
-                    if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidInput) =>
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::UnexpectedEof
+                            | io::ErrorKind::InvalidInput
+                            | io::ErrorKind::InvalidData
+                    ) =>
                 {
+                    *is_broken = true;
                     Ok(0)
                 }
-                Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(0),
                 other => other,
             },
         }

@@ -432,3 +432,48 @@ fn how_fast_half_a_gigabyte_goes_through() {
         fs::remove_file(&path).unwrap();
     }
 }
+
+#[test]
+fn reading_goes_on_after_any_entry_in_another_reader() {
+    for (format, compress) in [(Format::Json, false), (Format::Local, false), (Format::Local, true)] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let mut log = writer(&path, format, |file| {
+            (file.max_size, file.max_files, file.compress) = (Some(600), 40, compress);
+        });
+        write_numbers(&mut log, 0..100);
+        let mut first = Reader::open(options(&path, format)).unwrap();
+        for n in 0..50 {
+            assert!(matches!(first.poll_next().unwrap(), Next::Entry(_)), "{n}");
+            // Found again in its file, by its time where that is compressed.
+            let mut second = Reader::open_after(options(&path, format), first.position()).unwrap();
+            assert_eq!(lines(&mut second), numbers(n + 1..100), "{format:?} {compress} {n}");
+        }
+        let position = first.position();
+        write_numbers(&mut log, 100..160);
+        let mut second = Reader::open_after(options(&path, format), position).unwrap();
+        assert_eq!(lines(&mut second), numbers(50..160), "{format:?} {compress}");
+    }
+}
+
+#[test]
+fn a_follower_far_behind_finds_what_was_compressed_meanwhile() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log");
+    let mut log = writer(&path, Format::Local, |file| {
+        (file.max_size, file.max_files, file.compress) = (Some(600), 40, true);
+    });
+    write_numbers(&mut log, 0..3);
+    let mut reader =
+        Reader::open(ReadOptions { follow: Follow::Yes, ..options(&path, Format::Local) }).unwrap();
+    let mut seen = lines(&mut reader);
+    write_numbers(&mut log, 3..200);
+    drop(log);
+    // The end of the old file is looked at twice before it is left.
+    while seen.len() < 200 {
+        let more = lines(&mut reader);
+        assert!(!more.is_empty(), "{} lines", seen.len());
+        seen.extend(more);
+    }
+    assert_eq!(seen, numbers(0..200));
+}

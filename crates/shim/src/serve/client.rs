@@ -6,8 +6,13 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags};
 use std::io::IoSlice;
+use std::time::{Duration, Instant};
 use wharf_logs::Stream;
 use wharf_sys::event::EventFlags;
+
+/// So long a client that came later may take nothing while its process waits for it: one that hangs must not hold a
+/// container for ever. What it misses is in the log.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The streams a client asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +47,10 @@ pub(super) struct Client {
     pub(super) is_leaving: bool,
     /// It hung up, but what it sent before is not all read.
     pub(super) is_hung_up: bool,
+    /// It came with the process, as `docker run` does: it is waited for as one waits for a pipe.
+    pub(super) is_first: bool,
+    /// Since then it is full and has taken nothing.
+    stuck_since: Option<Instant>,
     /// What the poller waits for; `None`: it is not in the poller.
     pub(super) polled: Option<EventFlags>,
     socket: OwnedFd,
@@ -58,6 +67,8 @@ impl Client {
             keys: None,
             is_leaving: false,
             is_hung_up: false,
+            is_first: false,
+            stuck_since: None,
             polled: None,
             socket,
             framing,
@@ -95,12 +106,25 @@ impl Client {
         let sent = if self.queue.is_empty() { send_now(&self.socket, header, data)? } else { 0 };
         self.queue.push(header.get(sent..).unwrap_or_default());
         self.queue.push(data.get(sent.saturating_sub(header.len())..).unwrap_or_default());
+        if self.queue.is_full() {
+            self.stuck_since.get_or_insert_with(Instant::now);
+        }
         Ok(())
     }
 
     /// Sends what waits.
     pub(super) fn flush(&mut self) -> Result<(), Gone> {
-        self.queue.write_to(&self.socket).map_err(|_| Gone)
+        let before = self.queue.len();
+        let written = self.queue.write_to(&self.socket).map_err(|_| Gone);
+        if self.queue.len() < before {
+            self.stuck_since = self.queue.is_full().then(Instant::now);
+        }
+        written
+    }
+
+    /// When it is waited for no longer.
+    pub(super) fn patience_ends(&self) -> Option<Instant> {
+        self.stuck_since.filter(|_| !self.is_first).map(|since| since + PATIENCE)
     }
 
     /// Its output side is dead: nothing is sent any more.
@@ -180,6 +204,33 @@ mod tests {
         drop(client);
         peer.read_to_end(&mut got).unwrap();
         assert!(got == want);
+    }
+
+    #[test]
+    fn patience_ends_with_clients_that_take_nothing() {
+        let (mut client, mut peer) = pair(Framing::Raw);
+        client.send(Stream::Stdout, b"little").unwrap();
+        assert_eq!(client.patience_ends(), None);
+        while !client.is_full() {
+            client.send(Stream::Stdout, &[7; 50_000]).unwrap();
+        }
+        let first = client.patience_ends().unwrap();
+        client.flush().unwrap();
+        assert_eq!(client.patience_ends(), Some(first));
+        // It takes something, and later all of it.
+        peer.read_exact(&mut [0; 200_000]).unwrap();
+        client.flush().unwrap();
+        assert!(client.patience_ends().is_none_or(|later| later > first));
+        while !client.is_flushed() {
+            peer.read_exact(&mut [0; 50_000]).unwrap();
+            client.flush().unwrap();
+        }
+        assert_eq!(client.patience_ends(), None);
+        client.is_first = true;
+        while !client.is_full() {
+            client.send(Stream::Stdout, &[7; 50_000]).unwrap();
+        }
+        assert_eq!(client.patience_ends(), None);
     }
 
     #[test]

@@ -64,6 +64,7 @@ impl Shim {
     /// Finishes what is ready to be finished; execs before the main process.
     pub(super) fn settle(&mut self) {
         let now = Instant::now();
+        self.lose_stuck_clients(now);
         if let Some(until) = self.oom_until {
             let is_over = self.note_out_of_memory() == OutOfMemory::Killed || now > until;
             self.oom_until = self.oom_until.filter(|_| !is_over);

@@ -209,6 +209,7 @@ impl Shim {
         if let Some(number) = self.add_control(control) {
             self.converse(number);
         }
+        self.clients.values_mut().for_each(|client| client.is_first = true);
         self.watch_process(MAIN);
     }
 
@@ -241,7 +242,9 @@ impl Shim {
             return Some(Duration::ZERO);
         }
         let now = Instant::now();
-        let deadline = self.next_deadline().map(|deadline| deadline.saturating_duration_since(now));
+        let patience = self.clients.values().filter_map(Client::patience_ends).min();
+        let deadline = [self.next_deadline(), patience].into_iter().flatten().min();
+        let deadline = deadline.map(|deadline| deadline.saturating_duration_since(now));
         let quiet = (!self.resting).then_some(QUIET);
         let look = self.oom_until.map(|_| OOM_LOOK);
         [deadline, quiet, look].into_iter().flatten().min()

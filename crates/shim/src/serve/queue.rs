@@ -19,8 +19,12 @@ impl Queue {
         self.start == self.bytes.len()
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len() - self.start
+    }
+
     pub(super) fn is_full(&self) -> bool {
-        self.bytes.len() - self.start >= FULL
+        self.len() >= FULL
     }
 
     pub(super) fn push(&mut self, bytes: &[u8]) {

@@ -2,7 +2,7 @@
 //!
 //! Back-pressure: while an attached client cannot take more, its process's output is not read, as in Docker;
 //! a process's input takes no more from clients until the process has read. A client that is gone holds
-//! nobody back.
+//! nobody back, nor does one for long that was attached later and takes nothing: its connection is closed.
 
 use super::client::{Client, Wants};
 use super::detach::{DetachKeys, Outcome};
@@ -11,6 +11,7 @@ use super::poller::Token;
 use super::process::{Read, read_now};
 use super::{MAIN, READ_SIZE, Shim};
 use std::os::fd::AsFd;
+use std::time::Instant;
 use wharf_logs::Stream;
 use wharf_spec::shim::Event;
 use wharf_sys::event::EventFlags;
@@ -328,6 +329,13 @@ impl Shim {
         for number in numbers {
             self.dismiss_client(number);
         }
+    }
+
+    /// Clients that have taken nothing for too long are gone.
+    pub(super) fn lose_stuck_clients(&mut self, now: Instant) {
+        let is_over = |client: &Client| client.patience_ends().is_some_and(|end| end <= now);
+        let stuck: Vec<u32> = self.clients.iter().filter(|(_, c)| is_over(c)).map(|(id, _)| *id).collect();
+        stuck.into_iter().for_each(|number| self.lose_client(number));
     }
 
     /// A client is gone. That ends its input, too.

@@ -68,10 +68,14 @@ impl Docker {
         std::iter::once(self.child.id()).chain(containerd).collect()
     }
 
-    pub(super) fn ok(&self, args: &[&str]) -> Result<()> {
+    pub(super) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new("docker");
         command.args(args).env("DOCKER_HOST", format!("unix://{}", self.dir.join("sock").display()));
-        finish(&self.net, command)
+        command
+    }
+
+    pub(super) fn ok(&self, args: &[&str]) -> Result<()> {
+        finish(&self.net, self.command(args))
     }
 }
 

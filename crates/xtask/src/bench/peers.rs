@@ -26,8 +26,8 @@ enum Engine {
 }
 
 /// Wharf, and those of the others that are installed.
-pub(super) fn all() -> Result<Vec<Peer>> {
-    let daemon = Rc::new(Daemon::builder().bin_dir(&Profile::Release.dir()).start()?);
+pub(super) fn all(profile: Profile) -> Result<Vec<Peer>> {
+    let daemon = Rc::new(Daemon::builder().bin_dir(&profile.dir()).start()?);
     daemon.load(&busybox()?)?;
     let mut peers = vec![
         Peer { name: KNOWN[0], engine: Engine::Wharf(Rc::clone(&daemon), "docker") },
@@ -96,6 +96,40 @@ impl Peer {
             Engine::Podman(podman) => return podman.ok(args),
         };
         out.ok().with_context(|| format!("{}: {args:?}", self.name)).map(|_| ())
+    }
+
+    pub(super) fn is_wharf(&self) -> bool {
+        matches!(self.engine, Engine::Wharf(..))
+    }
+
+    /// A container's name in the middle of an argument.
+    pub(super) fn named(&self, name: &str, rest: &str) -> String {
+        format!("{}{rest}", self.own(&[name])[0])
+    }
+
+    /// Processor time of the daemon by now.
+    pub(super) fn cpu_seconds(&self) -> f64 {
+        self.pids().iter().map(|pid| cpu_seconds(*pid)).sum()
+    }
+
+    /// Starts a command of its CLI in its network namespace.
+    pub(super) fn spawn(&self, args: &[&str], stdin: Stdio, stdout: Stdio) -> Result<Child> {
+        let mut command = match &self.engine {
+            Engine::Wharf(daemon, program) => {
+                let own = daemon.program(program);
+                daemon.cli_command(&own.to_string_lossy(), &self.own(args))
+            }
+            Engine::Docker(docker) => docker.command(args),
+            Engine::Podman(podman) => podman.client(args),
+        };
+        self.net().spawn(command.stdin(stdin).stdout(stdout).stderr(Stdio::inherit()))
+    }
+
+    /// As [`Self::spawn`], to a good end.
+    pub(super) fn run(&self, args: &[&str], stdin: Stdio, stdout: Stdio) -> Result<()> {
+        let status = self.spawn(args, stdin, stdout)?.wait()?;
+        ensure!(status.success(), "{}: {args:?}: {status}", self.name);
+        Ok(())
     }
 
     /// Two clients share one daemon: names of the second get a suffix.
@@ -190,12 +224,16 @@ impl Podman {
         command
     }
 
-    fn ok(&self, args: &[&str]) -> Result<()> {
+    fn client(&self, args: &[&str]) -> Command {
         let mut command = self.command();
         command.env("CONTAINERS_CONF", self.config());
         command.arg("--root").arg(self.dir.join("root")).arg("--runroot").arg(self.dir.join("run"));
         command.args(["--cgroup-manager=cgroupfs", "--events-backend=file"]).args(args);
-        finish(&self.net, command)
+        command
+    }
+
+    fn ok(&self, args: &[&str]) -> Result<()> {
+        finish(&self.net, self.client(args))
     }
 }
 
@@ -237,4 +275,12 @@ fn pss_of(pid: &str) -> f64 {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
     let line = text.lines().find_map(|l| l.strip_prefix("Pss:")).unwrap_or_default();
     line.split_whitespace().next().and_then(|kb| kb.parse::<f64>().ok()).unwrap_or_default() / 1024.0
+}
+
+/// User and system time of a process by now (proc(5), `stat`).
+fn cpu_seconds(pid: u32) -> f64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let fields: Vec<&str> = text.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |at: usize| fields.get(at).and_then(|ticks| ticks.parse::<f64>().ok()).unwrap_or_default();
+    (ticks(11) + ticks(12)) / 100.0
 }

@@ -3,6 +3,7 @@
 mod api_socket;
 pub(crate) mod attach;
 pub(crate) mod commit;
+pub(crate) mod cp;
 pub(crate) mod create;
 mod create_config;
 pub(crate) mod create_flags;

@@ -1,7 +1,7 @@
 //! What json-file and local write beside each line: labels, environment variables and a tag
 //! (source: moby `daemon/logger/loginfo.go`, ExtraAttributes; `daemon/logger/loggerutils/log_tag.go`).
 
-use crate::{Error, Result};
+use crate::{Error, Result, logging::Origin};
 use regex_lite::Regex;
 use std::collections::BTreeMap;
 use wharf_api::container as api;
@@ -36,6 +36,27 @@ impl LogOwner<'_> {
             }
         }
         Ok(found.into_iter().collect())
+    }
+
+    /// What messages to receivers elsewhere say of the container.
+    ///
+    /// # Errors
+    /// As [`Self::attributes`].
+    pub(crate) fn origin(&self, options: &BTreeMap<String, String>, created: &str) -> Result<Origin> {
+        let mut attributes = self.attributes(options)?;
+        attributes.retain(|(key, _)| key != "tag");
+        let template = options.get("tag").map(String::as_str).filter(|tag| !tag.is_empty());
+        Ok(Origin {
+            id: self.id.to_owned(),
+            name: self.name.trim_start_matches('/').to_owned(),
+            image: self.config.image.clone(),
+            image_id: self.image.to_owned(),
+            command: self.command.join(" "),
+            created: created.to_owned(),
+            hostname: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            tag: self.tag(template.unwrap_or("{{.ID}}"))?,
+            attributes,
+        })
     }
 
     fn tag(&self, template: &str) -> Result<String> {

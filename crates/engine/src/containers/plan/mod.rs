@@ -16,7 +16,7 @@ mod runtime;
 mod security;
 
 pub(crate) use environment::{daemon_environment, replace_or_append, with_home};
-pub(crate) use log::{bytes, check_log_options, log_of, log_path};
+pub(crate) use log::{bytes, check_log_options, is_readable, log_of, log_path, log_target};
 use log_attributes::LogOwner;
 pub(crate) use mounts::mount_options;
 pub(crate) use namespaces::{Joined, Netns, open_namespace};
