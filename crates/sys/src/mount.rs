@@ -129,6 +129,27 @@ pub fn pivot_root(new_root: impl AsFd) -> Result<()> {
     rustix::process::chdir("/").on("chdir", || "/")
 }
 
+/// Makes the directory `new_root` refers to the root of this process, which is a mount that covers the whole
+/// of the old one: for where the old root is a ramfs, which cannot be pivoted from (source: pivot_root(2), NOTES).
+///
+/// The old root stays mounted, out of sight. Its procfs and sysfs do not: with them there the kernel would let a
+/// user namespace mount ones without masks (source: runc `msMoveRoot`).
+pub fn change_root(new_root: impl AsFd) -> Result<()> {
+    for mount in mountinfo()?.iter().rev().filter(|mount| matches!(mount.fs_type.as_str(), "proc" | "sysfs"))
+    {
+        // Looked up from the old root: those of the new one have the same names and are not found by them.
+        match sys::unmount(&mount.target, sys::UnmountFlags::DETACH) {
+            Ok(()) | Err(Errno::INVAL | Errno::NOENT | Errno::NOTDIR) => {}
+            Err(errno) => {
+                return Err(crate::Error::call("umount", mount.target.display().to_string(), errno));
+            }
+        }
+    }
+    rustix::process::fchdir(new_root.as_fd()).on("fchdir", || "new root")?;
+    rustix::process::chroot(".").on("chroot", || ".")?;
+    rustix::process::chdir("/").on("chdir", || "/")
+}
+
 /// Whether two descriptors are on the same mount (statx(2) STATX_MNT_ID, kernel 5.8).
 pub fn same_mount(one: impl AsFd, other: impl AsFd) -> Result<bool> {
     Ok(mount_id(one)? == mount_id(other)?)

@@ -158,6 +158,7 @@ pub(super) fn bind_init(root: &Root, program: &Handle<'_>) -> Result<()> {
         recursive_attrs: false,
         propagation: Some(Propagation::Private),
         idmap: None,
+        idmap_single: false,
     };
     attach_bind(root, &mount, program, Recursion::Single)
 }
