@@ -252,9 +252,9 @@ fn descriptors_are_kept_when_asked_for_and_only_then() -> Result<()> {
     ensure!(!good && said.contains("No such file"), "{said}");
     let (good, said) = with_four("exec --preserve-fds 3 one true")?;
     ensure!(!good && said.contains("unable to stat preserved-fd 2 (of 3)"), "{said}");
+    bundle.run(&["delete", "-f", "one"])?;
     bundle.configure(&["/bin/busybox", "sh", "-c", "cat <&4; ls /proc/self/fd | grep -c ."])?;
     assert_eq!(with_four("run --preserve-fds 2 two")?, (true, "of the host6\n".into()));
-    bundle.run(&["delete", "-f", "one"])?;
     Ok(())
 }
 
@@ -404,10 +404,10 @@ fn lists_and_pages_are_runcs() -> Result<()> {
 #[test]
 fn roots_are_built_in_other_ways() -> Result<()> {
     let bundle = Bundle::new("roots")?;
-    let line = "pwd; grep -c ' /tmp ' /proc/self/mountinfo; ls -d /var 2>/dev/null; grep -c 'open files *5 ' /proc/self/limits";
+    let line = "pwd; grep -c ' /tmp ' /proc/self/mountinfo; ls -d /var 2>/dev/null; grep -c 'open files *20 ' /proc/self/limits";
     bundle.configure_with(&["/bin/busybox", "sh", "-c", line], |config| {
         config["linux"]["maskedPaths"] = json!(["/tmp", "/tmp", "/proc/kcore"]);
-        config["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "soft": 5, "hard": 5}]);
+        config["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "soft": 20, "hard": 20}]);
     })?;
     for flags in [&["run"][..], &["run", "--no-pivot"]] {
         assert_eq!(bundle.run(&[flags, &["one"]].concat())?, "/\n1\n1\n", "{flags:?}");

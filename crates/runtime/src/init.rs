@@ -32,7 +32,7 @@ use crate::seccomp::{self, Program};
 use crate::spawn::{Joined, libc_sigkill};
 use crate::sync::ChildEnd;
 use limits::Limits;
-use rustix::fd::AsFd;
+use rustix::fd::{AsFd, BorrowedFd};
 use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use wharf_spec::plan::{Hook, Namespace, Plan, Process};
@@ -93,6 +93,9 @@ fn first_process(setup: &Setup<'_>) -> Result<Infallible> {
     choose_cpus(&[])?;
     warnings.extend(leave_keyring(&plan.id));
     build_root(setup, &mut warnings)?;
+    let gate = setup.options.gate;
+    let keep: Vec<BorrowedFd<'_>> = [proc.as_fd(), setup.sync.as_fd()].into_iter().chain(gate).collect();
+    process::close_all_but(first_unwanted(setup.options.preserved), &keep);
     // Not before: building a root may take more than its processes may.
     match plan.namespaces.user {
         Namespace::Host => {
@@ -119,9 +122,7 @@ fn first_process(setup: &Setup<'_>) -> Result<Infallible> {
         program::install_filter(tail.seccomp, setup.sync)?;
     }
     announce(setup.sync, &warnings)?;
-    if let Some(gate) = setup.options.gate {
-        let keep = [gate, proc.as_fd(), setup.sync.as_fd()];
-        process::close_all_but(first_unwanted(setup.options.preserved), &keep);
+    if let Some(gate) = gate {
         program::wait_at_gate(&proc, gate)?;
     }
     if tail.process.no_new_privileges && !seccomp::notifies(tail.seccomp) {

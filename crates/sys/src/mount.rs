@@ -64,9 +64,13 @@ impl FsContext {
     }
 }
 
-/// Makes a detached mount of a new file system. `options` as [`FsContext::set`] takes them.
+/// Makes a detached mount of a new file system. `options` as [`FsContext::set`] takes them; without a `source` it
+/// has the type's name.
 pub fn new_filesystem(fs_type: &str, options: &[(&str, &str)], attrs: MountAttrs) -> Result<OwnedFd> {
     let context = FsContext::open(fs_type)?;
+    if !options.iter().any(|(key, _)| *key == "source") {
+        context.set("source", fs_type)?;
+    }
     for (key, value) in options {
         context.set(key, value)?;
     }
