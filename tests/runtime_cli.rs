@@ -221,6 +221,14 @@ fn a_created_container_waits_with_nothing_in_its_hands() -> Result<()> {
         bundle.create("one")?;
     }
     bundle.run(&["delete", "-f", "one"])?;
+    // Also when it is nobody in particular.
+    bundle.configure_with(&["/bin/busybox", "true"], |config| {
+        config["process"]["user"] = json!({"uid": 1000})
+    })?;
+    bundle.create("two")?;
+    bundle.run(&["start", "two"])?;
+    bundle.is_stopped("two")?;
+    bundle.run(&["delete", "two"])?;
     Ok(())
 }
 
