@@ -23,6 +23,26 @@ fn true_on_none_and_host() -> Result<()> {
 }
 
 #[test]
+fn file_systems_are_called_as_docker_calls_them() -> Result<()> {
+    let daemon = Daemon::with_busybox()?;
+    let line =
+        "cut -d' ' -f1-3 /proc/mounts | grep -E ' (/proc|/dev|/dev/pts|/dev/shm|/dev/mqueue|/sys|/tmp) '";
+    let mut seen: Vec<String> = sh(&daemon, &["--tmpfs=/tmp"], line)?.lines().map(Into::into).collect();
+    seen.sort();
+    let wanted = [
+        "devpts /dev/pts devpts",
+        "mqueue /dev/mqueue mqueue",
+        "proc /proc proc",
+        "shm /dev/shm tmpfs",
+        "sysfs /sys sysfs",
+        "tmpfs /dev tmpfs",
+        "tmpfs /tmp tmpfs",
+    ];
+    assert_eq!(seen, wanted);
+    daemon.stop()
+}
+
+#[test]
 fn output_goes_to_its_stream_and_exit_codes_come_back() -> Result<()> {
     let daemon = Daemon::with_busybox()?;
     let out = daemon.docker(&[

@@ -184,7 +184,7 @@ fn layers_are_refused_or_contained() -> Result<()> {
 }
 
 #[test]
-fn archives_for_a_container_are_refused_or_contained() -> Result<()> {
+fn cve_2026_17106_archives_for_a_container_are_refused_or_contained() -> Result<()> {
     let daemon = Daemon::with_busybox()?;
     let canary = Canary::new(&daemon)?;
     daemon.docker(&["create", "--name", "one", "--network=none", "busybox"])?.ok()?;
@@ -211,7 +211,7 @@ fn gzip(write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<Vec
 }
 
 #[test]
-fn bombs_fill_neither_disk_nor_memory_for_good() -> Result<()> {
+fn cve_2017_14992_bombs_fill_neither_disk_nor_memory_for_good() -> Result<()> {
     let mut daemon = Daemon::builder().data_size(32 << 20).start()?;
     let empty = Inventory::of(&daemon)?;
     let header = |size: u64| {

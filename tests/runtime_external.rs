@@ -1,9 +1,10 @@
-//! `--add-runtime`, `--default-runtime`, `--runtime`: containers made by Debian's crun.
+//! `--add-runtime`, `--default-runtime`, `--runtime`: containers made by Debian's crun and runc. The other direction
+//! is in `runtime_guest.rs`.
 
 use anyhow::Result;
 use serde_json::json;
 use std::path::PathBuf;
-use wharf_testkit::{Daemon, Output, busybox, lacks, until};
+use wharf_testkit::{Daemon, Output, busybox, lacks, lacks_oracle, until};
 
 /// crun refuses machines with controllers in both cgroup versions: there it is run, as an option of the file,
 /// without the second one in sight.
@@ -216,5 +217,35 @@ fn a_default_runtime_is_used_and_told() -> Result<()> {
     let built_in = ["run", "-d", "--runtime=runc", "--network=none", "busybox", "sleep", "1000"];
     let id = daemon.docker(&built_in)?.ok()?.trim().to_owned();
     assert!(!state_file(&daemon, &id).exists(), "it is Wharf's own");
+    daemon.stop()
+}
+
+#[test]
+fn runc_runs_what_is_asked_for() -> Result<()> {
+    if lacks_oracle("runc") {
+        return Ok(());
+    }
+    let daemon = Daemon::builder().flag("--add-runtime=debian=runc").start()?;
+    daemon.load(&busybox()?)?;
+    let run = |args: &[&str]| daemon.docker(&[&["run", "--runtime=debian"], args].concat());
+    let out = run(&["--rm", "busybox", "sh", "-c", "echo o; echo e >&2; exit 3"])?;
+    assert_eq!((out.code, out.stdout.as_str(), out.stderr.as_str()), (3, "o\n", "e\n"));
+    let line = "id -u; pwd; hostname; grep -E '^(CapEff|Seccomp):' /proc/self/status";
+    let args = ["--rm", "-u1000", "-w/new/dir", "-hname", "busybox", "sh", "-c", line];
+    assert_eq!(run(&args)?.ok()?, "1000\n/new/dir\nname\nCapEff:\t0000000000000000\nSeccomp:\t2\n");
+    assert_eq!(run(&["--rm", "-t", "busybox", "tty"])?.ok()?, "/dev/pts/0\r\n");
+    run(&["-d", "--name=cc", "--memory=64m", "--pids-limit=50", "busybox", "sleep", "1000"])?.ok()?;
+    assert_eq!(daemon.docker(&["exec", "cc", "cat", "/proc/1/comm"])?.ok()?, "sleep\n");
+    assert_eq!(daemon.docker(&["exec", "cc", "nosuch"])?.code, 127);
+    daemon.docker(&["pause", "cc"])?.ok()?;
+    daemon.docker(&["unpause", "cc"])?.ok()?;
+    daemon.docker(&["update", "--memory=128m", "--memory-swap=256m", "cc"])?.ok()?;
+    let usage = ["stats", "--no-stream", "--format", "{{.MemUsage}} {{.PIDs}}", "cc"];
+    assert!(daemon.docker(&usage)?.ok()?.contains("/ 128MiB 1"));
+    daemon.docker(&["stop", "-t0", "cc"])?.ok()?;
+    assert_eq!(
+        inspect(&daemon, "{{.State.Status}} {{.State.ExitCode}} {{.HostConfig.Runtime}}")?,
+        "exited 137 debian"
+    );
     daemon.stop()
 }

@@ -9,7 +9,7 @@ use crate::{
 use std::{
     fs::DirBuilder,
     io,
-    os::unix::fs::DirBuilderExt,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -66,6 +66,7 @@ pub(crate) fn docker_version() -> String {
 pub(crate) async fn daemon(flags: Flags, mut settings: Settings, level: logging::Level) -> Result<(), Error> {
     let signals = Signals::new().map_err(Error::Signals)?;
     settings.data_root = directory(&settings.data_root, 0o710)?;
+    keep_others_out(&settings.data_root)?;
     settings.exec_root = directory(&settings.exec_root, 0o711)?;
     // Fields are dropped in the order they are named here, the last first: the lock goes last.
     let _lock = pidfile::RootLock::take(&settings.data_root)?;
@@ -104,6 +105,13 @@ fn directory(path: &Path, mode: u32) -> Result<PathBuf, Error> {
     let fail = |source| Error::Directory { path: path.to_owned(), source };
     DirBuilder::new().recursive(true).mode(mode).create(path).map_err(fail)?;
     path.canonicalize().map_err(fail)
+}
+
+/// Takes from a data-root that was there already what nobody else may have in it: images' set-id programs and
+/// volumes lie below (CVE-2021-41091; source: moby `daemon/daemon_unix.go`, `setupDaemonRoot`).
+fn keep_others_out(data_root: &Path) -> Result<(), Error> {
+    let fail = |source| Error::Directory { path: data_root.to_owned(), source };
+    std::fs::set_permissions(data_root, std::fs::Permissions::from_mode(0o710)).map_err(fail)
 }
 
 /// New clients are refused first, then containers stop, then the last requests may end.

@@ -4,6 +4,7 @@ use crate::cgroup::{self, Group};
 use crate::error::{Error, Result, Step};
 use crate::hooks;
 use crate::init::{self, ProcHandle, Setup, limits};
+use crate::listener;
 use crate::rootfs;
 use crate::seccomp::Program;
 use crate::spawn::{self, Intermediate, Joined, Spawned};
@@ -21,6 +22,8 @@ pub enum Io<'a> {
     Given([BorrowedFd<'a>; 3]),
     /// A terminal of the container's own `/dev/pts`, of this size; the other end is returned.
     Terminal(TerminalSize),
+    /// The same for a caller that writes what comes out to a terminal of its own: line ends stay as written.
+    RelayedTerminal(TerminalSize),
 }
 
 /// Whether a process may outlive who made it.
@@ -46,6 +49,10 @@ pub struct CreateOptions<'a> {
     pub init_program: Option<BorrowedFd<'a>>,
     /// Whether it dies with its parent.
     pub lifetime: Lifetime,
+    /// How many descriptors from 3 on, left open by whoever started this program, its program gets too.
+    pub preserved: u32,
+    /// The root is entered with chroot(2): where the host's own is a ramfs, which pivot_root(2) refuses.
+    pub no_pivot: bool,
 }
 
 /// A container whose first process runs its program, or waits at its gate.
@@ -114,9 +121,10 @@ fn spawn_and_follow(
                 if let Some(group) = group {
                     group.join.enter_v1().step(|| "unable to apply cgroup configuration")?;
                 }
-                joined.enter()
+                joined.enter()?;
+                spawn::new_time_namespace(plan)
             };
-            let how = Intermediate { before: &before, namespaces, into_cgroup };
+            let how = Intermediate { before: &before, namespaces, into_cgroup, keep: None };
             spawn::through(proof, &how)?
         }
         false => spawn::direct(proof, &CloneOptions { namespaces, into_cgroup, as_sibling: false })?,
@@ -182,7 +190,16 @@ fn follow(
     while let Some(report) = parent.next()? {
         match progress.note(report)? {
             Some(Report::WantsMaps) => {
-                settle_user_namespace(spawned, plan, group, &mut progress)?;
+                settle_user_namespace(spawned, plan, group)?;
+                parent.go_on()?;
+            }
+            Some(Report::WantsLimits) => {
+                set_limits(spawned, plan, &mut progress)?;
+                parent.go_on()?;
+            }
+            Some(Report::Listener(number)) => {
+                let state = hooks::state_json(plan, hooks::Status::Creating, spawned.pid);
+                listener::hand_over(options.seccomp, spawned, number, &state)?;
                 parent.go_on()?;
             }
             Some(Report::WantsHooks) => {
@@ -201,19 +218,19 @@ fn follow(
     progress.finish(spawned)
 }
 
-/// What a process in a new user namespace needs from the host: id maps, its v1 group, limits.
-fn settle_user_namespace(
-    spawned: &Spawned,
-    plan: &Plan,
-    group: Option<&Group>,
-    progress: &mut Progress,
-) -> Result<()> {
+/// What a process in a new user namespace needs from the host first: id maps, its v1 group.
+fn settle_user_namespace(spawned: &Spawned, plan: &Plan, group: Option<&Group>) -> Result<()> {
     if let (Namespace::New, Some(maps)) = (&plan.namespaces.user, &plan.namespaces.id_maps) {
         spawn::write_maps(spawned.pid, maps)?;
     }
     if let Some(group) = group.filter(|group| group.cgroup.version() == 1) {
         group.cgroup.add(spawned.pid).step(|| "unable to apply cgroup configuration")?;
     }
+    Ok(())
+}
+
+/// Limits are the host's to give: a process in a user namespace cannot raise its own.
+fn set_limits(spawned: &Spawned, plan: &Plan, progress: &mut Progress) -> Result<()> {
     let proc = ProcHandle::open()?;
     let limits = limits::Limits { process: &plan.process, tolerate: plan.tolerate_missing_privilege };
     progress.warnings.extend(limits::set(&proc, limits::Target::Child(spawned.pid), &limits)?);

@@ -2,18 +2,21 @@
 //!
 //! An intermediate process joins the container's control group and all its namespaces at once, by the pidfd
 //! of the first process, and makes the real one as its sibling: a child of the caller inside the container's
-//! pid namespace. From the first instruction on it cannot be traced or looked into by the container
-//! (CVE-2016-9962).
+//! pid namespace. From the first instruction on it cannot be traced or looked into by the container, and a
+//! container that may trace everything finds nothing of the host in it: but for its streams and a socket to the
+//! caller, all descriptors are closed before it is made (CVE-2016-9962).
 
 use crate::create::{Io, Lifetime, Progress};
 use crate::error::{Error, Result, Step};
+use crate::hooks;
 use crate::init::limits::{self, Limits};
 use crate::init::{self, Entered, ProcHandle};
+use crate::listener;
 use crate::seccomp::Program;
-use crate::spawn::{self, Intermediate, Spawned};
+use crate::spawn::{self, Intermediate, Keep, Spawned};
 use crate::sync::{self, ParentEnd, Report};
 use crate::validate;
-use rustix::fd::{BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use wharf_spec::plan;
 use wharf_sys::cgroup::{Cgroup, Hierarchies, Join};
 use wharf_sys::process::{self, Namespaces, SingleThreaded};
@@ -37,6 +40,10 @@ pub struct ExecOptions<'a> {
     pub lifetime: Lifetime,
     /// As in the plan: limits that are not allowed are skipped with a warning.
     pub tolerate_missing_privilege: bool,
+    /// How many descriptors from 3 on, left open by whoever started this program, its program gets too.
+    pub preserved: u32,
+    /// The container's plan, for what a seccomp listener is told.
+    pub plan: Option<&'a plan::Plan>,
 }
 
 /// A process that runs its program.
@@ -83,7 +90,7 @@ fn is_directory(join: &Join) -> bool {
 }
 
 fn open_join(options: &ExecOptions<'_>) -> Result<Option<Join>> {
-    options.cgroup.map(Cgroup::open_join).transpose().step(|| "unable to join cgroup")
+    options.cgroup.map(Cgroup::open_join).transpose().step(|| "error adding pid to cgroups")
 }
 
 fn attempt(
@@ -96,24 +103,31 @@ fn attempt(
     let (parent, child) = sync::pair()?;
     let init = options.init;
     let before = || {
+        let cpus = &wanted.tuning.initial_cpus;
+        if !cpus.is_empty() {
+            process::set_cpus(cpus).step(|| "set initial CPU affinity")?;
+        }
         if let Some(join) = join {
             join.enter_v1().step(|| "unable to join cgroup")?;
         }
         process::set_namespaces_of(init, namespaces).step(|| "join namespaces")
     };
     let into_cgroup = join.and_then(Join::directory);
-    let how = Intermediate { before: &before, namespaces: Namespaces::empty(), into_cgroup };
-    // The caller's procfs, for what is about the new process itself: the container's own is not to be
-    // trusted.
+    let mut fds = vec![parent.as_fd(), child.as_fd()];
+    if let Io::Given(given) = options.io {
+        fds.extend(given);
+    }
+    let keep = Some(Keep { first: init::first_unwanted(options.preserved), fds: &fds });
+    let how = Intermediate { before: &before, namespaces: Namespaces::empty(), into_cgroup, keep };
+    // The caller's procfs, for limits: the container's own is not to be trusted.
     let proc = ProcHandle::open()?;
     let Some(spawned) = spawn::through(proof, &how)? else {
-        drop(parent);
         let in_user_namespace = namespaces.contains(Namespaces::USER);
-        init::run_entered(&Entered { process: wanted, options, proc: &proc, in_user_namespace, sync: &child })
+        init::run_entered(&Entered { process: wanted, options, in_user_namespace, sync: &child })
     };
     drop(child);
     let limits = Limits { process: wanted, tolerate: options.tolerate_missing_privilege };
-    match follow(&parent, &spawned, &proc, &limits) {
+    match follow(&parent, &spawned, &Given { proc: &proc, limits: &limits, options }) {
         Ok(progress) => {
             let Spawned { pid, pidfd } = spawned;
             Ok(Process { pid, pidfd, terminal: progress.terminal, warnings: progress.warnings })
@@ -125,13 +139,27 @@ fn attempt(
     }
 }
 
-fn follow(parent: &ParentEnd, spawned: &Spawned, proc: &ProcHandle, limits: &Limits<'_>) -> Result<Progress> {
+/// What the new process may ask for.
+struct Given<'a> {
+    proc: &'a ProcHandle,
+    limits: &'a Limits<'a>,
+    options: &'a ExecOptions<'a>,
+}
+
+fn follow(parent: &ParentEnd, spawned: &Spawned, given: &Given<'_>) -> Result<Progress> {
+    let options = given.options;
     let mut progress = Progress::default();
     while let Some(report) = parent.next()? {
         match progress.note(report)? {
-            // Limits are the host's to give: the process may be in a user namespace.
-            Some(Report::WantsMaps) => {
-                progress.warnings.extend(limits::set(proc, limits::Target::Child(spawned.pid), limits)?);
+            // Limits are the host's to give: the process may be in a user namespace, and has nothing of it open.
+            Some(Report::WantsLimits) => {
+                let target = limits::Target::Child(spawned.pid);
+                progress.warnings.extend(limits::set(given.proc, target, given.limits)?);
+                parent.go_on()?;
+            }
+            Some(Report::Listener(number)) => {
+                let state = state_of(options);
+                listener::hand_over(options.seccomp, spawned, number, &state)?;
                 parent.go_on()?;
             }
             Some(_) => return Err(Error::refused("init pipe", "a report out of place")),
@@ -141,15 +169,34 @@ fn follow(parent: &ParentEnd, spawned: &Spawned, proc: &ProcHandle, limits: &Lim
     progress.finish(spawned)
 }
 
-/// All namespaces of the first process. Joining one's own user namespace is an error, so it is left out when
-/// it is the same.
-fn namespaces_to_join(init_pid: i32) -> Result<Namespaces> {
-    let all = Namespaces::all();
-    let link = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/user"));
-    match (link(&init_pid.to_string()), link("self")) {
-        (Ok(theirs), Ok(ours)) if theirs == ours => Ok(all - Namespaces::USER),
-        (Ok(_), Ok(_)) => Ok(all),
-        (Err(_), _) => Err(Error::NotRunning),
-        (_, Err(error)) => Err(Error::refused("open /proc/self/ns/user", error.to_string())),
+/// The container's state for a seccomp listener.
+fn state_of(options: &ExecOptions<'_>) -> Vec<u8> {
+    let pid = options.init_pid;
+    match options.plan {
+        Some(plan) => hooks::state_json(plan, hooks::Status::Running, pid),
+        None => {
+            let state = crate::oci::State::new(options.container_id, "running", pid, "");
+            serde_json::to_vec(&state).unwrap_or_default()
+        }
     }
+}
+
+/// All namespaces of the first process. Joining one's own user namespace is an error, and older kernels have no
+/// time namespaces, so these are left out when they are the same.
+fn namespaces_to_join(init_pid: i32) -> Result<Namespaces> {
+    let mut wanted = Namespaces::all();
+    for (kind, name) in [(Namespaces::USER, "user"), (Namespaces::TIME, "time")] {
+        let link = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/{name}"));
+        match (link(&init_pid.to_string()), link("self")) {
+            (Ok(theirs), Ok(ours)) if theirs == ours => wanted -= kind,
+            (Ok(_), Ok(_)) => {}
+            // A kernel without time namespaces.
+            (Err(_), Err(_)) => wanted -= kind,
+            (Err(_), Ok(_)) => return Err(Error::NotRunning),
+            (Ok(_), Err(error)) => {
+                return Err(Error::refused(format!("open /proc/self/ns/{name}"), error.to_string()));
+            }
+        }
+    }
+    Ok(wanted)
 }

@@ -18,6 +18,7 @@ mod proc;
 mod program;
 mod sysctls;
 mod terminal;
+mod tuning;
 
 pub(crate) use proc::ProcHandle;
 
@@ -27,13 +28,14 @@ use crate::error::{Error, Result, Step};
 use crate::exec::ExecOptions;
 use crate::hooks;
 use crate::rootfs::Sources;
-use crate::seccomp::Program;
+use crate::seccomp::{self, Program};
 use crate::spawn::{Joined, libc_sigkill};
 use crate::sync::ChildEnd;
 use limits::Limits;
+use rustix::fd::{AsFd, BorrowedFd};
 use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use wharf_spec::plan::{Namespace, Plan, Process};
+use wharf_spec::plan::{Hook, Namespace, Plan, Process};
 use wharf_sys::cgroup::Cgroup;
 use wharf_sys::process;
 
@@ -58,8 +60,6 @@ pub(crate) struct Setup<'a> {
 pub(crate) struct Entered<'a> {
     pub(crate) process: &'a Process,
     pub(crate) options: &'a ExecOptions<'a>,
-    /// The host's procfs.
-    pub(crate) proc: &'a ProcHandle,
     pub(crate) in_user_namespace: bool,
     pub(crate) sync: &'a ChildEnd,
 }
@@ -86,17 +86,24 @@ fn guarded(sync: &ChildEnd, steps: impl FnOnce() -> Result<Infallible>) -> ! {
 
 fn first_process(setup: &Setup<'_>) -> Result<Infallible> {
     let plan = setup.plan;
-    detach_from_parent(setup.sync, setup.options.lifetime)?;
+    detach_from_parent(setup.sync, setup.options.lifetime, setup.options.preserved)?;
     let mut warnings = Vec::new();
     namespaces::enter(setup)?;
     let proc = ProcHandle::open()?;
-    // In a new user namespace the parent has set them.
-    if plan.namespaces.user == Namespace::Host {
-        let limits = Limits { process: &plan.process, tolerate: plan.tolerate_missing_privilege };
-        warnings.extend(limits::set(&proc, limits::Target::Own, &limits)?);
-    }
+    choose_cpus(&[])?;
     warnings.extend(leave_keyring(&plan.id));
     build_root(setup, &mut warnings)?;
+    let gate = setup.options.gate;
+    let keep: Vec<BorrowedFd<'_>> = [proc.as_fd(), setup.sync.as_fd()].into_iter().chain(gate).collect();
+    process::close_all_but(first_unwanted(setup.options.preserved), &keep);
+    // Not before: building a root may take more than its processes may.
+    match plan.namespaces.user {
+        Namespace::Host => {
+            let limits = Limits { process: &plan.process, tolerate: plan.tolerate_missing_privilege };
+            warnings.extend(limits::set(&proc, limits::Target::Own, &limits)?);
+        }
+        _ => setup.sync.await_limits()?,
+    }
     namespaces::set_names(plan)?;
     labels::set(&proc, &plan.process)?;
     sysctls::write(&proc, &plan.sysctls)?;
@@ -107,37 +114,57 @@ fn first_process(setup: &Setup<'_>) -> Result<Infallible> {
         in_user_namespace: plan.namespaces.user != Namespace::Host,
         lifetime: setup.options.lifetime,
         run_as_init: plan.init,
+        sync: setup.sync,
     };
     let prepared = prepare_program(&tail, &mut warnings)?;
+    if tail.process.no_new_privileges && seccomp::notifies(tail.seccomp) {
+        // While the parent still listens: it hands the filter's descriptor on.
+        program::install_filter(tail.seccomp, setup.sync)?;
+    }
     announce(setup.sync, &warnings)?;
-    if let Some(gate) = setup.options.gate {
+    if let Some(gate) = gate {
         program::wait_at_gate(&proc, gate)?;
+    }
+    if tail.process.no_new_privileges && !seccomp::notifies(tail.seccomp) {
+        program::install_filter(tail.seccomp, setup.sync)?;
+    }
+    run_start_container_hooks(plan, &prepared)?;
+    program::execute(&prepared)
+}
+
+/// Hooks inside the container. One without an environment of its own has the process's (source: runc
+/// `standard_init_linux.go`).
+fn run_start_container_hooks(plan: &Plan, prepared: &program::Prepared) -> Result<()> {
+    if plan.hooks.start_container.is_empty() {
+        return Ok(());
     }
     // Only init's own pid namespace is known here: 1, as runc tells it.
     let state = hooks::state_json(plan, hooks::Status::Created, std::process::id() as i32);
-    hooks::run("startContainer", &plan.hooks.start_container, &state)?;
-    become_program(&tail, &prepared)
+    let with_environment = |hook: &Hook| match hook.env.is_empty() {
+        true => Hook { env: prepared.environment(), ..hook.clone() },
+        false => hook.clone(),
+    };
+    let hooks: Vec<Hook> = plan.hooks.start_container.iter().map(with_environment).collect();
+    hooks::run("startContainer", &hooks, &state)
 }
 
 fn further_process(entered: &Entered<'_>) -> Result<Infallible> {
     let options = entered.options;
-    detach_from_parent(entered.sync, options.lifetime)?;
+    detach_from_parent(entered.sync, options.lifetime, options.preserved)?;
     let mut warnings = Vec::new();
-    match entered.in_user_namespace {
-        true => {
-            entered.sync.await_maps()?;
-            namespaces::become_root()?;
-        }
-        false => {
-            let limits = Limits { process: entered.process, tolerate: options.tolerate_missing_privilege };
-            warnings.extend(limits::set(entered.proc, limits::Target::Own, &limits)?);
-        }
+    entered.sync.await_limits()?;
+    if entered.in_user_namespace {
+        namespaces::become_root()?;
     }
+    choose_cpus(&entered.process.tuning.final_cpus)?;
     warnings.extend(leave_keyring(options.container_id));
     let root = terminal::container_root()?;
     let stdio = terminal::open(&root, &options.io, entered.sync)?;
     terminal::take(&stdio)?;
-    labels::set(entered.proc, entered.process)?;
+    if labels::wanted(entered.process) {
+        // One of its own: the container's is not to be trusted, the host's not to be had here.
+        labels::set(&ProcHandle::fresh()?, entered.process)?;
+    }
     let tail = Tail {
         process: entered.process,
         seccomp: options.seccomp,
@@ -145,14 +172,18 @@ fn further_process(entered: &Entered<'_>) -> Result<Infallible> {
         in_user_namespace: entered.in_user_namespace,
         lifetime: options.lifetime,
         run_as_init: false,
+        sync: entered.sync,
     };
     let prepared = prepare_program(&tail, &mut warnings)?;
+    if tail.process.no_new_privileges {
+        program::install_filter(tail.seccomp, tail.sync)?;
+    }
     announce(entered.sync, &warnings)?;
-    become_program(&tail, &prepared)
+    program::execute(&prepared)
 }
 
 /// Gives up what a forked process has from its parent: signals, niceness, umask, being looked into.
-fn detach_from_parent(sync: &ChildEnd, lifetime: Lifetime) -> Result<()> {
+fn detach_from_parent(sync: &ChildEnd, lifetime: Lifetime, preserved: u32) -> Result<()> {
     process::set_dumpable(false).step(|| "set dumpable")?;
     die_with_parent(lifetime)?;
     if !sync.parent_is_there() {
@@ -162,7 +193,23 @@ fn detach_from_parent(sync: &ChildEnd, lifetime: Lifetime) -> Result<()> {
     process::reset_nice();
     // Modes of what is made in the root are exact; the process's own mask comes later.
     process::set_umask(0);
-    process::close_on_exec_from(3).step(|| "close descriptors")
+    process::close_on_exec_from(first_unwanted(preserved) as i32).step(|| "close descriptors")
+}
+
+/// The first descriptor that is not for the program.
+pub(crate) fn first_unwanted(preserved: u32) -> u32 {
+    preserved.saturating_add(3).min(i32::MAX as u32)
+}
+
+/// Leaves the CPUs of whoever made this process, for those wanted; without a wish for all that its control group
+/// has.
+fn choose_cpus(wanted: &[u32]) -> Result<()> {
+    if wanted.is_empty() {
+        // Forbidden by a filter around us, perhaps: nothing to fail for.
+        let _ = process::set_all_cpus();
+        return Ok(());
+    }
+    process::set_cpus(wanted).step(|| "set final CPU affinity")
 }
 
 fn die_with_parent(lifetime: Lifetime) -> Result<()> {
@@ -204,7 +251,7 @@ fn build_root(setup: &Setup<'_>, warnings: &mut Vec<String>) -> Result<()> {
     let stdio = terminal::open(&root, &setup.options.io, setup.sync)?;
     terminal::mount_console(&root, &stdio)?;
     masks::apply(plan, &root)?;
-    pivot::enter(plan, &root, &made)?;
+    pivot::enter(plan, &root, &made, setup.options.no_pivot)?;
     terminal::take(&stdio)?;
     if devices::wanted(plan) {
         terminal::reopen_null()?;
@@ -221,21 +268,29 @@ struct Tail<'a> {
     lifetime: Lifetime,
     /// Run under `docker-init`.
     run_as_init: bool,
+    sync: &'a ChildEnd,
 }
 
 /// Takes on the process's identity and finds its program.
 fn prepare_program(tail: &Tail<'_>, warnings: &mut Vec<String>) -> Result<program::Prepared> {
     let process = tail.process;
     process::set_umask(process.umask.unwrap_or(0o022));
+    tuning::apply(&process.tuning)?;
+    let env = environment::prepare(&process.env, process.uid)?;
+    let entered = credentials::enter_as_root(process)?;
     if process.no_new_privileges {
         process::no_new_privileges().step(|| "set no_new_privs")?;
     } else {
-        // Without no_new_privs installing a filter is a privilege that is about to be dropped.
-        program::install_filter(tail.seccomp)?;
+        // Without no_new_privs installing a filter is a privilege that is about to be dropped. From here on the
+        // calls must be few and old: the filter may be one that knows nothing else.
+        program::install_filter(tail.seccomp, tail.sync)?;
     }
-    let env = environment::prepare(&process.env, process.uid)?;
-    let identity =
-        credentials::Identity { process, tolerate: tail.tolerate, in_user_namespace: tail.in_user_namespace };
+    let identity = credentials::Identity {
+        process,
+        entered,
+        tolerate: tail.tolerate,
+        in_user_namespace: tail.in_user_namespace,
+    };
     warnings.extend(credentials::assume(&identity)?);
     // A change of ids has undone both.
     process::set_dumpable(false).step(|| "set dumpable")?;
@@ -247,11 +302,4 @@ fn prepare_program(tail: &Tail<'_>, warnings: &mut Vec<String>) -> Result<progra
 fn announce(sync: &ChildEnd, warnings: &[String]) -> Result<()> {
     warnings.iter().try_for_each(|warning| sync.warn(warning))?;
     sync.ready()
-}
-
-fn become_program(tail: &Tail<'_>, prepared: &program::Prepared) -> Result<Infallible> {
-    if tail.process.no_new_privileges {
-        program::install_filter(tail.seccomp)?;
-    }
-    program::execute(prepared)
 }

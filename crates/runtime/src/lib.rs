@@ -31,6 +31,7 @@ mod exec;
 pub mod hooks;
 mod init;
 mod kill;
+mod listener;
 pub mod oci;
 mod rootfs;
 pub mod seccomp;

@@ -64,6 +64,7 @@ fn open_bind<'a>(mount: &Mount, fds: &'a [OwnedFd], proof: SingleThreaded) -> Re
         other => other,
     })?;
     if let Some(maps) = &mount.idmap {
+        let recursion = if mount.idmap_single { Recursion::Single } else { recursion };
         map_ids(&handle, maps, recursion, proof)?;
     }
     Ok(Some(handle))

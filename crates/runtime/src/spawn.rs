@@ -1,11 +1,12 @@
 //! Forking a container's processes into their namespaces.
 
 use crate::error::{Error, Result, Step};
+use crate::init::ProcHandle;
 use crate::rootfs::given;
 use crate::sync::{self, Report};
-use rustix::fd::{BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use wharf_spec::plan::{IdMap, IdMaps, Namespace, Plan, Source};
+use wharf_spec::plan::{IdMap, IdMaps, Namespace, Plan, Source, TimeOffset};
 use wharf_sys::process::{self, CloneOptions, Exit, Fork, Namespaces, SingleThreaded};
 
 /// Namespaces that a plan joins, opened.
@@ -23,6 +24,7 @@ impl Joined {
             (Namespaces::IPC, &namespaces.ipc),
             (Namespaces::UTS, &namespaces.uts),
             (Namespaces::CGROUP, &namespaces.cgroup),
+            (Namespaces::TIME, &namespaces.time),
             (Namespaces::PID, &namespaces.pid),
             (Namespaces::USER, &namespaces.user),
         ];
@@ -69,12 +71,28 @@ pub(crate) fn new_namespaces(plan: &Plan) -> Namespaces {
     new.fold(Namespaces::MOUNT, |all, (kind, _)| all | *kind)
 }
 
-/// Whether a process between parent and child has to join namespaces: a pid namespace takes only children, a
+/// Whether a process between parent and child has to join namespaces: pid and time namespaces take only children, a
 /// user namespace must own the others, and in a new user namespace the rights to join the host's are gone.
 pub(crate) fn needs_intermediate(plan: &Plan, joined: &Joined) -> bool {
     joined.has(Namespaces::PID)
         || joined.has(Namespaces::USER)
+        || plan.namespaces.time != Namespace::Host
         || plan.namespaces.user == Namespace::New && !joined.all.is_empty()
+}
+
+/// Has the next child born in a time namespace of its own, whose clocks are set before anybody is in it (source:
+/// time_namespaces(7)).
+pub(crate) fn new_time_namespace(plan: &Plan) -> Result<()> {
+    if plan.namespaces.time != Namespace::New {
+        return Ok(());
+    }
+    process::unshare(Namespaces::TIME).step(|| "unshare time namespace")?;
+    let line = |offset: &TimeOffset| format!("{} {} {}\n", offset.clock, offset.seconds, offset.nanoseconds);
+    let text: String = plan.namespaces.time_offsets.iter().map(line).collect();
+    if text.is_empty() {
+        return Ok(());
+    }
+    ProcHandle::open()?.write("self/timens_offsets", &text).step(|| "set time namespace offsets")
 }
 
 /// A new process.
@@ -104,8 +122,17 @@ pub(crate) struct Intermediate<'a> {
     pub(crate) before: &'a dyn Fn() -> Result<()>,
     /// New namespaces of the child.
     pub(crate) namespaces: Namespaces,
-    /// Group of the child on cgroup v2.
+    /// Group of both on cgroup v2.
     pub(crate) into_cgroup: Option<BorrowedFd<'a>>,
+    /// All that the child has open; `None` is everything.
+    pub(crate) keep: Option<Keep<'a>>,
+}
+
+/// Descriptors that a process keeps which is born where others may look into it.
+pub(crate) struct Keep<'a> {
+    /// Those below are not touched.
+    pub(crate) first: u32,
+    pub(crate) fds: &'a [BorrowedFd<'a>],
 }
 
 /// Forks directly. Returns twice: `None` in the child.
@@ -121,8 +148,10 @@ pub(crate) fn direct(proof: SingleThreaded, options: &CloneOptions<'_>) -> Resul
 pub(crate) fn through(proof: SingleThreaded, how: &Intermediate<'_>) -> Result<Option<Spawned>> {
     // Not the pipe of the real child, which may speak before the intermediate process has told its pid.
     let (parent, child) = sync::pair()?;
-    match process::clone(proof, &CloneOptions::default()).step(|| "clone")? {
-        Fork::Child => match between(proof, how) {
+    // Born into the group, so that its child is: no descriptor of the group is open any more when that is made.
+    let options = CloneOptions { into_cgroup: how.into_cgroup, ..CloneOptions::default() };
+    match process::clone(proof, &options).step(|| "clone")? {
+        Fork::Child => match between(proof, how, [parent.as_fd(), child.as_fd()]) {
             Ok(Fork::Child) => Ok(None),
             Ok(Fork::Parent { pid, .. }) => process::exit(i32::from(child.sibling(pid).is_err())),
             Err(error) => {
@@ -146,10 +175,13 @@ pub(crate) fn through(proof: SingleThreaded, how: &Intermediate<'_>) -> Result<O
     }
 }
 
-fn between(proof: SingleThreaded, how: &Intermediate<'_>) -> Result<Fork> {
+fn between(proof: SingleThreaded, how: &Intermediate<'_>, pipe: [BorrowedFd<'_>; 2]) -> Result<Fork> {
     process::set_dumpable(false).step(|| "set dumpable")?;
     (how.before)()?;
-    let options = CloneOptions { namespaces: how.namespaces, into_cgroup: how.into_cgroup, as_sibling: true };
+    if let Some(Keep { first, fds }) = &how.keep {
+        process::close_all_but(*first, &[*fds, &pipe].concat());
+    }
+    let options = CloneOptions { namespaces: how.namespaces, into_cgroup: None, as_sibling: true };
     let (held, holds) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
         .map_err(|errno| wharf_sys::Error::call("pipe", "sibling", errno))
         .step(|| "clone")?;

@@ -3,7 +3,7 @@
 
 use crate::error::{Error, Result, Step};
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use std::ffi::OsStr;
 use std::path::Path;
 use std::time::Duration;
@@ -21,7 +21,12 @@ pub fn make_gate(path: &Path) -> Result<OwnedFd> {
         .step(step)?;
     let number = DeviceNumber { major: 0, minor: 0 };
     let name: &OsStr = name;
-    make_node(&dir, name, FileType::Fifo, Mode::from_raw_mode(0o622), number).step(step)?;
+    let mode = Mode::from_raw_mode(0o622);
+    make_node(&dir, name, FileType::Fifo, mode, number).step(step)?;
+    // Whatever the umask: the process opens it as the user that it has become.
+    rustix::fs::chmodat(&dir, name, mode, AtFlags::empty())
+        .on("chmod", || path.display().to_string())
+        .step(step)?;
     rustix::fs::openat(&dir, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
         .on("open", || path.display().to_string())
         .step(step)

@@ -4,7 +4,7 @@
 //! execve happened. One letter a packet, with bytes or a descriptor behind it.
 
 use crate::error::{Error, Result, Step};
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use wharf_spec::shim::Failure;
 use wharf_sys::seqpacket;
 
@@ -13,6 +13,10 @@ use wharf_sys::seqpacket;
 pub(crate) enum Report {
     /// It is in its user namespace and waits for the id maps and limits.
     WantsMaps,
+    /// Its root is built: limits may be set now.
+    WantsLimits,
+    /// Its filter is installed and has this descriptor number for whoever decides about calls.
+    Listener(i32),
     /// The mounts are made: hooks of the runtime's namespace may run.
     WantsHooks,
     /// The other end of its terminal.
@@ -51,6 +55,8 @@ impl ParentEnd {
         Ok(Some(match letter {
             b'M' => Report::WantsMaps,
             b'H' => Report::WantsHooks,
+            b'L' => Report::WantsLimits,
+            b'N' => Report::Listener(text().parse().map_err(|_| unknown())?),
             b'R' => Report::Ready,
             b'W' => Report::Warning(text()),
             b'S' => Report::Sibling(text().parse().map_err(|_| unknown())?),
@@ -63,6 +69,18 @@ impl ParentEnd {
     /// Lets the new process go on after [`Report::WantsMaps`] or [`Report::WantsHooks`].
     pub(crate) fn go_on(&self) -> Result<()> {
         seqpacket::send(&self.0, b"G", &[]).step(|| "init pipe")
+    }
+}
+
+impl AsFd for ParentEnd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl AsFd for ChildEnd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 
@@ -97,6 +115,19 @@ impl ChildEnd {
     /// Waits until the parent has run its hooks.
     pub(crate) fn await_hooks(&self) -> Result<()> {
         self.send(b'H', &[])?;
+        self.await_go()
+    }
+
+    /// Waits until the parent has set its limits.
+    pub(crate) fn await_limits(&self) -> Result<()> {
+        self.send(b'L', &[])?;
+        self.await_go()
+    }
+
+    /// Waits until the parent has handed the filter's descriptor on. Told with write(2), the one call that no
+    /// filter may ask somebody about.
+    pub(crate) fn await_listener(&self, number: i32) -> Result<()> {
+        seqpacket::send_by_write(&self.0, format!("N{number}").as_bytes()).step(|| "init pipe")?;
         self.await_go()
     }
 

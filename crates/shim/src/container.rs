@@ -124,6 +124,8 @@ impl Container {
             seccomp: seccomp.as_deref(),
             lifetime: Lifetime::OfParent,
             tolerate_missing_privilege: self.tolerate_missing_privilege,
+            preserved: 0,
+            plan: None,
         };
         Ok(wharf_runtime::exec(process, &options)?)
     }
@@ -258,6 +260,8 @@ fn create_here(plan: &Plan, inputs: &Inputs<'_>) -> Result<wharf_runtime::Contai
         gate: None,
         init_program: init_program.as_ref().map(AsFd::as_fd),
         lifetime: Lifetime::OfParent,
+        preserved: 0,
+        no_pivot: false,
     };
     Ok(wharf_runtime::create(plan, inputs.fds, &options)?)
 }

@@ -23,6 +23,7 @@ mod platform;
 mod reference;
 pub mod shim;
 pub mod signal;
+pub mod tuning;
 pub mod user;
 
 pub use descriptor::*;

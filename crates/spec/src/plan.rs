@@ -5,6 +5,7 @@
 //! capabilities are masks, paths of the host are absolute. `runtime::oci` turns an OCI `config.json` into
 //! a plan and a plan into a `config.json` for external runtimes.
 
+use crate::tuning::Tuning;
 use serde::{Deserialize, Serialize};
 
 /// Index into the file descriptors that came with the message.
@@ -146,6 +147,9 @@ pub struct Mount {
     pub propagation: Option<Propagation>,
     /// Ids are mapped (idmapped mount), as (container id, host id, count) for users and groups.
     pub idmap: Option<IdMaps>,
+    /// Not the ids of mounts below it (`idmap` in OCI's words, where `ridmap` is the whole tree).
+    #[serde(skip)]
+    pub idmap_single: bool,
 }
 
 /// What is mounted.
@@ -217,9 +221,10 @@ pub enum DeviceKind {
 }
 
 /// One namespace of the container.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Namespace {
     /// The shim's own, which is the host's.
+    #[default]
     Host,
     /// A new one.
     New,
@@ -228,7 +233,7 @@ pub enum Namespace {
 }
 
 /// All namespaces. The mount namespace is always new.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "one field per namespace of namespaces(7)")]
 pub struct Namespaces {
     pub pid: Namespace,
@@ -239,6 +244,21 @@ pub struct Namespaces {
     pub user: Namespace,
     /// Set when `user` is `New`.
     pub id_maps: Option<IdMaps>,
+    /// Only OCI documents ask for it.
+    #[serde(skip)]
+    pub time: Namespace,
+    /// Set when `time` is `New`: what its clocks are ahead of the host's.
+    #[serde(skip)]
+    pub time_offsets: Vec<TimeOffset>,
+}
+
+/// What a clock of a time namespace is ahead of the host's (source: time_namespaces(7)).
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the words of /proc/<pid>/timens_offsets")]
+pub struct TimeOffset {
+    pub clock: String,
+    pub seconds: i64,
+    pub nanoseconds: u32,
 }
 
 /// User and group mappings (source: user_namespaces(7)).
@@ -363,6 +383,21 @@ pub struct Resources {
     pub devices: Vec<DeviceRule>,
     /// Files of the v2 hierarchy written as they are.
     pub unified: Vec<(String, String)>,
+    /// Microseconds that may be saved up (`cpu.max.burst`). This and what follows only OCI documents ask for.
+    #[serde(skip)]
+    pub cpu_burst: Option<u64>,
+    /// 1: only what nobody else wants (`cpu.idle`).
+    #[serde(skip)]
+    pub cpu_idle: Option<i64>,
+    /// Mark of network packets, v1 only.
+    #[serde(skip)]
+    pub network_class: Option<u32>,
+    /// Interfaces and the priority of packets that leave by them, v1 only.
+    #[serde(skip)]
+    pub network_priorities: Vec<(String, u32)>,
+    /// RDMA devices and their limits in the kernel's words, such as (`mlx4_0`, `hca_handle=2 hca_object=max`).
+    #[serde(skip)]
+    pub rdma: Vec<(String, String)>,
 }
 
 /// A limit on one block device.
@@ -428,6 +463,9 @@ pub struct Process {
     pub apparmor_profile: Option<String>,
     /// SELinux process label.
     pub selinux_label: Option<String>,
+    /// Scheduling, placement, personality.
+    #[serde(skip)]
+    pub tuning: Tuning,
 }
 
 /// Size of a terminal in characters; zeros leave the kernel's default.

@@ -169,6 +169,36 @@ impl Cgroup {
         format!("/{}", self.path)
     }
 
+    /// Groups below it, which exist: for one controller each, or with `None` for all others. A controller that is
+    /// not there is an error; on v2 there is one tree and no controller may be named.
+    pub fn below(&self, chosen: &[(Option<String>, String)]) -> Result<Cgroup> {
+        let all = chosen.iter().find(|(controller, _)| controller.is_none()).map_or("", |(_, path)| path);
+        let with = |path: &str| format!("{}/{path}", self.path).trim_end_matches('/').to_owned();
+        let dirs = match &self.dirs {
+            Dirs::V2(dir) => {
+                if let Some((Some(name), _)) = chosen.iter().find(|(controller, _)| controller.is_some()) {
+                    return Err(Error::malformed(
+                        format!("cgroup controller {name}"),
+                        "cgroup v2 has one tree",
+                    ));
+                }
+                Dirs::V2(dir.join(all))
+            }
+            Dirs::V1(dirs) => {
+                let named = chosen.iter().filter_map(|(controller, _)| controller.as_deref());
+                if let Some(name) = named.into_iter().find(|name| !dirs.iter().any(|dir| dir.has(name))) {
+                    return Err(Error::malformed(format!("unknown controller {name}"), "in SubCgroupPaths"));
+                }
+                let path_of = |dir: &v1::Dir| {
+                    let own = chosen.iter().find(|(name, _)| name.as_ref().is_some_and(|name| dir.has(name)));
+                    own.map_or(all, |(_, path)| path)
+                };
+                Dirs::V1(dirs.iter().map(|dir| dir.joined(path_of(dir))).collect())
+            }
+        };
+        Ok(Cgroup { path: with(all), dirs })
+    }
+
     /// Version 1 or 2.
     pub fn version(&self) -> u8 {
         match self.dirs {

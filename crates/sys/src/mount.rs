@@ -64,9 +64,13 @@ impl FsContext {
     }
 }
 
-/// Makes a detached mount of a new file system. `options` as [`FsContext::set`] takes them.
+/// Makes a detached mount of a new file system. `options` as [`FsContext::set`] takes them; without a `source` it
+/// has the type's name.
 pub fn new_filesystem(fs_type: &str, options: &[(&str, &str)], attrs: MountAttrs) -> Result<OwnedFd> {
     let context = FsContext::open(fs_type)?;
+    if !options.iter().any(|(key, _)| *key == "source") {
+        context.set("source", fs_type)?;
+    }
     for (key, value) in options {
         context.set(key, value)?;
     }
@@ -126,6 +130,27 @@ pub fn pivot_root(new_root: impl AsFd) -> Result<()> {
     rustix::process::fchdir(new_root.as_fd()).on("fchdir", || "new root")?;
     rustix::process::pivot_root(".", ".").on("pivot_root", || ".")?;
     sys::unmount(".", sys::UnmountFlags::DETACH).on("umount", || "old root")?;
+    rustix::process::chdir("/").on("chdir", || "/")
+}
+
+/// Makes the directory `new_root` refers to the root of this process, which is a mount that covers the whole
+/// of the old one: for where the old root is a ramfs, which cannot be pivoted from (source: pivot_root(2), NOTES).
+///
+/// The old root stays mounted, out of sight. Its procfs and sysfs do not: with them there the kernel would let a
+/// user namespace mount ones without masks (source: runc `msMoveRoot`).
+pub fn change_root(new_root: impl AsFd) -> Result<()> {
+    for mount in mountinfo()?.iter().rev().filter(|mount| matches!(mount.fs_type.as_str(), "proc" | "sysfs"))
+    {
+        // Looked up from the old root: those of the new one have the same names and are not found by them.
+        match sys::unmount(&mount.target, sys::UnmountFlags::DETACH) {
+            Ok(()) | Err(Errno::INVAL | Errno::NOENT | Errno::NOTDIR) => {}
+            Err(errno) => {
+                return Err(crate::Error::call("umount", mount.target.display().to_string(), errno));
+            }
+        }
+    }
+    rustix::process::fchdir(new_root.as_fd()).on("fchdir", || "new root")?;
+    rustix::process::chroot(".").on("chroot", || ".")?;
     rustix::process::chdir("/").on("chdir", || "/")
 }
 

@@ -11,15 +11,21 @@ mod limits;
 mod memory;
 mod signals;
 mod spawn;
+mod tuning;
 
 pub use clone::{CloneOptions, Fork, SingleThreaded, clone};
 pub use credentials::{join_session_keyring, no_new_privileges, set_groups, set_ids, set_umask};
-pub use exec::{close_on_exec_from, execve, execveat, exit};
-pub use inherit::take_inherited;
+pub use exec::{close_all_but, close_on_exec_from, execve, execveat, exit};
+pub use inherit::{is_inherited, take_inherited};
 pub use limits::{LimitValue, limit, raise_descriptor_limit, reset_nice, set_limit, set_oom_score_adj};
 pub use memory::trim_heap;
-pub use signals::{block_signals, ignore_signal, reset_signals, set_signal_mask};
+pub use signals::{
+    block_signals, exit_on_termination_signals, ignore_signal, reset_signals, set_signal_mask,
+};
 pub use spawn::{spawn_with_default_signals, spawn_with_fd};
+pub use tuning::{
+    set_all_cpus, set_cpus, set_io_priority, set_memory_policy, set_personality, set_scheduler,
+};
 
 use crate::raw::{check, own, prctl};
 use crate::{Context, Error, Result};
@@ -32,6 +38,8 @@ bitflags::bitflags! {
     /// Kinds of namespaces (CLONE_NEW*; source: namespaces(7)).
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
     pub struct Namespaces: u32 {
+        /// CLONE_NEWTIME
+        const TIME = 0x0000_0080;
         /// CLONE_NEWNS
         const MOUNT = 0x0002_0000;
         /// CLONE_NEWCGROUP

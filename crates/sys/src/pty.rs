@@ -61,6 +61,16 @@ pub fn size(terminal: impl AsFd) -> Result<TerminalSize> {
     Ok(TerminalSize { rows: size.ws_row, columns: size.ws_col })
 }
 
+/// Has line ends come out of a terminal as they were written, without a carriage return put before them: for
+/// whoever writes them to a terminal of its own.
+pub fn keep_line_ends(terminal: impl AsFd) -> Result<()> {
+    use rustix::termios::OutputModes;
+    let mut modes = rustix::termios::tcgetattr(terminal.as_fd()).on("ioctl(TCGETS)", || "terminal")?;
+    modes.output_modes.remove(OutputModes::ONLCR);
+    rustix::termios::tcsetattr(terminal.as_fd(), OptionalActions::Now, &modes)
+        .on("ioctl(TCSETS)", || "terminal")
+}
+
 /// Whether a descriptor is a terminal.
 pub fn is_terminal(fd: impl AsFd) -> bool {
     rustix::termios::isatty(fd)

@@ -1,7 +1,8 @@
 //! Installing a system call filter (source: seccomp(2)). Compiling one is `runtime::seccomp`'s business.
 
-use crate::raw::check;
+use crate::raw::{check, own};
 use crate::{Context, Error, Result};
+use rustix::fd::OwnedFd;
 
 /// One instruction of a classic BPF program (`struct sock_filter`).
 #[repr(C)]
@@ -35,6 +36,19 @@ struct Program {
 /// Puts the calling thread, and what it becomes by execve and fork, under the filter, for good. Needs
 /// no_new_privs or CAP_SYS_ADMIN. `flags` are `FLAG_*`.
 pub fn install(program: &[SockFilter], flags: u32) -> Result<()> {
+    set_filter(program, flags).map(drop)
+}
+
+/// The same for a filter that asks somebody about calls: whoever holds the descriptor decides (source:
+/// seccomp_unotify(2)).
+pub fn install_with_listener(program: &[SockFilter], flags: u32) -> Result<OwnedFd> {
+    /// SECCOMP_FILTER_FLAG_NEW_LISTENER
+    const NEW_LISTENER: u32 = 8;
+    let fd = set_filter(program, flags | NEW_LISTENER)?;
+    own(fd).on("seccomp", || "listener")
+}
+
+fn set_filter(program: &[SockFilter], flags: u32) -> Result<libc::c_long> {
     if program.is_empty() || program.len() > MAX_INSTRUCTIONS {
         let problem = format!("{} instructions, 1 to {MAX_INSTRUCTIONS} are possible", program.len());
         return Err(Error::malformed("seccomp filter", problem));
@@ -42,7 +56,7 @@ pub fn install(program: &[SockFilter], flags: u32) -> Result<()> {
     let raw = Program { length: program.len() as u16, filter: program.as_ptr() };
     // SAFETY: `raw` points to as many live instructions as it says; the kernel copies and checks them.
     let value = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw) };
-    check(value).map(drop).on("seccomp", || format!("{} instructions", program.len()))
+    check(value).on("seccomp", || format!("{} instructions", program.len()))
 }
 
 #[cfg(test)]

@@ -69,6 +69,13 @@ pub fn listen(dir: impl AsFd, name: &str) -> Result<OwnedFd> {
     Ok(socket)
 }
 
+/// Sends a message of less than [`INLINE_MAX`] bytes and without descriptors by write(2): for a process that may be
+/// kept from every other call.
+pub fn send_by_write(socket: impl AsFd, bytes: &[u8]) -> Result<()> {
+    let packet = [&[FORM_INLINE], bytes].concat();
+    rustix::io::write(socket, &packet).map(drop).on("write", || "seqpacket")
+}
+
 /// Connects to the socket `name` in the directory `dir`.
 pub fn connect(dir: impl AsFd, name: &str) -> Result<OwnedFd> {
     let socket = socket()?;

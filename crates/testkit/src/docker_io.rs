@@ -31,10 +31,18 @@ impl DockerIo {
     /// # Errors
     /// When it does not come up; its log is in the error.
     pub fn start(data_root: &Path) -> Result<Self> {
+        Self::start_with(data_root, "{}")
+    }
+
+    /// The same with this `daemon.json`.
+    ///
+    /// # Errors
+    /// As [`DockerIo::start`].
+    pub fn start_with(data_root: &Path, config: &str) -> Result<Self> {
         let name = format!("wharf-docker-io-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let dir = Path::new("/var/tmp").join(&name);
         fs::create_dir_all(dir.join("home"))?;
-        fs::write(dir.join("daemon.json"), "{}")?;
+        fs::write(dir.join("daemon.json"), config)?;
         let net = NetNs::new()?;
         let log = fs::File::create(dir.join("daemon.log"))?;
         let mut command = Command::new("unshare");

@@ -41,7 +41,11 @@ pub(crate) const BENCH_IMAGES: &[Package] = &[
 pub(crate) const FUZZ: &[Package] = &[Package { name: "g++", file: "/usr/bin/g++" }];
 
 /// Engines to compare with, for `cargo xtask test --oracle`.
-pub(crate) const ORACLES: &[Package] = &[Package { name: "docker.io", file: "/usr/sbin/dockerd" }];
+pub(crate) const ORACLES: &[Package] = &[
+    Package { name: "docker.io", file: "/usr/sbin/dockerd" },
+    Package { name: "podman", file: "/usr/bin/podman" },
+    Package { name: "runc", file: "/usr/sbin/runc" },
+];
 
 /// For `cargo xtask vm-test`.
 pub(crate) const VM: &[Package] = &[

@@ -199,6 +199,7 @@ fn planned(mount: &Mount) -> Result<plan::Mount, String> {
         recursive_attrs: options.recursive_attrs,
         propagation: options.propagation,
         idmap: None,
+        idmap_single: false,
     })
 }
 

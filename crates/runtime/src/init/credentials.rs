@@ -14,27 +14,33 @@ use wharf_sys::{Errno, process};
 /// What the process is to be.
 pub(super) struct Identity<'a> {
     pub(super) process: &'a Process,
+    /// Its working directory is entered already.
+    pub(super) entered: bool,
     /// Capabilities that are not there to be given are a warning.
     pub(super) tolerate: bool,
     /// Groups may be forbidden there.
     pub(super) in_user_namespace: bool,
 }
 
+/// Enters the working directory as root: the user may not get there, or only the user may, which is told by
+/// `false`.
+pub(super) fn enter_as_root(process: &Process) -> Result<bool> {
+    match enter_directory(&process.cwd) {
+        Ok(()) => Ok(true),
+        Err(Errno::ACCESS | Errno::PERM) => Ok(false),
+        Err(errno) => Err(cannot_enter(process, errno)),
+    }
+}
+
 /// Becomes it; returns what was skipped.
 pub(super) fn assume(identity: &Identity<'_>) -> Result<Vec<String>> {
     let process = identity.process;
-    // As root first: the user may not get there, or only the user may.
-    let entered = match enter_directory(&process.cwd) {
-        Ok(()) => true,
-        Err(Errno::ACCESS | Errno::PERM) => false,
-        Err(errno) => return Err(cannot_enter(process, errno)),
-    };
     caps::limit_bounding(process.capabilities.bounding).step(|| "unable to apply bounding set")?;
     caps::keep_over_setuid(true).step(|| "unable to set keep caps")?;
     give_stdio(process.uid)?;
     set_groups(identity)?;
     process::set_ids(process.uid, process.gid).step(|| "unable to setup user")?;
-    if !entered {
+    if !identity.entered {
         enter_directory(&process.cwd).map_err(|errno| cannot_enter(process, errno))?;
     }
     check_directory()?;
@@ -97,6 +103,11 @@ fn set_capabilities(identity: &Identity<'_>) -> Result<Vec<String>> {
         inheritable: wanted.inheritable & known,
     };
     caps::set(&sets).step(|| "unable to apply caps")?;
+    // The kernel takes no ambient capability that is not inheritable too.
+    let refused = wanted.ambient & known & !(sets.permitted & sets.inheritable);
+    for name in wharf_spec::capability::names(refused) {
+        warnings.push(format!("can't raise ambient capability {name}: operation not permitted"));
+    }
     caps::set_ambient(wanted.ambient & sets.permitted & sets.inheritable).step(|| "unable to apply caps")?;
     Ok(warnings)
 }

@@ -5,6 +5,12 @@ use super::ProcHandle;
 use crate::error::{Result, Step};
 use wharf_spec::plan::Process;
 
+/// Whether there is anything to ask for.
+pub(super) fn wanted(process: &Process) -> bool {
+    let named = |name: &Option<String>| name.as_ref().is_some_and(|name| !name.is_empty());
+    named(&process.apparmor_profile) || named(&process.selinux_label)
+}
+
 /// Asks for both, if wanted.
 pub(super) fn set(proc: &ProcHandle, process: &Process) -> Result<()> {
     if let Some(profile) = process.apparmor_profile.as_ref().filter(|profile| !profile.is_empty()) {

@@ -5,6 +5,7 @@ use super::pivot::add_attrs;
 use crate::error::{Error, Result, Step};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags};
+use std::collections::HashSet;
 use std::path::Path;
 use wharf_spec::plan::{MountAttrs, Plan};
 use wharf_sys::fs::DeviceNumber;
@@ -21,8 +22,11 @@ pub(super) fn apply(plan: &Plan, root: &Root) -> Result<()> {
         return Ok(());
     }
     let mut covers = Covers { null: host_null()?, empty: None };
+    let mut hidden = HashSet::new();
     for path in &plan.masked_paths {
-        covers.hide(root, path)?;
+        if hidden.insert(Path::new(path)) {
+            covers.hide(root, path)?;
+        }
     }
     Ok(())
 }

@@ -117,6 +117,10 @@ fn new_filesystem(mount: &Mount, maps: Option<&IdMaps>) -> wharf_sys::Result<Own
 /// runc `createOpenMountpoint`).
 fn temporary(root: &Root, mount: &Mount, options: &[(String, String)]) -> Result<OwnedFd> {
     let mut all: Vec<(&str, String)> = Vec::new();
+    if mount.target == "/dev/shm" {
+        // As Docker has it in the list of mounts.
+        all.push(("source", "shm".to_owned()));
+    }
     if !options.iter().any(|(key, _)| key == "mode")
         && let Ok(covered) = root.resolve(Path::new(&mount.target))
     {
@@ -158,6 +162,7 @@ pub(super) fn bind_init(root: &Root, program: &Handle<'_>) -> Result<()> {
         recursive_attrs: false,
         propagation: Some(Propagation::Private),
         idmap: None,
+        idmap_single: false,
     };
     attach_bind(root, &mount, program, Recursion::Single)
 }

@@ -24,7 +24,7 @@ pub(super) fn attach_root(source: &Handle<'_>) -> Result<Root> {
 }
 
 /// Makes the root `/`, drops the host's, and gives root and temporary file systems their final attributes.
-pub(super) fn enter(plan: &Plan, root: &Root, made: &Made) -> Result<()> {
+pub(super) fn enter(plan: &Plan, root: &Root, made: &Made, no_pivot: bool) -> Result<()> {
     let cwd = Path::new(&plan.process.cwd);
     if plan.process.make_cwd {
         root.mkdir_all(cwd, Mode::from_raw_mode(0o755)).step(|| format!("mkdir {}", cwd.display()))?;
@@ -32,7 +32,11 @@ pub(super) fn enter(plan: &Plan, root: &Root, made: &Made) -> Result<()> {
     for late in &made.readonly_at_the_end {
         set_readonly(late).step(|| "remount read-only")?;
     }
-    mount::pivot_root(root).step(|| "error jailing process inside rootfs")?;
+    match no_pivot {
+        true => mount::change_root(root),
+        false => mount::pivot_root(root),
+    }
+    .step(|| "error jailing process inside rootfs")?;
     if plan.root.readonly {
         set_readonly(root).step(|| "error setting rootfs as readonly")?;
     }

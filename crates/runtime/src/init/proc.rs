@@ -22,6 +22,11 @@ impl ProcHandle {
         Ok(ProcHandle(fd))
     }
 
+    /// Makes one of the caller's pid namespace, that is mounted nowhere.
+    pub(crate) fn fresh() -> Result<ProcHandle> {
+        mount::new_filesystem("proc", &[], MountAttrs::empty()).map(ProcHandle).step(|| "make a procfs")
+    }
+
     /// Writes a value to a file of it. Nothing mounted over a part of it is followed.
     pub(crate) fn write(&self, file: &str, value: &str) -> wharf_sys::Result<()> {
         match write_in(self.0.as_fd(), file, value) {

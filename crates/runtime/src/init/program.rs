@@ -4,7 +4,8 @@ use super::ProcHandle;
 use super::environment::Environment;
 use crate::error::{Error, Result, Step};
 use crate::seccomp::Program;
-use rustix::fd::BorrowedFd;
+use crate::sync::ChildEnd;
+use rustix::fd::{AsRawFd, BorrowedFd};
 use rustix::fs::{Access, AtFlags, CWD, FileType, OFlags};
 use std::convert::Infallible;
 use std::ffi::CString;
@@ -21,6 +22,13 @@ pub(super) struct Prepared {
     path: CString,
     args: Vec<CString>,
     env: Vec<CString>,
+}
+
+impl Prepared {
+    /// Its environment as text.
+    pub(super) fn environment(&self) -> Vec<String> {
+        self.env.iter().map(|pair| pair.to_string_lossy().into_owned()).collect()
+    }
 }
 
 /// Looks the program up, as the user it runs as.
@@ -93,16 +101,22 @@ fn executable(path: &Path) -> Result<(), Refusal> {
     }
 }
 
-/// Installs the filter, if there is one.
-pub(super) fn install_filter(program: Option<&Program>) -> Result<()> {
-    match program {
-        Some(program) => seccomp::install(&program.filter, program.flags).step(|| "unable to init seccomp"),
-        None => Ok(()),
+/// Installs the filter, if there is one. One that asks somebody about calls has the parent hand its descriptor on.
+pub(super) fn install_filter(program: Option<&Program>, sync: &ChildEnd) -> Result<()> {
+    let Some(program) = program else { return Ok(()) };
+    let step = || "unable to init seccomp";
+    if program.listener.is_none() {
+        return seccomp::install(&program.filter, program.flags).step(step);
     }
+    let listener = seccomp::install_with_listener(&program.filter, program.flags).step(step)?;
+    sync.await_listener(listener.as_raw_fd())
 }
 
 /// Waits until somebody opens the gate for reading, and tells him that it was passed.
 pub(super) fn wait_at_gate(proc: &ProcHandle, gate: BorrowedFd<'_>) -> Result<()> {
+    // The first process of a pid namespace is deaf to signals that it does not handle, and whoever sends one now
+    // means a container that has not begun (source: runc's init, whose Go runtime ends by them).
+    process::exit_on_termination_signals();
     let fifo = path::reopen_through(proc, gate, OFlags::WRONLY).step(|| "reopen exec fifo")?;
     rustix::io::write(&fifo, b"0").map(drop).on("write", || "exec fifo").step(|| "write exec fifo")
 }

@@ -28,10 +28,13 @@ pub(super) fn container_root() -> Result<Root> {
 pub(super) fn open<'a>(root: &Root, io: &Io<'a>, sync: &ChildEnd) -> Result<Stdio<'a>> {
     match io {
         Io::Given(fds) => Ok(Stdio::Given(*fds)),
-        Io::Terminal(size) => {
+        Io::Terminal(size) | Io::RelayedTerminal(size) => {
             let pair = pty::open_in(root, Path::new("/dev/pts")).step(|| "open console")?;
             if size.rows != 0 && size.columns != 0 {
                 pty::set_size(&pair.master, *size).step(|| "resize console")?;
+            }
+            if matches!(io, Io::RelayedTerminal(_)) {
+                pty::keep_line_ends(&pair.terminal).step(|| "console modes")?;
             }
             sync.terminal(&pair.master)?;
             Ok(Stdio::Terminal(pair.terminal))

@@ -1,6 +1,6 @@
 //! The document that tells a caller what this runtime can do (source: OCI runtime-spec, features.md).
 
-use super::{OCI_VERSION, mounts};
+use super::{OCI_VERSION, mounts, tuning};
 use crate::seccomp;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -43,9 +43,9 @@ pub fn features(version: &str) -> Features {
         ],
         mount_options: mounts::known_options(),
         linux: json!({
-            "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "user", "uts"],
+            "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
             "capabilities": capability::NAMES.as_slice(),
-            "cgroup": { "v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": false },
+            "cgroup": { "v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": true },
             "seccomp": {
                 "enabled": true,
                 "actions": seccomp::ACTIONS,
@@ -58,6 +58,11 @@ pub fn features(version: &str) -> Features {
             "selinux": enabled(true),
             "intelRdt": enabled(false),
             "mountExtensions": { "idmap": enabled(true) },
+            "netDevices": enabled(false),
+            "memoryPolicy": {
+                "modes": tuning::MEMORY_MODES,
+                "flags": tuning::MEMORY_FLAGS.map(|(name, _)| name),
+            },
         }),
         annotations: BTreeMap::from([("wharf.runtime.version".to_owned(), version.to_owned())]),
         potentially_unsafe_config_annotations: Vec::new(),

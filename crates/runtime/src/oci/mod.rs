@@ -17,6 +17,7 @@ mod process;
 mod resources;
 mod state;
 mod to_plan;
+mod tuning;
 mod validate;
 
 pub use config::*;

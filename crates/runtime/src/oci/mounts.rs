@@ -98,6 +98,8 @@ struct Options {
     propagation: Option<Propagation>,
     copy_up: bool,
     idmap: bool,
+    /// For submounts too.
+    recursive_idmap: bool,
     /// The rest: what the file system gets.
     data: Vec<String>,
 }
@@ -122,7 +124,8 @@ impl Options {
                 "bind" => self.bind = Some(self.bind.unwrap_or(false)),
                 "rbind" => self.bind = Some(true),
                 "tmpcopyup" => self.copy_up = true,
-                "idmap" | "ridmap" => self.idmap = true,
+                "idmap" => self.idmap = true,
+                "ridmap" => (self.idmap, self.recursive_idmap) = (true, true),
                 "unbindable" | "runbindable" => {
                     return Err(OciError::Unsupported(format!("mount option {word}")));
                 }
@@ -177,6 +180,7 @@ pub(super) fn to_plan(mount: &config::Mount, bundle: &Path, userns: Option<&IdMa
         recursive_attrs: options.recursive_attrs,
         propagation: options.propagation,
         idmap: idmap(mount, &options, userns)?,
+        idmap_single: !options.recursive_idmap,
     })
 }
 

@@ -1,6 +1,6 @@
 //! The process of a `config.json` (or of `exec --process`) and of a plan.
 
-use super::{OciError, OciResult, config, invalid};
+use super::{OciResult, config, invalid, tuning};
 use wharf_spec::capability;
 use wharf_spec::plan::{Capabilities, Process, Rlimit, Seccomp, TerminalSize};
 
@@ -28,14 +28,13 @@ const RLIMITS: [&str; 16] = [
 /// process gets besides (`make_cwd`) is the caller's to set.
 ///
 /// # Errors
-/// [`OciError::Invalid`] in runc's words; [`OciError::Unsupported`] for what a plan has no place for.
+/// [`super::OciError::Invalid`] in runc's words.
 pub fn process_to_plan(
     from: &config::Process,
     linux: Option<&config::Linux>,
     warnings: &mut Vec<String>,
 ) -> OciResult<Process> {
     check(from)?;
-    refuse_unsupported(from)?;
     Ok(Process {
         args: from.args.clone(),
         env: from.env.clone(),
@@ -56,6 +55,7 @@ pub fn process_to_plan(
         oom_score_adj: from.oom_score_adj,
         apparmor_profile: Some(from.apparmor_profile.clone()).filter(|name| !name.is_empty()),
         selinux_label: Some(from.selinux_label.clone()).filter(|label| !label.is_empty()),
+        tuning: tuning::tuning(from, linux)?,
     })
 }
 
@@ -74,18 +74,6 @@ fn check(process: &config::Process) -> OciResult<()> {
     let texts = process.args.iter().chain(&process.env).chain([&process.cwd]);
     match texts.into_iter().find(|text| text.contains('\0')) {
         Some(text) => invalid(format!("{text:?}: contains a null byte")),
-        None => Ok(()),
-    }
-}
-
-fn refuse_unsupported(process: &config::Process) -> OciResult<()> {
-    let fields = [
-        ("process.scheduler", process.scheduler.is_some()),
-        ("process.ioPriority", process.io_priority.is_some()),
-        ("process.execCPUAffinity", process.exec_cpu_affinity.is_some()),
-    ];
-    match fields.into_iter().find(|(_, set)| *set) {
-        Some((field, _)) => Err(OciError::Unsupported(field.to_owned())),
         None => Ok(()),
     }
 }
@@ -187,10 +175,6 @@ mod tests {
                 "wrong rlimit value: RLIMIT_X",
             ),
             (r#"{"cwd":"/","args":["a\u0000"]}"#, "\"a\\0\": contains a null byte"),
-            (
-                r#"{"cwd":"/","args":["x"],"scheduler":{"policy":"SCHED_FIFO"}}"#,
-                "process.scheduler is not supported",
-            ),
         ] {
             assert_eq!(convert(json).unwrap_err().to_string(), text);
         }

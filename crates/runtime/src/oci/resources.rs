@@ -11,19 +11,27 @@ use wharf_spec::plan::{DeviceLimit, Resources};
 pub fn resources_to_plan(from: &config::Resources, warnings: &mut Vec<String>) -> OciResult<Resources> {
     let mut to = Resources { devices: devices::rules(&from.devices)?, ..Resources::default() };
     memory(from.memory.as_ref(), &mut to, warnings);
-    cpu(from.cpu.as_ref(), &mut to)?;
+    cpu(from.cpu.as_ref(), &mut to);
     to.pids_limit = from.pids.as_ref().and_then(|pids| pids.limit);
     block_io(from.block_io.as_ref(), &mut to)?;
     to.hugepage_limits = from.hugepage_limits.iter().map(|l| (l.page_size.clone(), l.limit)).collect();
     to.unified = from.unified.iter().map(|(file, value)| (file.clone(), value.clone())).collect();
-    let network = from.network.as_ref();
-    if network.is_some_and(|network| network.class_id.is_some() || !network.priorities.is_empty()) {
-        return Err(OciError::Unsupported("linux.resources.network".to_owned()));
+    if let Some(network) = &from.network {
+        to.network_class = network.class_id;
+        to.network_priorities =
+            network.priorities.iter().map(|one| (one.name.clone(), one.priority)).collect();
     }
-    if from.rdma.as_ref().is_some_and(|rdma| !rdma.is_empty()) {
-        return Err(OciError::Unsupported("linux.resources.rdma".to_owned()));
-    }
+    to.rdma = from.rdma.iter().flatten().map(|(device, limits)| (device.clone(), rdma(limits))).collect();
     Ok(to)
+}
+
+/// The kernel's words for the limits of one device.
+fn rdma(from: &config::Rdma) -> String {
+    let word = |name: &str, limit: Option<u32>| match limit {
+        Some(limit) => format!("{name}={limit}"),
+        None => format!("{name}=max"),
+    };
+    format!("{} {}", word("hca_handle", from.hca_handles), word("hca_object", from.hca_objects))
 }
 
 fn memory(from: Option<&config::Memory>, to: &mut Resources, warnings: &mut Vec<String>) {
@@ -40,14 +48,10 @@ fn memory(from: Option<&config::Memory>, to: &mut Resources, warnings: &mut Vec<
     }
 }
 
-fn cpu(from: Option<&config::Cpu>, to: &mut Resources) -> OciResult<()> {
-    let Some(from) = from else { return Ok(()) };
-    if from.burst.is_some_and(|burst| burst != 0) {
-        return Err(OciError::Unsupported("linux.resources.cpu.burst".to_owned()));
-    }
-    if from.idle.is_some_and(|idle| idle != 0) {
-        return Err(OciError::Unsupported("linux.resources.cpu.idle".to_owned()));
-    }
+fn cpu(from: Option<&config::Cpu>, to: &mut Resources) {
+    let Some(from) = from else { return };
+    to.cpu_burst = from.burst;
+    to.cpu_idle = from.idle;
     to.cpu_shares = from.shares.filter(|value| *value != 0);
     to.cpu_quota = from.quota.filter(|value| *value != 0);
     to.cpu_period = from.period.filter(|value| *value != 0);
@@ -55,7 +59,6 @@ fn cpu(from: Option<&config::Cpu>, to: &mut Resources) -> OciResult<()> {
     to.cpu_rt_period = from.realtime_period.filter(|value| *value != 0);
     to.cpuset_cpus = Some(from.cpus.clone()).filter(|list| !list.is_empty());
     to.cpuset_mems = Some(from.mems.clone()).filter(|list| !list.is_empty());
-    Ok(())
 }
 
 fn block_io(from: Option<&config::BlockIo>, to: &mut Resources) -> OciResult<()> {
@@ -185,12 +188,25 @@ mod tests {
     }
 
     #[test]
+    fn rarely_used_limits_are_read() {
+        let planned = parse(
+            r#"{"cpu":{"burst":5,"idle":1},"rdma":{"mlx":{"hcaHandles":3}},
+            "network":{"classID":7,"priorities":[{"name":"lo","priority":2}]}}"#,
+        )
+        .unwrap();
+        assert_eq!((planned.cpu_burst, planned.cpu_idle, planned.network_class), (Some(5), Some(1), Some(7)));
+        assert_eq!(planned.network_priorities, [("lo".to_owned(), 2)]);
+        assert_eq!(planned.rdma, [("mlx".to_owned(), "hca_handle=3 hca_object=max".to_owned())]);
+    }
+
+    #[test]
     fn what_has_no_place_is_refused_by_name() {
         for (json, text) in [
-            (r#"{"cpu":{"burst":1}}"#, "linux.resources.cpu.burst is not supported"),
-            (r#"{"rdma":{"x":{}}}"#, "linux.resources.rdma is not supported"),
-            (r#"{"network":{"classID":1}}"#, "linux.resources.network is not supported"),
             (r#"{"blockIO":{"leafWeight":10}}"#, "linux.resources.blockIO.leafWeight is not supported"),
+            (
+                r#"{"blockIO":{"throttleReadBpsDevice":[{"major":-1,"minor":0,"rate":1}]}}"#,
+                "invalid block device number -1:0",
+            ),
         ] {
             assert_eq!(parse(json).unwrap_err().to_string(), text);
         }

@@ -4,7 +4,7 @@ use super::{OciError, OciResult, config, devices, invalid, mounts, process, reso
 use std::path::Path;
 use wharf_spec::plan::{
     Cgroup, Hook, Hooks, IdMaps, Log, Namespace, Namespaces, Plan, Propagation, Resources, Root, Source,
-    Stdio,
+    Stdio, TimeOffset,
 };
 
 /// Where a document comes from.
@@ -120,7 +120,13 @@ fn namespaces(linux: &config::Linux) -> OciResult<Namespaces> {
         cgroup: of("cgroup"),
         id_maps: (user == Namespace::New).then_some(maps),
         user,
+        time: of("time"),
+        time_offsets: linux.time_offsets.iter().flatten().map(time_offset).collect(),
     })
+}
+
+fn time_offset((clock, offset): (&String, &config::TimeOffset)) -> TimeOffset {
+    TimeOffset { clock: clock.clone(), seconds: offset.secs, nanoseconds: offset.nanosecs }
 }
 
 /// A path without a leading slash counts from the root too; no path is the container's id.

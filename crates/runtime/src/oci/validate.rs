@@ -23,12 +23,24 @@ pub(super) fn namespace<'a>(linux: &'a Linux, kind: &str) -> Option<&'a config::
 
 /// Everything but the root file system.
 pub(super) fn config(from: &config::Config, linux: &Linux) -> OciResult<()> {
+    version(&from.oci_version)?;
     names(from, linux)?;
     security(linux)?;
     user_namespace(linux)?;
     time_namespace(linux)?;
     sysctls(linux)?;
     unsupported(linux)
+}
+
+/// A version that is none says that the document is none either. Without one it is taken as it is.
+fn version(version: &str) -> OciResult<()> {
+    let number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let core = version.split(['-', '+']).next().unwrap_or_default();
+    let parts: Vec<&str> = core.split('.').collect();
+    if version.is_empty() || parts.len() == 3 && parts.iter().all(|part| number(part)) {
+        return Ok(());
+    }
+    invalid(format!("invalid ociVersion {version:?}"))
 }
 
 fn names(from: &config::Config, linux: &Linux) -> OciResult<()> {
@@ -64,22 +76,23 @@ fn user_namespace(linux: &Linux) -> OciResult<()> {
 }
 
 fn time_namespace(linux: &Linux) -> OciResult<()> {
-    if namespace(linux, "time").is_some() {
-        return Err(OciError::Unsupported("linux.namespaces: time".to_owned()));
-    }
-    if linux.time_offsets.is_some() {
+    let Some(offsets) = &linux.time_offsets else { return Ok(()) };
+    let Some(namespace) = namespace(linux, "time") else {
         return invalid("time namespace offsets specified, but time namespace isn't enabled in the config");
+    };
+    if !offsets.is_empty() && !namespace.path.is_empty() {
+        return invalid("time namespace enabled, but both namespace path and time offsets specified");
     }
-    Ok(())
+    match offsets.keys().find(|clock| !matches!(clock.as_str(), "boottime" | "monotonic")) {
+        Some(clock) => invalid(format!("failed to write timens_offsets: unknown clock {clock:?}")),
+        None => Ok(()),
+    }
 }
 
 fn unsupported(linux: &Linux) -> OciResult<()> {
-    let other_personality =
-        linux.personality.as_ref().is_some_and(|personality| personality.domain != "LINUX");
     let fields = [
         ("linux.intelRdt", linux.intel_rdt.is_some()),
         ("linux.netDevices", linux.net_devices.as_ref().is_some_and(|devices| !devices.is_empty())),
-        ("linux.personality other than LINUX", other_personality),
     ];
     match fields.into_iter().find(|(_, set)| *set) {
         Some((field, _)) => Err(OciError::Unsupported(field.to_owned())),
@@ -176,6 +189,7 @@ mod tests {
     #[test]
     fn what_runc_refuses_is_refused() {
         for (json, text) in [
+            (r#"{"ociVersion":"invalid"}"#, "invalid ociVersion \"invalid\""),
             (r#"{"hostname":"x"}"#, "unable to set hostname without a private UTS namespace"),
             (r#"{"domainname":"x"}"#, "unable to set domainname without a private UTS namespace"),
             (

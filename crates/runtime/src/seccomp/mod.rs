@@ -44,6 +44,22 @@ pub struct Program {
     pub filter: Vec<SockFilter>,
     /// SECCOMP_FILTER_FLAG_* bits that the profile asks for; runc's default is SPEC_ALLOW.
     pub flags: u32,
+    /// Who is asked about calls.
+    pub listener: Option<Listener>,
+}
+
+/// Who decides about calls whose action is SCMP_ACT_NOTIFY.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    /// A unix socket that takes the filter's descriptor.
+    pub path: String,
+    /// What it is told besides.
+    pub metadata: String,
+}
+
+/// Whether a filter asks somebody about calls.
+pub(crate) fn notifies(program: Option<&Program>) -> bool {
+    program.is_some_and(|program| program.listener.is_some())
 }
 
 /// Why there is no filter. Texts are runc's where runc has one.
@@ -112,10 +128,14 @@ fn compile_oci(json: &[u8]) -> Result<Option<Arc<Program>>, SeccompError> {
     profile::oci(json)?.map(|rules| build(&rules, Arch::NATIVE)).transpose()
 }
 
-/// A filter that notifies needs somebody to notify; without that its calls would fail with ENOSYS.
+/// A filter that notifies needs somebody to notify; without that its calls would fail with ENOSYS. One that does
+/// not notify needs nobody.
 fn build(rules: &rules::RuleSet, native: Arch) -> Result<Arc<Program>, SeccompError> {
-    if rules.rules.iter().any(|rule| rule.action.is_notify()) {
-        return Err(SeccompError::Profile("SCMP_ACT_NOTIFY is not supported".to_owned()));
+    let notifies = rules.rules.iter().any(|rule| rule.action.is_notify());
+    if notifies && rules.listener.is_none() {
+        return Err(SeccompError::Profile(
+            "configured seccomp profile uses SCMP_ACT_NOTIFY but listenerPath is not set".to_owned(),
+        ));
     }
     program::build(rules, native)
 }

@@ -4,7 +4,7 @@
 //! `libcontainer/specconv` and `libcontainer/seccomp` (what the words mean, what is refused).
 
 use super::rules::{Action, Condition, FLAGS, Operator, Rule, RuleSet};
-use super::{Arch, SeccompError, rules};
+use super::{Arch, Listener, SeccompError, rules};
 use serde::{Deserialize, Serialize};
 use wharf_spec::capability;
 
@@ -260,7 +260,12 @@ fn rule_set(profile: Profile) -> Result<RuleSet, SeccompError> {
     for call in profile.syscalls.unwrap_or_default() {
         push_rules(&mut rules, call)?;
     }
+    let notifies = rules.iter().any(|rule| rule.action.is_notify());
+    let path = profile.listener_path.filter(|path| notifies && !path.is_empty());
+    let listener =
+        path.map(|path| Listener { path, metadata: profile.listener_metadata.unwrap_or_default() });
     Ok(RuleSet {
+        listener,
         default,
         architectures: architectures(profile.architectures.as_deref().unwrap_or_default())?,
         flags: flags(profile.flags.as_deref())?,

@@ -19,7 +19,7 @@ pub(super) fn build(rules: &RuleSet, native: Arch) -> Result<Arc<Program>, Secco
     }
     root = graph.load(OFFSET_ARCH, root);
     let filter = graph.assemble(root)?;
-    Ok(Arc::new(Program { filter, flags: rules.flags }))
+    Ok(Arc::new(Program { filter, flags: rules.flags, listener: rules.listener.clone() }))
 }
 
 /// Decides by the number, which is in the accumulator.

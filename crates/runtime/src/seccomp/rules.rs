@@ -2,15 +2,15 @@
 
 use super::Arch;
 
-/// `SCMP_ACT_*` words of profiles that are obeyed, sorted, as `features` lists them. SCMP_ACT_NOTIFY is known
-/// too, but nobody here hands the listener's descriptor on: [`super::compile`] refuses it.
-pub const ACTIONS: [&str; 8] = [
+/// `SCMP_ACT_*` words of profiles, sorted, as `features` lists them.
+pub const ACTIONS: [&str; 9] = [
     "SCMP_ACT_ALLOW",
     "SCMP_ACT_ERRNO",
     "SCMP_ACT_KILL",
     "SCMP_ACT_KILL_PROCESS",
     "SCMP_ACT_KILL_THREAD",
     "SCMP_ACT_LOG",
+    "SCMP_ACT_NOTIFY",
     "SCMP_ACT_TRACE",
     "SCMP_ACT_TRAP",
 ];
@@ -156,4 +156,6 @@ pub(super) struct RuleSet {
     pub(super) rules: Vec<Rule>,
     /// SECCOMP_FILTER_FLAG_*
     pub(super) flags: u32,
+    /// Who is asked, when there are rules that ask.
+    pub(super) listener: Option<super::Listener>,
 }

@@ -450,12 +450,19 @@ fn long_profiles_are_laid_out_and_too_long_ones_refused() {
 }
 
 #[test]
-fn nobody_is_notified() {
-    let json = br#"{"defaultAction":"SCMP_ACT_ALLOW","listenerPath":"/run/x",
+fn somebody_is_notified_or_nothing_is_asked() {
+    let json = br#"{"defaultAction":"SCMP_ACT_ALLOW",
         "syscalls":[{"names":["mount"],"action":"SCMP_ACT_NOTIFY"}]}"#;
     for wanted in [Seccomp::Docker(json.to_vec()), Seccomp::Oci(json.to_vec())] {
-        assert_eq!(compile(&wanted, 0).unwrap_err().to_string(), "SCMP_ACT_NOTIFY is not supported");
+        let error = compile(&wanted, 0).unwrap_err().to_string();
+        assert!(error.contains("listenerPath is not set"), "{error}");
     }
+    let json = br#"{"defaultAction":"SCMP_ACT_ALLOW","listenerPath":"/run/x","listenerMetadata":"m",
+        "syscalls":[{"names":["mount"],"action":"SCMP_ACT_NOTIFY"}]}"#;
+    let listener = compile(&Seccomp::Oci(json.to_vec()), 0).unwrap().unwrap().listener.clone();
+    assert_eq!(listener, Some(super::Listener { path: "/run/x".into(), metadata: "m".into() }));
+    let unused = br#"{"defaultAction":"SCMP_ACT_ALLOW","listenerPath":"/run/x"}"#;
+    assert_eq!(compile(&Seccomp::Oci(unused.to_vec()), 0).unwrap().unwrap().listener, None);
     let rules = profile::oci(json).unwrap().unwrap();
     let filter = &program::build(&rules, Arch::X86_64).unwrap().filter;
     let mount = Call { number: 165, audit: Arch::X86_64.audit(), args: [0; 6] };

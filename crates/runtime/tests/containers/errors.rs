@@ -86,7 +86,7 @@ fn filters_that_cannot_be_installed() {
         plan.process.no_new_privileges = no_new_privileges;
         let pipes = Pipes::new();
         let bad = wharf_sys::seccomp::SockFilter { code: 0xffff, jt: 0, jf: 0, k: 0 };
-        let filter = wharf_runtime::seccomp::Program { filter: vec![bad], flags: 0 };
+        let filter = wharf_runtime::seccomp::Program { filter: vec![bad], flags: 0, listener: None };
         let options = wharf_runtime::CreateOptions { seccomp: Some(&filter), ..options(pipes.io()) };
         let error = wharf_runtime::create(&plan, &[], &options).unwrap_err();
         assert!(error.to_string().contains("unable to init seccomp: seccomp"), "{error}");

@@ -30,6 +30,8 @@ fn options<'a>(running: &'a Running, io: Io<'a>) -> ExecOptions<'a> {
         seccomp: None,
         lifetime: Lifetime::OfParent,
         tolerate_missing_privilege: true,
+        preserved: 0,
+        plan: None,
     }
 }
 

@@ -112,6 +112,8 @@ impl Rootfs {
                 cgroup: Namespace::Host,
                 user: Namespace::Host,
                 id_maps: None,
+                time: Namespace::Host,
+                time_offsets: Vec::new(),
             },
             hostname: Some("box".into()),
             domainname: None,
@@ -180,12 +182,21 @@ pub(crate) fn process(args: &[&str]) -> Process {
         oom_score_adj: None,
         apparmor_profile: None,
         selinux_label: None,
+        tuning: Default::default(),
     }
 }
 
 /// A mount without anything special.
 pub(crate) fn mount(target: &str, kind: MountKind, attrs: MountAttrs) -> Mount {
-    Mount { target: target.into(), kind, attrs, recursive_attrs: false, propagation: None, idmap: None }
+    Mount {
+        target: target.into(),
+        kind,
+        attrs,
+        recursive_attrs: false,
+        propagation: None,
+        idmap: None,
+        idmap_single: false,
+    }
 }
 
 /// A bind of a path of the host.
@@ -268,7 +279,15 @@ impl Pipes {
 }
 
 pub(crate) fn options(io: Io<'_>) -> CreateOptions<'_> {
-    CreateOptions { io, seccomp: None, gate: None, init_program: None, lifetime: Lifetime::OfParent }
+    CreateOptions {
+        io,
+        seccomp: None,
+        gate: None,
+        init_program: None,
+        lifetime: Lifetime::OfParent,
+        preserved: 0,
+        no_pivot: false,
+    }
 }
 
 /// Runs a container to its end and removes it.

@@ -30,6 +30,8 @@ fn host_namespaces_are_shared() {
         cgroup: host(),
         user,
         id_maps: None,
+        time: Namespace::Host,
+        time_offsets: Vec::new(),
     };
     let text = output(&plan);
     let seen: Vec<&str> = text.lines().collect();

@@ -30,7 +30,7 @@ fn create(context: &Context, id: &str, options: &CreateFlags) -> CliResult<()> {
     options.report.check_terminal(plan.process.terminal.is_some(), true)?;
     let caller = options.report.connect()?;
     let mut nascent = context.store.reserve(id)?;
-    let (mut container, _) = launch::create(context, &mut nascent, plan, Begin::AtGate)?;
+    let (mut container, _) = launch::create(context, &mut nascent, (plan, options), Begin::AtGate)?;
     let terminal = container.terminal.take();
     caller.deliver(container.pid, &container.pidfd, terminal).map(drop).inspect_err(|_| {
         launch::undo(&container);

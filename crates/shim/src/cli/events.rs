@@ -4,6 +4,7 @@ use super::error::{CliError, CliResult};
 use super::store::{Container, Status};
 use super::{Context, flags, print};
 use lexopt::prelude::*;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::time::Duration;
 use wharf_sys::cgroup::{BlkioEntry, Stats};
@@ -28,10 +29,25 @@ pub(super) fn main(parser: &mut lexopt::Parser, context: &Context) -> CliResult<
     if once { print_stats(&container) } else { follow(&container, interval) }
 }
 
+/// One line, in runc's order.
+#[derive(Serialize)]
+struct Event<'a> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Value>,
+}
+
+fn tell(event: &Event<'_>) -> CliResult<u8> {
+    let line = serde_json::to_string(event).map_err(|error| CliError::text(error.to_string()))?;
+    print(&(line + "\n"))
+}
+
 fn print_stats(container: &Container) -> CliResult<u8> {
     let stats = container.cgroup()?.stats()?;
     let data = document(&stats);
-    print(&format!("{}\n", json!({ "type": "stats", "id": container.id, "data": data })))
+    tell(&Event { kind: "stats", id: &container.id, data: Some(data) })
 }
 
 /// Until the container ends.
@@ -48,7 +64,7 @@ fn follow(container: &Container, interval: Duration) -> CliResult<u8> {
         // The watch also wakes when the group goes away.
         let Ok(now) = group.oom_kills() else { break };
         if now > kills {
-            print(&format!("{}\n", json!({ "type": "oom", "id": container.id })))?;
+            tell(&Event { kind: "oom", id: &container.id, data: None })?;
         }
         kills = now;
     }

@@ -3,7 +3,7 @@
 use super::error::{CliError, CliResult};
 use super::launch::{self, Report};
 use super::store::{Container, Status};
-use super::{Context, bundle, flags, foreground};
+use super::{Context, bundle, flags, foreground, subgroup};
 use rustix::fd::AsFd;
 use std::path::Path;
 use wharf_runtime::oci::{self, Capabilities, Config};
@@ -28,6 +28,9 @@ struct Options {
     no_new_privileges: Option<bool>,
     apparmor: Option<String>,
     label: Option<String>,
+    preserved: u32,
+    /// `[CONTROLLER,...:]PATH` below the container's control group.
+    subgroups: Vec<String>,
     id: String,
     command: Vec<String>,
 }
@@ -80,8 +83,8 @@ fn take(options: &mut Options, name: &str, parser: &mut lexopt::Parser) -> CliRe
         "no-new-privs" => options.no_new_privileges = Some(flags::switch(parser)?),
         "apparmor" => options.apparmor = Some(flags::text(parser)?),
         "process-label" => options.label = Some(flags::text(parser)?),
-        "preserve-fds" => launch::refuse_preserved(flags::number(parser)?)?,
-        "cgroup" => return Err(CliError::text("--cgroup is not supported")),
+        "preserve-fds" => options.preserved = flags::number(parser)?,
+        "cgroup" => options.subgroups.push(flags::text(parser)?),
         _ if options.report.take(name, parser)? => {}
         _ => return Err(CliError::text(format!("Incorrect Usage: invalid option {name:?}"))),
     }
@@ -99,10 +102,10 @@ fn exec(context: &Context, options: &Options) -> CliResult<u8> {
         }
         _ => {}
     }
-    let wanted = wanted(context, &container, options)?;
+    let mut wanted = wanted(context, &container, options)?;
     options.report.check_terminal(wanted.terminal.is_some(), options.detach)?;
     let caller = options.report.connect()?;
-    let started = start(&container, &wanted)?;
+    let started = start(&container, options, &mut wanted)?;
     started.warnings.iter().for_each(|warning| context.log.warn(warning));
     let terminal = caller.deliver(started.pid, &started.pidfd, started.terminal).inspect_err(|_| {
         // The error that led here is the one to tell.
@@ -112,25 +115,32 @@ fn exec(context: &Context, options: &Options) -> CliResult<u8> {
     if options.detach { Ok(0) } else { foreground::attend(&started.pidfd, terminal) }
 }
 
-fn start(container: &Container, wanted: &Process) -> CliResult<wharf_runtime::Process> {
+fn start(
+    container: &Container,
+    options: &Options,
+    wanted: &mut Process,
+) -> CliResult<wharf_runtime::Process> {
+    let preserved = launch::preserved(options.preserved, &mut wanted.env)?;
     let compiled = seccomp::compile(&wanted.seccomp, wanted.capabilities.bounding)
         .map_err(|error| CliError::text(error.to_string()))?;
     let init = process::pidfd_open(container.record.pid).map_err(|_| CliError::NotRunning)?;
     if !container.is_alive() {
         return Err(CliError::NotRunning);
     }
-    let group = container.cgroup()?;
-    let options = ExecOptions {
+    let group = subgroup::below(container.cgroup()?, &options.subgroups)?;
+    let exec = ExecOptions {
         container_id: &container.id,
         init: init.as_fd(),
         init_pid: container.record.pid,
         cgroup: Some(&group),
-        io: launch::io_of(wanted),
+        io: launch::io_of(wanted, &options.report),
         seccomp: compiled.as_deref(),
         lifetime: Lifetime::Own,
         tolerate_missing_privilege: container.record.plan.tolerate_missing_privilege,
+        preserved,
+        plan: Some(&container.record.plan),
     };
-    Ok(wharf_runtime::exec(wanted, &options)?)
+    Ok(wharf_runtime::exec(wanted, &exec)?)
 }
 
 /// The process: from its own file, or the container's with what the command line changes.

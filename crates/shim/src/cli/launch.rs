@@ -99,9 +99,14 @@ pub(super) fn own_stdio() -> [BorrowedFd<'static>; 3] {
     [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()]
 }
 
-/// Where a process's input and output go.
-pub(super) fn io_of(process: &Process) -> Io<'static> {
-    process.terminal.map_or_else(|| Io::Given(own_stdio()), Io::Terminal)
+/// Where a process's input and output go. A terminal whose other end nobody has asked for is relayed to the
+/// caller's.
+pub(super) fn io_of(process: &Process, report: &Report) -> Io<'static> {
+    match (process.terminal, &report.console_socket) {
+        (None, _) => Io::Given(own_stdio()),
+        (Some(size), Some(_)) => Io::Terminal(size),
+        (Some(size), None) => Io::RelayedTerminal(size),
+    }
 }
 
 /// Options of `create` and `run`.
@@ -109,7 +114,9 @@ pub(super) fn io_of(process: &Process) -> Io<'static> {
 pub(super) struct CreateFlags {
     pub(super) bundle: Option<PathBuf>,
     pub(super) report: Report,
-    without_effect: Vec<&'static str>,
+    no_pivot: bool,
+    no_new_keyring: bool,
+    preserved: u32,
 }
 
 impl CreateFlags {
@@ -117,10 +124,9 @@ impl CreateFlags {
     pub(super) fn take(&mut self, name: &str, parser: &mut lexopt::Parser) -> CliResult<bool> {
         match name {
             "bundle" | "b" => self.bundle = Some(PathBuf::from(parser.value()?)),
-            "no-pivot" if flags::switch(parser)? => self.without_effect.push("--no-pivot"),
-            "no-new-keyring" if flags::switch(parser)? => self.without_effect.push("--no-new-keyring"),
-            "no-pivot" | "no-new-keyring" => {}
-            "preserve-fds" => refuse_preserved(flags::number(parser)?)?,
+            "no-pivot" => self.no_pivot = flags::switch(parser)?,
+            "no-new-keyring" => self.no_new_keyring = flags::switch(parser)?,
+            "preserve-fds" => self.preserved = flags::number(parser)?,
             _ => return self.report.take(name, parser),
         }
         Ok(true)
@@ -136,15 +142,30 @@ pub(super) fn option_name(arg: &lexopt::Arg<'_>) -> Option<String> {
     }
 }
 
-/// More descriptors than the standard ones do not reach containers.
-pub(super) fn refuse_preserved(count: u32) -> CliResult<()> {
-    if count == 0 { Ok(()) } else { Err(CliError::text("--preserve-fds is not supported")) }
+/// How many descriptors from 3 on a process gets: those of socket activation (`LISTEN_FDS`, source:
+/// sd_listen_fds(3)), of which it is told, and `asked` more. All have to be there.
+pub(super) fn preserved(asked: u32, env: &mut Vec<String>) -> CliResult<u32> {
+    let listen = std::env::var("LISTEN_FDS").ok().and_then(|text| text.parse::<u32>().ok()).unwrap_or(0);
+    if listen > 0 {
+        env.extend([format!("LISTEN_FDS={listen}"), "LISTEN_PID=1".to_owned()]);
+    }
+    let count = listen.saturating_add(asked);
+    let is_there = |number: &u32| i32::try_from(*number).is_ok_and(process::is_inherited);
+    match (3..count.saturating_add(3)).find(|number| !is_there(number)) {
+        Some(number) => Err(CliError::text(format!(
+            "unable to stat preserved-fd {} (of {count}): stat /proc/self/fd/{number}: no such file or directory",
+            number - 3
+        ))),
+        None => Ok(count),
+    }
 }
 
 /// A bundle read and decided about.
 pub(super) fn plan(context: &Context, id: &str, options: &CreateFlags) -> CliResult<Plan> {
-    for option in &options.without_effect {
-        context.log.warn(&format!("{option} has no effect: this runtime works without it"));
+    if options.no_new_keyring {
+        context
+            .log
+            .warn("--no-new-keyring has no effect: a container never sees the session keyring of the host");
     }
     let bundle = bundle::path(options.bundle.as_deref())?;
     let converted = oci::to_plan(&bundle::config(&bundle)?, Origin { id, bundle: &bundle })?;
@@ -163,9 +184,12 @@ pub(super) enum Begin {
 pub(super) fn create(
     context: &Context,
     nascent: &mut Nascent,
-    plan: Plan,
+    (mut plan, flags): (Plan, &CreateFlags),
     begin: Begin,
 ) -> CliResult<(Container, Record)> {
+    let preserved = preserved(flags.preserved, &mut plan.process.env)?;
+    // Every mount of the plan is a descriptor for a while. What the container gets is in its plan.
+    process::raise_descriptor_limit()?;
     let compiled = seccomp::compile(&plan.process.seccomp, plan.process.capabilities.bounding)
         .map_err(|error| CliError::text(error.to_string()))?;
     let gate = match begin {
@@ -173,11 +197,13 @@ pub(super) fn create(
         Begin::AtOnce => None,
     };
     let options = CreateOptions {
-        io: io_of(&plan.process),
+        io: io_of(&plan.process, &flags.report),
         seccomp: compiled.as_deref(),
         gate: gate.as_ref().map(AsFd::as_fd),
         init_program: None,
         lifetime: Lifetime::Own,
+        preserved,
+        no_pivot: flags.no_pivot,
     };
     let container = wharf_runtime::create(&plan, &[], &options)?;
     container.warnings.iter().for_each(|warning| context.log.warn(warning));

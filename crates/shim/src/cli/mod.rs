@@ -18,6 +18,7 @@ mod events;
 mod exec;
 mod flags;
 mod foreground;
+mod help;
 mod kill;
 mod launch;
 mod list;
@@ -29,6 +30,7 @@ mod spec;
 mod start;
 mod state;
 mod store;
+mod subgroup;
 mod update;
 
 use error::{CliError, CliResult};
@@ -39,37 +41,6 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use store::Store;
-
-const USAGE: &str = "Usage: wharf-runtime [global options] command [command options] [arguments...]
-
-An OCI runtime with the command line of runc.
-
-Commands:
-  create    create a container
-  delete    delete any resources held by the container
-  events    display container events and resource usage
-  exec      execute a new process inside the container
-  features  show what this runtime can do
-  kill      send a signal to the container's init process
-  list      list containers started with the given root
-  pause     suspend all processes inside the container
-  ps        display the processes running inside a container
-  resume    resume all processes that have been paused
-  run       create and run a container
-  spec      write an example config.json
-  start     start the user's process in a created container
-  state     output the state of a container
-  update    change resource limits
-
-Global options:
-  --debug             more log lines
-  --log FILE          write log lines here instead of standard error
-  --log-format FORMAT text (default) or json
-  --root DIR          where container state is kept (default: /run/wharf-runtime)
-  --rootless VALUE    accepted for compatibility
-  --version, -v       print the version
-  --help, -h          print this
-";
 
 /// What every command has to do with.
 struct Context {
@@ -102,7 +73,7 @@ struct Globals {
 fn run(parser: &mut lexopt::Parser, log: &mut Log) -> CliResult<u8> {
     let mut globals = Globals::default();
     let command = loop {
-        let Some(arg) = parser.next()? else { return print(USAGE) };
+        let Some(arg) = parser.next()? else { return print(&help::usage()) };
         match arg {
             Long("root") => globals.root = Some(PathBuf::from(parser.value()?)),
             Long("log") => globals.log = Some(PathBuf::from(parser.value()?)),
@@ -111,14 +82,17 @@ fn run(parser: &mut lexopt::Parser, log: &mut Log) -> CliResult<u8> {
             Long("systemd-cgroup") => refuse_systemd(flags::switch(parser)?)?,
             Long("rootless" | "criu") => drop(parser.value()?),
             Long("version") | Short('v') => return print(&version()),
-            Long("help") | Short('h') => return print(USAGE),
+            Long("help") | Short('h') => return print(&help::usage()),
             Value(command) => break command,
             other => return Err(other.unexpected().into()),
         }
     };
     *log = Log::open(globals.log.as_deref(), globals.json, globals.debug)?;
     log.debug(&format!("wharf-runtime {}: {}", env!("CARGO_PKG_VERSION"), command.to_string_lossy()));
-    let context = Context { store: Store::at(root(globals.root)?), log: log.clone() };
+    let context = Context { store: store(globals.root)?, log: log.clone() };
+    if let Some(page) = help::asked_for(&command.to_string_lossy(), parser) {
+        return print(&page);
+    }
     dispatch(&command.to_string_lossy(), parser, &context)
 }
 
@@ -139,7 +113,7 @@ fn dispatch(command: &str, parser: &mut lexopt::Parser, context: &Context) -> Cl
         "start" => start::main(parser, context),
         "state" => state::main(parser, context),
         "update" => update::main(parser, context),
-        "help" | "h" => print(USAGE),
+        "help" | "h" => print(&help::usage()),
         "checkpoint" | "restore" => Err(CliError::text(format!("{command} is not supported"))),
         other => Err(CliError::text(format!("No help topic for '{other}'"))),
     }
@@ -174,17 +148,18 @@ fn refuse_systemd(asked: bool) -> CliResult<()> {
     Ok(())
 }
 
-/// The state directory, absolute.
-fn root(given: Option<PathBuf>) -> CliResult<PathBuf> {
-    let Some(given) = given else {
+/// The containers below the state directory.
+fn store(root: Option<PathBuf>) -> CliResult<Store> {
+    let Some(given) = root else {
         let run = std::env::var_os("XDG_RUNTIME_DIR").filter(|_| !rustix::process::geteuid().is_root());
-        return Ok(run.map_or_else(|| PathBuf::from("/run"), PathBuf::from).join("wharf-runtime"));
+        let root = run.map_or_else(|| PathBuf::from("/run"), PathBuf::from).join("wharf-runtime");
+        return Ok(Store::default_at(root));
     };
     let absolute = std::path::absolute(&given).map_err(|source| CliError::io("root", source))?;
     if absolute == std::path::Path::new("/") {
         return Err(CliError::text("Option --root argument should not be set to /"));
     }
-    Ok(absolute)
+    Ok(Store::at(absolute))
 }
 
 fn features(parser: &mut lexopt::Parser) -> CliResult<u8> {

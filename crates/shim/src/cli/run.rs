@@ -6,6 +6,7 @@ use super::launch::{self, Begin, CreateFlags};
 use super::store::Record;
 use super::{Context, delete, flags, start};
 use wharf_runtime::Container;
+use wharf_sys::process;
 
 pub(super) fn main(parser: &mut lexopt::Parser, context: &Context) -> CliResult<u8> {
     let mut options = CreateFlags::default();
@@ -45,7 +46,7 @@ fn run(context: &Context, id: &str, options: &CreateFlags, stay: Stay) -> CliRes
     options.report.check_terminal(plan.process.terminal.is_some(), stay.detach)?;
     let caller = options.report.connect()?;
     let mut nascent = context.store.reserve(id)?;
-    let (mut container, record) = launch::create(context, &mut nascent, plan, Begin::AtOnce)?;
+    let (mut container, record) = launch::create(context, &mut nascent, (plan, options), Begin::AtOnce)?;
     let terminal = container.terminal.take();
     let terminal = caller.deliver(container.pid, &container.pidfd, terminal).inspect_err(|_| {
         launch::undo(&container);
@@ -53,7 +54,12 @@ fn run(context: &Context, id: &str, options: &CreateFlags, stay: Stay) -> CliRes
     })?;
     // Others may work on it now.
     drop(nascent);
-    start::run_poststart(context, &record);
+    start::run_poststart(&record).inspect_err(|_| {
+        // The error that led here is the one to tell.
+        let _ = process::pidfd_send_signal(&container.pidfd, 9);
+        let _ = process::wait(&container.pidfd);
+        let _ = remove(context, id, &container, &record);
+    })?;
     if stay.detach {
         return Ok(0);
     }

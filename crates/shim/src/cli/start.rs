@@ -24,19 +24,20 @@ pub(super) fn main(parser: &mut lexopt::Parser, context: &Context) -> CliResult<
         Err(wharf_runtime::Error::NotRunning) => return Err(dead()),
         other => other?,
     }
-    run_poststart(context, &container.record);
+    run_poststart(&container.record).inspect_err(|_| {
+        // The error that led here is the one to tell.
+        let _ = process::pidfd_send_signal(&pidfd, 9);
+    })?;
     Ok(0)
 }
 
-/// Runs the hooks that come after the start. One that fails is a warning: the program runs already (source:
-/// OCI runtime-spec, runtime.md, "Lifecycle", step 9).
-pub(super) fn run_poststart(context: &Context, record: &Record) {
+/// Runs the hooks that come after the start. When one fails the container is to be stopped (source: OCI
+/// runtime-spec 1.3, runtime.md, "Lifecycle"; runc `container_linux.go`, `start`).
+pub(super) fn run_poststart(record: &Record) -> CliResult<()> {
     let list = &record.plan.hooks.poststart;
     if list.is_empty() {
-        return;
+        return Ok(());
     }
     let state = hooks::state_json(&record.plan, hooks::Status::Running, record.pid);
-    if let Err(error) = hooks::run("poststart", list, &state) {
-        context.log.warn(&error.to_string());
-    }
+    Ok(hooks::run("poststart", list, &state)?)
 }

@@ -26,6 +26,8 @@ const GATE: &str = "exec.fifo";
 #[derive(Debug, Clone)]
 pub(super) struct Store {
     root: PathBuf,
+    /// Nobody has named it.
+    is_default: bool,
 }
 
 /// `state.json`.
@@ -89,8 +91,14 @@ pub(super) struct Nascent {
 }
 
 impl Store {
+    /// One that the caller has named.
     pub(super) fn at(root: PathBuf) -> Self {
-        Self { root }
+        Self { root, is_default: false }
+    }
+
+    /// One that nobody has named.
+    pub(super) fn default_at(root: PathBuf) -> Self {
+        Self { root, is_default: true }
     }
 
     /// Takes a name for a new container.
@@ -122,11 +130,11 @@ impl Store {
         Ok(Container { dir, id: id.to_owned(), record })
     }
 
-    /// Every container's id, sorted. A root that is not there has none.
+    /// Every container's id, sorted. The default root need not be there yet (source: runc `list.go`).
     pub(super) fn ids(&self) -> CliResult<Vec<String>> {
         let entries = match std::fs::read_dir(&self.root) {
             Ok(entries) => entries,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) if error.kind() == ErrorKind::NotFound && self.is_default => return Ok(Vec::new()),
             Err(source) => return Err(CliError::io(format!("open {}", self.root.display()), source)),
         };
         let mut ids: Vec<String> = entries

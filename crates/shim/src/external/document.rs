@@ -101,6 +101,7 @@ fn under_init(plan: &Plan, place: &Place<'_>) -> Result<Plan, Failure> {
         recursive_attrs: false,
         propagation: Some(Propagation::Private),
         idmap: None,
+        idmap_single: false,
     });
     Ok(plan)
 }

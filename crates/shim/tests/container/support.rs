@@ -184,6 +184,7 @@ fn mounts() -> Vec<Mount> {
         recursive_attrs: false,
         propagation: None,
         idmap: None,
+        idmap_single: false,
     };
     let closed = MountAttrs::NOSUID | MountAttrs::NODEV | MountAttrs::NOEXEC;
     let options = vec![("mode".into(), "755".into()), ("size".into(), "65536k".into())];
@@ -207,6 +208,8 @@ fn namespaces() -> Namespaces {
         cgroup: Namespace::Host,
         user: Namespace::Host,
         id_maps: None,
+        time: Namespace::Host,
+        time_offsets: Vec::new(),
     }
 }
 
@@ -234,6 +237,7 @@ pub(crate) fn process(args: &[&str]) -> Process {
         oom_score_adj: None,
         apparmor_profile: None,
         selinux_label: None,
+        tuning: Default::default(),
     }
 }
 

@@ -25,6 +25,12 @@ impl Dir {
         Dir { controllers: hierarchy.controllers.clone(), path: root.join(path), root }
     }
 
+    /// The directory at `path` below this one.
+    pub(super) fn joined(&self, path: &str) -> Dir {
+        let to = if path.is_empty() { self.path.clone() } else { self.path.join(path) };
+        Dir { path: to, ..self.clone() }
+    }
+
     pub(super) fn has(&self, controller: &str) -> bool {
         self.controllers.iter().any(|name| name == controller)
     }
@@ -53,8 +59,8 @@ fn make_with_parents(root: &Path, dir: &Path, cpuset: bool) -> Result<bool> {
         }
         other => other?,
     };
-    if cpuset && dir != root {
-        inherit_cpuset(dir)?;
+    if cpuset {
+        inherit_cpuset(root, dir)?;
     }
     Ok(!made)
 }
@@ -77,8 +83,14 @@ pub(super) fn share_realtime(all: &[Hierarchy], path: &str, period: i64, runtime
     Ok(())
 }
 
-fn inherit_cpuset(dir: &Path) -> Result<()> {
-    let Some(parent) = dir.parent() else { return Ok(()) };
+/// Parents first: somebody else may have made one and left it empty.
+fn inherit_cpuset(root: &Path, dir: &Path) -> Result<()> {
+    let Some(parent) = dir.parent().filter(|_| dir != root) else { return Ok(()) };
+    let is_empty = |dir: &Path, name: &str| read(dir, name).map(|text| text.trim().is_empty());
+    if !is_empty(dir, "cpuset.cpus")? && !is_empty(dir, "cpuset.mems")? {
+        return Ok(());
+    }
+    inherit_cpuset(root, parent)?;
     for name in ["cpuset.cpus", "cpuset.mems"] {
         if read(dir, name)?.trim().is_empty() {
             let inherited = read(parent, name)?;
@@ -133,6 +145,8 @@ pub(super) fn apply(dirs: &[Dir], resources: &Resources) -> Result<Vec<Warning>>
     with("memory", resources.memory.is_some() || resources.memory_swap.is_some(), set_memory)?;
     with("blkio", wants_blkio(resources), set_blkio)?;
     with("hugetlb", !resources.hugepage_limits.is_empty(), set_hugetlb)?;
+    with("net_prio", !resources.network_priorities.is_empty(), set_network_priorities)?;
+    with("rdma", !resources.rdma.is_empty(), set_rdma)?;
     with("devices", !resources.devices.is_empty(), set_devices)?;
     Ok(warnings)
 }
@@ -150,9 +164,14 @@ fn simple_settings(resources: &Resources) -> Vec<Setting> {
     }
     let setting = |controller, file, value| Setting { controller, file, value };
     let oom = resources.oom_kill_disable.filter(|disable| *disable).map(|_| "1".to_owned());
-    let pids = resources.pids_limit.map(|limit| if limit < 0 { "max".to_owned() } else { limit.to_string() });
+    // With 0 nothing could be forked either, but systemd knows no such value (source: opencontainers/cgroups).
+    let pids =
+        resources.pids_limit.map(|limit| if limit < 0 { "max".to_owned() } else { limit.max(1).to_string() });
     let not_empty = |value: &Option<String>| value.clone().filter(|value| !value.is_empty());
     vec![
+        setting("cpu", "cpu.cfs_burst_us", text(resources.cpu_burst)),
+        setting("cpu", "cpu.idle", text(resources.cpu_idle)),
+        setting("net_cls", "net_cls.classid", text(resources.network_class)),
         setting("cpuset", "cpuset.cpus", not_empty(&resources.cpuset_cpus)),
         setting("cpuset", "cpuset.mems", not_empty(&resources.cpuset_mems)),
         setting(
@@ -316,6 +335,16 @@ fn set_hugetlb(dir: &Path, resources: &Resources, warnings: &mut Vec<Warning>) -
         write_if_there(dir, &file, &limit.to_string(), warnings)?;
     }
     Ok(())
+}
+
+fn set_network_priorities(dir: &Path, resources: &Resources, warnings: &mut Vec<Warning>) -> Result<()> {
+    let mut lines = resources.network_priorities.iter().map(|(name, priority)| format!("{name} {priority}"));
+    lines.try_for_each(|line| write_if_there(dir, "net_prio.ifpriomap", &line, warnings))
+}
+
+fn set_rdma(dir: &Path, resources: &Resources, warnings: &mut Vec<Warning>) -> Result<()> {
+    let mut lines = resources.rdma.iter().map(|(device, limits)| format!("{device} {limits}"));
+    lines.try_for_each(|line| write_if_there(dir, "rdma.max", &line, warnings))
 }
 
 fn set_devices(dir: &Path, resources: &Resources, _warnings: &mut Vec<Warning>) -> Result<()> {

@@ -95,6 +95,12 @@ pub fn settings(resources: &Resources) -> Result<Vec<(String, String)>> {
     if let Some(bandwidth) = bandwidth(resources.cpu_quota, resources.cpu_period) {
         set("cpu.max", bandwidth);
     }
+    if let Some(burst) = resources.cpu_burst {
+        set("cpu.max.burst", burst.to_string());
+    }
+    if let Some(idle) = resources.cpu_idle {
+        set("cpu.idle", idle.to_string());
+    }
     for (file, value) in [("cpuset.cpus", &resources.cpuset_cpus), ("cpuset.mems", &resources.cpuset_mems)] {
         if let Some(value) = value.as_ref().filter(|value| !value.is_empty()) {
             set(file, value.clone());
@@ -111,7 +117,7 @@ pub fn settings(resources: &Resources) -> Result<Vec<(String, String)>> {
         set("memory.low", or_max(low));
     }
     if let Some(limit) = resources.pids_limit {
-        set("pids.max", or_max(limit));
+        set("pids.max", or_max(if limit == 0 { 1 } else { limit }));
     }
     let throttles = [
         ("rbps", &resources.blkio_read_bps),
@@ -126,6 +132,9 @@ pub fn settings(resources: &Resources) -> Result<Vec<(String, String)>> {
     }
     for (size, limit) in &resources.hugepage_limits {
         set(&format!("hugetlb.{size}.max"), limit.to_string());
+    }
+    for (device, limits) in &resources.rdma {
+        set("rdma.max", format!("{device} {limits}"));
     }
     Ok(all)
 }

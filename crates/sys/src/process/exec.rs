@@ -48,6 +48,29 @@ pub fn close_on_exec_from(first: i32) -> Result<()> {
     }
 }
 
+/// Closes every descriptor from `first` on but those to keep, whoever may believe to own them: for a process
+/// that is about to become another program and waits before it does.
+///
+/// `first` is above 0. Nothing happens where close_range(2) is missing (before kernel 5.9).
+pub fn close_all_but(first: u32, keep: &[BorrowedFd<'_>]) {
+    let mut kept: Vec<u32> = keep.iter().map(|fd| fd.as_raw_fd() as u32).collect();
+    kept.sort_unstable();
+    let mut from = first;
+    for fd in kept.into_iter().filter(|fd| *fd >= first) {
+        close_range(from, fd - 1);
+        from = fd + 1;
+    }
+    close_range(from, u32::MAX);
+}
+
+fn close_range(from: u32, to: u32) {
+    if from <= to {
+        // SAFETY: a descriptor that is closed behind its owner's back makes the owner's calls fail with EBADF;
+        // nothing is opened any more that could take its number.
+        unsafe { libc::syscall(libc::SYS_close_range, from, to, 0) };
+    }
+}
+
 fn close_on_exec_one_by_one(first: i32) -> Result<()> {
     let path = "/proc/self/fd";
     for entry in std::fs::read_dir(path).on("open", || path)? {

@@ -8,6 +8,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// One bit for each number that was handed out.
 static TAKEN: AtomicU64 = AtomicU64::new(0);
 
+/// Whether descriptor `number` was left open by whoever started this program: it is open, and not close-on-exec
+/// as everything is that this program opens.
+pub fn is_inherited(number: i32) -> bool {
+    // SAFETY: F_GETFD on a number; on one that is not open it fails.
+    let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
+    flags >= 0 && flags & libc::FD_CLOEXEC == 0
+}
+
 /// Takes over descriptor `number` (3 to 63), which whoever started this program left open in it, and marks it
 /// close-on-exec. To be called first thing in `main`, before the program opens anything itself.
 ///

@@ -39,6 +39,20 @@ pub fn ignore_signal(signal: i32) -> Result<()> {
     set_disposition(signal, libc::SIG_IGN)
 }
 
+/// Has the signals that people end programs with end this process, even if it is the first of its pid
+/// namespace, where they would be dropped otherwise. Undone by execve.
+pub fn exit_on_termination_signals() {
+    extern "C" fn exit(signal: libc::c_int) {
+        // SAFETY: _exit may be called from a signal handler, touches no memory and does not return.
+        unsafe { libc::_exit(128 + signal) }
+    }
+    for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM] {
+        // SAFETY: the handler has the right type and calls nothing that a handler may not. Where it cannot be
+        // set, things are as they were.
+        unsafe { libc::signal(signal, exit as extern "C" fn(libc::c_int) as libc::sighandler_t) };
+    }
+}
+
 /// The call itself, since libc keeps two signals for itself and would leave them as they were inherited.
 fn set_disposition(signal: i32, disposition: libc::sighandler_t) -> Result<()> {
     // The kernel's struct sigaction differs between architectures in what follows the handler; it is zero

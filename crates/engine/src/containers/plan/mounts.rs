@@ -68,7 +68,15 @@ fn defaults(input: &MountInput<'_>) -> Vec<Mount> {
 }
 
 fn mount(target: &str, kind: MountKind, attrs: MountAttrs) -> Mount {
-    Mount { target: target.into(), kind, attrs, recursive_attrs: false, propagation: None, idmap: None }
+    Mount {
+        target: target.into(),
+        kind,
+        attrs,
+        recursive_attrs: false,
+        propagation: None,
+        idmap: None,
+        idmap_single: false,
+    }
 }
 
 fn bind(source: &str, target: &str, recursive: bool) -> Mount {

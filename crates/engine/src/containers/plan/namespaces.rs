@@ -51,7 +51,7 @@ pub(super) fn namespaces(
     };
     let uts = if host.uts_mode.is_host() { Namespace::Host } else { Namespace::New };
     let cgroup = if host.cgroupns_mode.as_str() == "private" { Namespace::New } else { Namespace::Host };
-    Ok(Namespaces { pid, network, ipc, uts, cgroup, user: Namespace::Host, id_maps: None })
+    Ok(Namespaces { pid, network, ipc, uts, cgroup, ..Namespaces::default() })
 }
 
 fn join(pid: i32, kind: &str, fds: &mut Fds) -> Result<Namespace> {

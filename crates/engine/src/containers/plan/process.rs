@@ -46,6 +46,7 @@ pub(super) fn main_process(input: &MainInput<'_>, warnings: &mut Vec<String>) ->
         oom_score_adj: oom_score_adj(host),
         apparmor_profile: security::apparmor(host.privileged, input.apparmor_profile),
         selinux_label: None,
+        tuning: Default::default(),
     })
 }
 
@@ -94,6 +95,7 @@ pub(crate) fn exec_process(input: ExecInput<'_>) -> Result<Process> {
             input.apparmor_profile,
         ),
         selinux_label: None,
+        tuning: Default::default(),
     })
 }
 
