@@ -206,6 +206,7 @@ fn under_init(plan: &mut Plan, program: &Path) -> Result<()> {
         recursive_attrs: false,
         propagation: None,
         idmap: None,
+        idmap_single: false,
     });
     Ok(())
 }
