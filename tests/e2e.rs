@@ -45,3 +45,5 @@ mod runtime_cli;
 mod runtime_external;
 mod security;
 mod system_info;
+mod userns;
+mod userns_mounts;

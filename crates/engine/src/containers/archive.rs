@@ -25,7 +25,7 @@ use std::{
 };
 use wharf_api::{container::PathStat, time::Time};
 use wharf_archive::{Decompressor, Options, Overwrite, Owner, PackOptions, Packer, unpack};
-use wharf_spec::ContainerId;
+use wharf_spec::{ContainerId, plan::IdMaps};
 use wharf_sys::path::{Root, readlink_at, reopen};
 
 /// For [`Containers::archive_put`].
@@ -47,6 +47,8 @@ struct View {
     readonly_rootfs: bool,
     /// Where passwd and group files are.
     merged: PathBuf,
+    /// Whom the host knows as the owners of files.
+    ids: Option<Arc<IdMaps>>,
     mounted: Option<(crate::images::Layers, ContainerId)>,
 }
 
@@ -85,7 +87,7 @@ impl Containers {
             let (stat, named) = opened.map_err(missing)?;
             // The stream is read after this answer: it is written elsewhere.
             std::thread::spawn(move || {
-                send(&named, writer);
+                send(&named, view.ids.clone(), writer);
                 drop(view);
             });
             Ok(stat)
@@ -121,7 +123,7 @@ impl Containers {
                 false => Owner::Archive,
             };
             let overwrite = if options.keep_kind { Overwrite::KeepKind } else { Overwrite::Replace };
-            let options = Options { overwrite, owner, ..Options::default() };
+            let options = Options { overwrite, owner, ids: view.ids.clone(), ..Options::default() };
             let failed = |e: wharf_archive::Error| Error::Refused(e.to_string());
             let archive = Decompressor::new(reader).map_err(failed)?;
             unpack(archive, directory.as_fd(), options).map(drop).map_err(failed)
@@ -135,11 +137,12 @@ impl Containers {
         container.check(Verb::Export)?;
         let _one_verb = container.lifecycle.lock().await;
         let (layers, container) = (self.parts().images.layers().clone(), Arc::clone(container));
-        blocking(move || open_view(layers, &container)).await
+        let ids = self.config().ids();
+        blocking(move || open_view(layers, &container, ids)).await
     }
 }
 
-fn open_view(layers: crate::images::Layers, container: &Container) -> Result<View> {
+fn open_view(layers: crate::images::Layers, container: &Container, ids: Option<Arc<IdMaps>>) -> Result<View> {
     let id = container.id.clone();
     let merged = layers.mount(&id)?;
     let mounted = Some((layers, id));
@@ -159,7 +162,7 @@ fn open_view(layers: crate::images::Layers, container: &Container) -> Result<Vie
         None => merged.clone(),
     };
     let root = Root::open(&path).map_err(|e| io(&path, e))?;
-    Ok(View { root, live: pid.is_some(), mounts, readonly_rootfs, merged, mounted })
+    Ok(View { root, live: pid.is_some(), mounts, readonly_rootfs, merged, ids, mounted })
 }
 
 impl Drop for View {
@@ -294,8 +297,8 @@ fn go_mode(stat: &Stat) -> u32 {
 }
 
 /// Packs into the stream; what fails ends it with the error.
-fn send(named: &Named, writer: StreamWriter) {
-    let mut packer = Packer::new(writer, PackOptions::default());
+fn send(named: &Named, ids: Option<Arc<IdMaps>>, writer: StreamWriter) {
+    let mut packer = Packer::new(writer, PackOptions { ids, ..PackOptions::default() });
     let shown = named.shown.trim_end_matches('/');
     let shown = if shown.is_empty() { "." } else { shown };
     let packed = packer.tree(named.parent.as_fd(), &named.name, shown.as_bytes());
@@ -317,6 +320,7 @@ mod tests {
             mounts: vec![("/vol".into(), dir.join("volume"), false)],
             readonly_rootfs: false,
             merged: dir.into(),
+            ids: None,
             mounted: None,
         }
     }

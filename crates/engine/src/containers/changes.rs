@@ -35,9 +35,10 @@ impl Containers {
         };
         let (writer, stream) = StreamWriter::new();
         let (engine, owner) = (self.clone(), Arc::clone(&container));
+        let options = PackOptions { ids: self.config().ids(), ..PackOptions::default() };
         tokio::spawn(async move {
             let packed = tokio::task::spawn_blocking(move || {
-                let packed = pack(mounted.as_fd(), PackOptions::default(), writer);
+                let packed = pack(mounted.as_fd(), options, writer);
                 match packed {
                     Ok(mut writer) => drop(writer.flush()),
                     Err(error) => tracing::warn!(%error, "export broke off"),
