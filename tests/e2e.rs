@@ -55,3 +55,5 @@ mod runtime_external;
 mod runtime_guest;
 mod security;
 mod system_info;
+mod userns;
+mod userns_mounts;

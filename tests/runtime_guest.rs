@@ -98,7 +98,7 @@ fn docker_io_runs_containers_with_it() -> Result<()> {
     let data = dir.0.join("data");
     fs::create_dir(&data)?;
     let config = json!({"runtimes": {"wharf": {"path": dir.runtime()?}}, "storage-driver": "vfs"});
-    let docker = DockerIo::start_with(Path::new(&data), &config.to_string())?;
+    let docker = DockerIo::start_configured(Path::new(&data), &config.to_string())?;
     docker.load(&busybox()?)?;
     let run = |args: &[&str]| docker.docker(&[&["run", "--runtime=wharf", "--network=none"], args].concat());
     let out = run(&["--rm", "busybox", "sh", "-c", "echo o; echo e >&2; exit 3"])?;

@@ -58,6 +58,9 @@ pub struct BindOptions {
     /// Fails where it cannot be read-only throughout.
     #[serde(skip_serializing_if = "is_zero")]
     pub read_only_force_recursive: bool,
+    /// Wharf's own: ids are mapped, `auto` or `uids=...;gids=...`.
+    #[serde(rename = "IDMap", skip_serializing_if = "String::is_empty")]
+    pub id_map: String,
 }
 
 /// Options of a volume.
@@ -76,6 +79,12 @@ pub struct VolumeOptions {
     /// Driver of a new volume.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub driver_config: Option<Driver>,
+    /// Wharf's own: ids are mapped, `auto` or `uids=...;gids=...`.
+    #[serde(rename = "IDMap", skip_serializing_if = "String::is_empty")]
+    pub id_map: String,
+    /// Wharf's own: an empty volume is given to the container's user.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub chown: bool,
 }
 
 /// A volume driver and its options.

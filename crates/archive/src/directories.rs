@@ -7,6 +7,7 @@ use rustix::{
     io::Errno,
 };
 use std::{collections::HashMap, sync::Arc};
+use wharf_spec::plan::IdMaps;
 
 /// How many stay open; archives are written directory by directory.
 const KEPT: usize = 64;
@@ -19,14 +20,16 @@ const IMPLIED_MODE: u32 = 0o755;
 
 pub(crate) struct Directories {
     root: Arc<OwnedFd>,
+    /// What an archive implies belongs to the root of these.
+    ids: Option<Arc<IdMaps>>,
     open: HashMap<Vec<u8>, Arc<OwnedFd>>,
 }
 
 impl Directories {
-    pub(crate) fn new(root: BorrowedFd<'_>) -> Result<Self, Error> {
+    pub(crate) fn new(root: BorrowedFd<'_>, ids: Option<Arc<IdMaps>>) -> Result<Self, Error> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = fs::openat(root, ".", flags, Mode::empty()).map_err(Error::file("open", b"."))?;
-        Ok(Self { root: Arc::new(root), open: HashMap::new() })
+        Ok(Self { root: Arc::new(root), ids, open: HashMap::new() })
     }
 
     /// Opens a directory, made with its parents when missing.
@@ -87,7 +90,10 @@ impl Directories {
             match open_in(self.root.as_fd(), &next) {
                 Ok(open) => (current, done) = (open, next),
                 Err(Errno::NOENT) => match make_one(current.as_fd(), &component, &next)? {
-                    Some(open) => (current, done) = (open, next),
+                    Some(open) => {
+                        self.give_to_root(&open, &next)?;
+                        (current, done) = (open, next);
+                    }
                     None => {
                         links += 1;
                         if links > MAX_LINKS {
@@ -103,6 +109,12 @@ impl Directories {
             }
         }
         Ok(current)
+    }
+
+    fn give_to_root(&self, directory: &OwnedFd, name: &[u8]) -> Result<(), Error> {
+        let Some((uid, gid)) = self.ids.as_ref().and_then(|ids| ids.root().ok()) else { return Ok(()) };
+        fs::fchown(directory, Some(fs::Uid::from_raw(uid)), Some(fs::Gid::from_raw(gid)))
+            .map_err(Error::file("chown", name))
     }
 }
 

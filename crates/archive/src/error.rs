@@ -46,6 +46,9 @@ pub enum Error {
         /// The entry.
         path: String,
     },
+    /// An owner that the container's user namespace does not have.
+    #[error(transparent)]
+    Unmapped(#[from] wharf_spec::idmap::Unmapped),
     /// An entry of a kind that cannot be extracted.
     #[error("unhandled tar header type {kind} of {path:?}")]
     Kind {
@@ -109,6 +112,7 @@ impl Error {
             | Self::Symlink { .. }
             | Self::Whiteout(_)
             | Self::Range { .. }
+            | Self::Unmapped(_)
             | Self::Kind { .. }
             | Self::Overwrite { .. }
             | Self::Encode { .. }

@@ -4,7 +4,7 @@ use crate::{
     Error, Header, Kind, Reader, Time,
     directories::Directories,
     error::lossy,
-    metadata::{self, Inode},
+    metadata::{self, Inode, Owners},
     path::{self, clean, entry_name, is_local},
     whiteout::{self, Meaning, OPAQUE_XATTR, Whiteouts},
 };
@@ -18,6 +18,7 @@ use std::{
     io::{self, BufRead, Read, Seek, SeekFrom, Write},
     sync::Arc,
 };
+use wharf_spec::plan::IdMaps;
 
 /// What happens where something of another kind exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -58,7 +59,7 @@ pub enum Links {
 }
 
 /// How an archive is extracted.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Options {
     /// Deletions.
     pub whiteouts: Whiteouts,
@@ -68,6 +69,14 @@ pub struct Options {
     pub owner: Owner,
     /// Symbolic links.
     pub links: Links,
+    /// Owners are those of a container, files get the host's ids for them.
+    pub ids: Option<Arc<IdMaps>>,
+}
+
+impl Options {
+    fn owners(&self) -> Owners<'_> {
+        Owners { owner: self.owner, ids: self.ids.as_deref() }
+    }
 }
 
 /// What was extracted.
@@ -125,7 +134,7 @@ impl Extractor {
     /// When it cannot be opened for reading.
     pub fn new(root: BorrowedFd<'_>, options: Options) -> Result<Self, Error> {
         Ok(Self {
-            directories: Directories::new(root)?,
+            directories: Directories::new(root, options.ids.clone())?,
             options,
             times: Vec::new(),
             remembered: 0,
@@ -188,7 +197,7 @@ impl Extractor {
             Meaning::Deleted(name) => {
                 let made = fs::mknodat(&*place.directory, name, FileType::CharacterDevice, Mode::empty(), 0);
                 match made {
-                    Ok(()) => own_whiteout(place, name, header)?,
+                    Ok(()) => own_whiteout(place, name, header, self.options.owners())?,
                     // The same layer has the name anew, which stands: a deletion is of the layers below
                     // (OCI image-spec, layer.md).
                     Err(Errno::EXIST) => {}
@@ -219,7 +228,7 @@ impl Extractor {
         if hides_below {
             make_opaque(open.as_fd(), place.whole)?;
         }
-        metadata::apply(Inode::Open(open.as_fd()), header, self.options.owner, place.whole)?;
+        metadata::apply(Inode::Open(open.as_fd()), header, self.options.owners(), place.whole)?;
         self.directories.put(place.whole, open);
         self.remembered += place.whole.len() + size_of::<(Vec<u8>, DirectoryTimes)>();
         if self.remembered > MAX_REMEMBERED {
@@ -237,7 +246,7 @@ impl Extractor {
         let mut file = File::from(fd);
         write_data(&mut file, header, data, place.whole)?;
         self.extracted.bytes += header.size;
-        metadata::apply(Inode::Open(file.as_fd()), header, self.options.owner, place.whole)?;
+        metadata::apply(Inode::Open(file.as_fd()), header, self.options.owners(), place.whole)?;
         fs::futimens(&file, &metadata::timestamps(header)).map_err(place.error("futimens"))
     }
 
@@ -256,10 +265,10 @@ impl Extractor {
         // stands, as in Docker. Setting the same again would drop capabilities.
         let existing = place.stat()?;
         let is_link = FileType::from_raw_mode(existing.st_mode) == FileType::Symlink;
-        let same = i64::from(existing.st_uid) == header.uid
-            && i64::from(existing.st_gid) == header.gid
+        let (uid, gid) = self.options.owners().of(header, place.whole)?;
+        let same = (existing.st_uid, existing.st_gid) == (uid, gid)
             && (is_link || existing.st_mode & 0o7777 == header.mode);
-        if same || self.options.owner != crate::Owner::Archive {
+        if same || self.options.owner != Owner::Archive {
             return Ok(());
         }
         let header = Header { kind: if is_link { Kind::Symlink } else { Kind::Regular }, ..header.clone() };
@@ -293,7 +302,7 @@ impl Extractor {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let inode =
             fs::openat(&*place.directory, place.name, flags, Mode::empty()).map_err(place.error("open"))?;
-        metadata::apply(Inode::Path(inode.as_fd()), header, self.options.owner, place.whole)?;
+        metadata::apply(Inode::Path(inode.as_fd()), header, self.options.owners(), place.whole)?;
         metadata::set_times(&place.directory, place.name, header).map_err(place.error("utimensat"))
     }
 
@@ -367,12 +376,13 @@ fn make_opaque(directory: BorrowedFd<'_>, path: &[u8]) -> Result<(), Error> {
 }
 
 /// Docker keeps the owner of a deletion.
-fn own_whiteout(place: &Place<'_>, name: &[u8], header: &Header) -> Result<(), Error> {
-    if header.uid == 0 && header.gid == 0 {
+fn own_whiteout(place: &Place<'_>, name: &[u8], header: &Header, owners: Owners<'_>) -> Result<(), Error> {
+    if header.uid == 0 && header.gid == 0 && owners.ids.is_none() {
         return Ok(());
     }
-    let uid = fs::Uid::from_raw(metadata::in_range("uid", header.uid, place.whole)?);
-    let gid = fs::Gid::from_raw(metadata::in_range("gid", header.gid, place.whole)?);
+    let archive = Owners { owner: Owner::Archive, ..owners };
+    let (uid, gid) = archive.of(header, place.whole)?;
+    let (uid, gid) = (fs::Uid::from_raw(uid), fs::Gid::from_raw(gid));
     fs::chownat(&*place.directory, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
         .map_err(place.error("chown"))
 }

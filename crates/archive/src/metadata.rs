@@ -6,6 +6,7 @@ use rustix::{
     fs::{self, AtFlags, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags},
     io::Errno,
 };
+use wharf_spec::plan::IdMaps;
 
 /// An inode, and how it is reached.
 #[derive(Clone, Copy)]
@@ -20,11 +21,11 @@ pub(crate) enum Inode<'fd> {
 ///
 /// What a new file has already is not set again: most files of an image have the owner and mode that they were
 /// made with, and each call is a transaction of the file system.
-pub(crate) fn apply(inode: Inode<'_>, header: &Header, owner: Owner, path: &[u8]) -> Result<(), Error> {
+pub(crate) fn apply(inode: Inode<'_>, header: &Header, owners: Owners<'_>, path: &[u8]) -> Result<(), Error> {
     let fd = inode.fd();
     let stat = fs::fstat(fd).map_err(Error::file("stat", path))?;
-    let has_owner = chown(fd, &stat, header, owner, path)?;
-    set_xattrs(inode, header, path)?;
+    let has_owner = chown(fd, &stat, header, owners, path)?;
+    set_xattrs(inode, header, owners.ids, path)?;
     // An attribute may be an access list, which changes the mode.
     let is_plain = has_owner && header.xattrs().next().is_none();
     let has_mode = is_plain && stat.st_mode & 0o7777 == header.mode & 0o7777;
@@ -48,19 +49,41 @@ impl<'fd> Inode<'fd> {
     }
 }
 
+/// Who is to own what is extracted, and as whom the host knows them.
+#[derive(Clone, Copy)]
+pub(crate) struct Owners<'a> {
+    pub(crate) owner: Owner,
+    pub(crate) ids: Option<&'a IdMaps>,
+}
+
+impl Owners<'_> {
+    /// The host's user and group for an entry. [`Owner::Caller`] is as in the archive.
+    pub(crate) fn of(self, header: &Header, path: &[u8]) -> Result<(u32, u32), Error> {
+        let (uid, gid) = match self.owner {
+            Owner::Fixed { uid, gid } => (uid, gid),
+            Owner::Archive | Owner::Caller => {
+                (in_range("uid", header.uid, path)?, in_range("gid", header.gid, path)?)
+            }
+        };
+        match self.ids {
+            None => Ok((uid, gid)),
+            Some(ids) => Ok(ids.to_host(uid, gid)?),
+        }
+    }
+}
+
 /// Whether the owner was right before.
 fn chown(
     inode: BorrowedFd<'_>,
     stat: &fs::Stat,
     header: &Header,
-    owner: Owner,
+    owners: Owners<'_>,
     path: &[u8],
 ) -> Result<bool, Error> {
-    let (uid, gid) = match owner {
-        Owner::Archive => (in_range("uid", header.uid, path)?, in_range("gid", header.gid, path)?),
-        Owner::Fixed { uid, gid } => (uid, gid),
-        Owner::Caller => return Ok(true),
-    };
+    if owners.owner == Owner::Caller {
+        return Ok(true);
+    }
+    let (uid, gid) = owners.of(header, path)?;
     if (stat.st_uid, stat.st_gid) == (uid, gid) {
         return Ok(true);
     }
@@ -77,12 +100,14 @@ pub(crate) fn in_range(what: &'static str, value: i64, path: &[u8]) -> Result<u3
     }
 }
 
-fn set_xattrs(inode: Inode<'_>, header: &Header, path: &[u8]) -> Result<(), Error> {
+fn set_xattrs(inode: Inode<'_>, header: &Header, ids: Option<&IdMaps>, path: &[u8]) -> Result<(), Error> {
     for (name, value) in header.xattrs() {
         if whiteout::steers_overlayfs(name) {
             tracing::debug!(path = lossy(path), xattr = lossy(name), "left out an attribute of overlayfs");
             continue;
         }
+        let rooted = ids.filter(|_| name == CAPABILITY).and_then(|ids| rooted_capability(value, ids));
+        let value = rooted.as_deref().unwrap_or(value);
         let set = match inode {
             Inode::Open(fd) => fs::fsetxattr(fd, name, value, XattrFlags::empty()),
             Inode::Path(fd) => fs::setxattr(proc_path(fd), name, value, XattrFlags::empty()),
@@ -101,6 +126,22 @@ fn set_xattrs(inode: Inode<'_>, header: &Header, path: &[u8]) -> Result<(), Erro
         }
     }
     Ok(())
+}
+
+/// File capabilities.
+const CAPABILITY: &[u8] = b"security.capability";
+
+/// File capabilities in the form that holds in the user namespace of this root: the kernel heeds those of the
+/// host's root (revision 2) outside of all namespaces only (source: linux/capability.h, capabilities(7)).
+fn rooted_capability(value: &[u8], ids: &IdMaps) -> Option<Vec<u8>> {
+    let (root, _) = ids.root().ok()?;
+    let is_of_host = value.len() == 20 && value.get(3) == Some(&2);
+    is_of_host.then(|| {
+        let mut rooted = value.to_vec();
+        rooted[3] = 3;
+        rooted.extend_from_slice(&root.to_le_bytes());
+        rooted
+    })
 }
 
 /// A name for calls that take no `O_PATH` descriptor.

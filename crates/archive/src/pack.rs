@@ -13,7 +13,9 @@ use std::{
     fs::File,
     io::{Read, Write},
     mem::MaybeUninit,
+    sync::Arc,
 };
+use wharf_spec::plan::IdMaps;
 
 /// Deeper trees are refused: each level holds a descriptor.
 const MAX_DEPTH: usize = 900;
@@ -45,7 +47,7 @@ pub enum Devices {
 }
 
 /// How files are packed.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct PackOptions {
     /// Deletions.
     pub whiteouts: WriteWhiteouts,
@@ -53,6 +55,9 @@ pub struct PackOptions {
     pub owner: Option<(u32, u32)>,
     /// Devices in the tree.
     pub devices: Devices,
+    /// Files have the host's ids, the archive gets the container's. An id of the host that the container does not
+    /// have stays as it is: it is that of a container outside of the user namespace.
+    pub ids: Option<Arc<IdMaps>>,
 }
 
 /// Adds files to an archive.
@@ -204,7 +209,10 @@ impl<W: Write> Packer<W> {
     }
 
     fn describe(&self, stat: &Stat, kind: Kind, archive_name: &[u8]) -> Header {
-        let (uid, gid) = self.options.owner.unwrap_or((stat.st_uid, stat.st_gid));
+        let (uid, gid) = self.options.owner.unwrap_or_else(|| {
+            let host = (stat.st_uid, stat.st_gid);
+            self.options.ids.as_ref().map_or(host, |ids| ids.to_container(host.0, host.1).unwrap_or(host))
+        });
         let is_device = matches!(kind, Kind::Char | Kind::Block);
         let mut name = archive_name.to_vec();
         if kind == Kind::Directory && !name.ends_with(b"/") {

@@ -393,6 +393,46 @@ fn metadata_survives_packing_and_extraction() {
 }
 
 #[test]
+fn ids_of_a_container_become_those_of_the_host_and_back() {
+    use std::{os::fd::AsFd, sync::Arc};
+    use wharf_spec::plan::{IdMap, IdMaps};
+    let map = || vec![IdMap { inside: 0, outside: 100_000, count: 1000 }];
+    let ids = Some(Arc::new(IdMaps { uids: map(), gids: map() }));
+    let mut ping = file("deep/ping", "elf");
+    (ping.0.uid, ping.0.gid) = (0, 7);
+    let capability = [1, 0, 0, 2, 0, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    ping.0.set_xattr(b"security.capability", &capability);
+    let mut foreign = file("foreign", "");
+    foreign.0.uid = 1000;
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { ids: ids.clone(), ..layer() };
+    extract(&[ping, file(".wh.gone", "")], dir.path(), options.clone()).unwrap();
+    let owner = |name: &str| {
+        let stat = std::fs::symlink_metadata(dir.path().join(name)).unwrap();
+        (stat.uid(), stat.gid())
+    };
+    assert_eq!(
+        ["deep", "deep/ping", "gone"].map(owner),
+        [(100_000, 100_000), (100_000, 100_007), (100_000, 100_000)]
+    );
+    let mut value = [0; 64];
+    let length = fs::lgetxattr(dir.path().join("deep/ping"), "security.capability", &mut value[..]).unwrap();
+    // Seen from outside of the namespace it is of that namespace's root.
+    assert_eq!((length, value[3], value[20..24].to_vec()), (24, 3, 100_000u32.to_le_bytes().to_vec()));
+    let refused = extract(&[foreign], dir.path(), options).unwrap_err().to_string();
+    assert!(refused.starts_with("container ID 1000 cannot be mapped to a host ID"), "{refused}");
+
+    std::os::unix::fs::chown(dir.path().join("deep"), Some(5), Some(6)).unwrap();
+    let packing = PackOptions { ids, whiteouts: WriteWhiteouts::Convert, ..PackOptions::default() };
+    let read = entries(&pack(open(dir.path()).as_fd(), packing, Vec::new()).unwrap()).unwrap();
+    let owner = |name: &[u8]| read.iter().find(|(h, _)| h.name == name).map(|(h, _)| (h.uid, h.gid)).unwrap();
+    // What no container of the namespace owns keeps its numbers.
+    assert_eq!([&b"deep/"[..], b"deep/ping", b".wh.gone"].map(owner), [(5, 6), (0, 7), (0, 0)]);
+    let ping = &read.iter().find(|(h, _)| h.name == b"deep/ping").unwrap().0;
+    assert_eq!(ping.xattrs().next().unwrap().1, capability);
+}
+
+#[test]
 fn existing_files_are_replaced_only_when_allowed() {
     let dir = tempfile::tempdir().unwrap();
     let make = || {
@@ -401,7 +441,7 @@ fn existing_files_are_replaced_only_when_allowed() {
     };
     make();
     let keep = Options { overwrite: Overwrite::KeepKind, ..Options::default() };
-    let refused = |entry| matches!(extract(&[entry], dir.path(), keep), Err(Error::Overwrite { .. }));
+    let refused = |entry| matches!(extract(&[entry], dir.path(), keep.clone()), Err(Error::Overwrite { .. }));
     assert!(refused(file("d", "x")) && refused(other(Kind::Directory, "f", "")));
     assert!(!refused(file("f", "new")) && !refused(other(Kind::Directory, "d", "")));
     assert_eq!(std::fs::read_to_string(dir.path().join("f")).unwrap(), "new");
@@ -468,7 +508,7 @@ fn links_stay_inside_where_they_must() {
     ] {
         let dir = tempfile::tempdir().unwrap();
         let entries = [other(Kind::Symlink, name, link)];
-        let got = extract(&entries, dir.path(), inside);
+        let got = extract(&entries, dir.path(), inside.clone());
         assert_eq!(got.is_ok(), is_taken, "{name} -> {link}: {got:?}");
         if let Err(error) = got {
             let shown = error.below("/top");

@@ -6,10 +6,14 @@ use crate::{
 };
 use std::{
     io::{self, Write},
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
-use wharf_engine::check::{self, Depth, Report};
+use wharf_engine::{
+    Remap,
+    check::{self, Depth, Report},
+    remap::MissingUser,
+};
 
 /// Why nothing could be checked.
 #[derive(Debug, thiserror::Error)]
@@ -28,7 +32,7 @@ enum Error {
 /// Checks, after a repair if asked for. The status is 0 when everything is as it should be, else 1.
 pub(crate) fn run(flags: &Flags, settings: &Settings) -> ExitCode {
     logging::start(&settings.log_level, settings.debug, crate::log_format(settings));
-    match checked(flags, &settings.data_root) {
+    match data_root(settings).and_then(|data_root| checked(flags, &data_root)) {
         Ok(report) if report.findings.is_empty() => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
         Err(error) => {
@@ -36,6 +40,12 @@ pub(crate) fn run(flags: &Flags, settings: &Settings) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// That of the remapped ids, if there are any.
+fn data_root(settings: &Settings) -> Result<PathBuf, Error> {
+    let remap = Remap::resolve(&settings.userns_remap, MissingUser::Refuse)?;
+    Ok(remap.map_or_else(|| settings.data_root.clone(), |remap| remap.data_root(&settings.data_root)))
 }
 
 fn checked(flags: &Flags, data_root: &Path) -> Result<Report, Error> {

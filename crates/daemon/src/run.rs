@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use wharf_engine::Engine;
+use wharf_engine::{Config as EngineConfig, Engine, Remap, remap::MissingUser};
 
 /// How long requests may go on after the engine has stopped (moby: five seconds).
 const LAST_REQUESTS: Duration = Duration::from_secs(5);
@@ -66,7 +66,13 @@ pub(crate) fn docker_version() -> String {
 pub(crate) async fn daemon(flags: Flags, mut settings: Settings, level: logging::Level) -> Result<(), Error> {
     let signals = Signals::new().map_err(Error::Signals)?;
     settings.data_root = directory(&settings.data_root, 0o710)?;
-    keep_others_out(&settings.data_root)?;
+    let remap = Remap::resolve(&settings.userns_remap, MissingUser::Make)?;
+    if remap.is_none() {
+        keep_others_out(&settings.data_root)?;
+    }
+    if let Some(remap) = &remap {
+        settings.data_root = remap.prepare_data_root(&settings.data_root)?;
+    }
     settings.exec_root = directory(&settings.exec_root, 0o711)?;
     // Fields are dropped in the order they are named here, the last first: the lock goes last.
     let _lock = pidfile::RootLock::take(&settings.data_root)?;
@@ -78,7 +84,7 @@ pub(crate) async fn daemon(flags: Flags, mut settings: Settings, level: logging:
         "" => None,
         address => Some(metrics::listen(address).await.map_err(Error::Metrics)?),
     };
-    let engine = Engine::open(settings.to_engine()).await?;
+    let engine = Engine::open(EngineConfig { remap, ..settings.to_engine() }).await?;
     let app = Arc::new(App::new(engine, &settings, &docker_version()));
     let accepting: Vec<_> = listeners
         .into_iter()

@@ -1,12 +1,15 @@
 //! What the daemon tells the engine: roots, defaults, limits.
 
-use crate::{Error, Result, blocking::blocking};
+use crate::{Error, Remap, Result, blocking::blocking};
 use std::{
     collections::BTreeMap,
     net::IpAddr,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
+use wharf_api::container::HostConfig;
+use wharf_spec::plan::IdMaps;
 
 /// Settings of an engine, as `dockerd`'s flags and `daemon.json` give them.
 #[derive(Debug, Clone)]
@@ -97,6 +100,8 @@ pub struct Config {
     pub network: NetworkConfig,
     /// `--http-proxy`, `--https-proxy`, `--no-proxy`.
     pub proxies: Proxies,
+    /// `--userns-remap`: containers run in user namespaces. The data-root is that of its ids then.
+    pub remap: Option<Remap>,
     /// The version told to clients, a Docker version number since clients compare it.
     pub server_version: String,
 }
@@ -262,6 +267,7 @@ impl Default for Config {
             max_concurrent_uploads: 5,
             network: NetworkConfig::default(),
             proxies: Proxies::default(),
+            remap: None,
             server_version: "29.0.0".into(),
         }
     }
@@ -275,6 +281,41 @@ impl Config {
             Ok(before) => self.descriptors = Some((before.soft, before.hard)),
             Err(error) => tracing::warn!(%error, "the limit of descriptors is not raised"),
         }
+    }
+
+    /// The ids of files of containers, `None` where they are the host's.
+    pub(crate) fn ids(&self) -> Option<Arc<IdMaps>> {
+        self.remap.as_ref().map(|remap| Arc::clone(&remap.ids))
+    }
+
+    /// The ids of a container's user namespace, `None` where it is in the host's.
+    pub(crate) fn ids_of(&self, host: &HostConfig) -> Option<Arc<IdMaps>> {
+        if host.userns_mode.is_host() { None } else { self.ids() }
+    }
+
+    /// Gives a file or directory of ours to the containers' root, where that is another than the host's.
+    ///
+    /// # Errors
+    /// When its owner cannot be changed.
+    pub(crate) fn give_to_root(&self, path: &Path) -> Result<()> {
+        self.remap.as_ref().map_or(Ok(()), |remap| give(path, remap.root))
+    }
+
+    /// Lets the containers' root pass through a directory of ours: its group gets it.
+    fn let_pass(&self, path: &Path) -> Result<()> {
+        self.remap.as_ref().map_or(Ok(()), |remap| give(path, (0, remap.root.1)))
+    }
+
+    /// Makes the directory of one container (source: moby `daemon/create.go`).
+    ///
+    /// # Errors
+    /// When it exists or cannot be made.
+    pub(crate) fn make_container_dir(&self, dir: &Path) -> Result<()> {
+        let io = |source| Error::Io { step: "make container directory", path: dir.into(), source };
+        wharf_sys::fault::point("container.mkdir").map_err(io)?;
+        std::fs::DirBuilder::new().mode(0o710).create(dir).map_err(io)?;
+        self.let_pass(dir)?;
+        std::fs::DirBuilder::new().mode(0o700).create(dir.join("checkpoints")).map_err(io)
     }
 
     /// `<data-root>/containers`
@@ -303,14 +344,24 @@ impl Config {
             (self.exec_root.clone(), 0o711),
             (self.run_dir(), 0o700),
         ];
+        let this = self.clone();
         blocking(move || {
             for (dir, mode) in &wanted {
                 make_dir(dir, *mode)?;
             }
-            Ok(())
+            this.let_pass(&this.data_root)?;
+            this.let_pass(&this.containers_dir())
         })
         .await
     }
+}
+
+fn give(path: &Path, (uid, gid): (u32, u32)) -> Result<()> {
+    std::os::unix::fs::chown(path, Some(uid), Some(gid)).map_err(|source| Error::Io {
+        step: "chown",
+        path: path.into(),
+        source,
+    })
 }
 
 /// Makes a directory and what is above it; one that exists is left as it is.

@@ -109,6 +109,9 @@ fn spawn_and_follow(
     proof: SingleThreaded,
 ) -> Result<(Spawned, Progress)> {
     let group = in_group.as_deref();
+    if let Some(maps) = &plan.namespaces.id_maps {
+        spawn::give_pipes(&options.io, maps, &plan.process)?;
+    }
     let sources = rootfs::open(plan, fds, options.init_program, proof)?;
     let joined = Joined::open(plan, fds)?;
     let (parent, child) = sync::pair()?;

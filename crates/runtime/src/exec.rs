@@ -71,6 +71,9 @@ pub fn exec(wanted: &plan::Process, options: &ExecOptions<'_>) -> Result<Process
     validate::process(wanted)?;
     let namespaces = namespaces_to_join(options.init_pid)?;
     let join = open_join(options)?;
+    if namespaces.contains(Namespaces::USER) {
+        spawn::give_pipes(&options.io, &spawn::read_maps(options.init_pid)?, wanted)?;
+    }
     match attempt(wanted, options, namespaces, join.as_ref(), proof) {
         // The container has handed its own group's controllers down (systemd inside does): follow its first
         // process.

@@ -46,5 +46,6 @@ pub use delete::delete;
 pub use error::{Error, Result};
 pub use exec::{ExecOptions, Process, exec};
 pub use kill::{pause, resume, signal, signal_all, update};
+pub use spawn::{NamespacePair, network_in_user_namespace};
 pub use start::{make_gate, start};
 pub use systemd::{delete_scope, update_scope};

@@ -7,6 +7,7 @@ use crate::spawn;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use wharf_spec::plan::{Fd, IdMaps, Mount, MountKind, Plan, Source};
+use wharf_sys::Errno;
 use wharf_sys::mount::{self, AttrChange, Recursion};
 use wharf_sys::process::SingleThreaded;
 
@@ -65,7 +66,7 @@ fn open_bind<'a>(mount: &Mount, fds: &'a [OwnedFd], proof: SingleThreaded) -> Re
     })?;
     if let Some(maps) = &mount.idmap {
         let recursion = if mount.idmap_single { Recursion::Single } else { recursion };
-        map_ids(&handle, maps, recursion, proof)?;
+        map_ids(mount, &handle, maps, recursion, proof)?;
     }
     Ok(Some(handle))
 }
@@ -109,8 +110,22 @@ pub(crate) fn mounting(mount: &Mount) -> String {
 
 /// Makes a detached mount show its files under other ids: a user namespace with the mapping is made for the
 /// purpose, which lives on in the mount.
-fn map_ids(mount: &Handle<'_>, maps: &IdMaps, recursion: Recursion, proof: SingleThreaded) -> Result<()> {
+fn map_ids(
+    mount: &Mount,
+    tree: &Handle<'_>,
+    maps: &IdMaps,
+    recursion: Recursion,
+    proof: SingleThreaded,
+) -> Result<()> {
     let namespace = spawn::user_namespace(maps, proof)?;
     let change = AttrChange { idmap: Some(namespace.as_fd()), ..AttrChange::default() };
-    mount::set_attrs(mount, &change, recursion).step(|| "failed to set MOUNT_ATTR_IDMAP")
+    match mount::set_attrs(tree, &change, recursion) {
+        // What the kernel answers for a file system that cannot, and a kernel that is too old (5.12).
+        Err(error) if error.is(Errno::INVAL) || error.is(Errno::NOSYS) => {
+            let problem = "failed to set MOUNT_ATTR_IDMAP: the file system, or one that is mounted below it, or \
+                           this kernel does not support idmapped mounts";
+            Err(Error::refused(mounting(mount), problem))
+        }
+        other => other.step(|| format!("{}: failed to set MOUNT_ATTR_IDMAP", mounting(mount))),
+    }
 }

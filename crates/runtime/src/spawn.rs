@@ -1,12 +1,14 @@
 //! Forking a container's processes into their namespaces.
 
+use crate::create::Io;
 use crate::error::{Error, Result, Step};
 use crate::init::ProcHandle;
 use crate::rootfs::given;
 use crate::sync::{self, Report};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{FileType, Gid, Uid};
 use std::path::Path;
-use wharf_spec::plan::{IdMap, IdMaps, Namespace, Plan, Source, TimeOffset};
+use wharf_spec::plan::{IdMap, IdMaps, Namespace, Plan, Process, Source, TimeOffset};
 use wharf_sys::process::{self, CloneOptions, Exit, Fork, Namespaces, SingleThreaded};
 
 /// Namespaces that a plan joins, opened.
@@ -213,19 +215,108 @@ pub(crate) fn write_maps(pid: i32, maps: &IdMaps) -> Result<()> {
 
 /// A user namespace with these maps and nobody in it.
 pub(crate) fn user_namespace(maps: &IdMaps, proof: SingleThreaded) -> Result<OwnedFd> {
+    held(
+        proof,
+        Namespaces::USER,
+        || Ok(()),
+        |holder| {
+            write_maps(holder, maps)?;
+            namespace_of(holder, "user")
+        },
+    )
+}
+
+/// A user and a network namespace that belong together, with nobody in them.
+#[derive(Debug)]
+pub struct NamespacePair {
+    /// The user namespace.
+    pub user: OwnedFd,
+    /// The network namespace, in which the other's root may do as root does.
+    pub network: OwnedFd,
+}
+
+/// Makes a network namespace inside a user namespace: a new one with these maps, or the one of `user`.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn network_in_user_namespace(maps: &IdMaps, user: Option<BorrowedFd<'_>>) -> Result<NamespacePair> {
+    let proof = SingleThreaded::check().step(|| "make namespaces")?;
+    let new = if user.is_none() { Namespaces::USER | Namespaces::NET } else { Namespaces::empty() };
+    let enter = || {
+        let Some(user) = user else { return Ok(()) };
+        process::set_namespace(user, Namespaces::USER).step(|| "join user namespace")?;
+        process::unshare(Namespaces::NET).step(|| "unshare network namespace")
+    };
+    held(proof, new, enter, |holder| {
+        if user.is_none() {
+            write_maps(holder, maps)?;
+        }
+        Ok(NamespacePair { user: namespace_of(holder, "user")?, network: namespace_of(holder, "net")? })
+    })
+}
+
+/// Makes a process in new namespaces, which does `enter`; gives what `take` has of it, by its pid, and ends it.
+fn held<T>(
+    proof: SingleThreaded,
+    namespaces: Namespaces,
+    enter: impl Fn() -> Result<()>,
+    take: impl FnOnce(i32) -> Result<T>,
+) -> Result<T> {
     let (parent, child) = sync::pair()?;
-    let options = CloneOptions { namespaces: Namespaces::USER, ..CloneOptions::default() };
+    let options = CloneOptions { namespaces, ..CloneOptions::default() };
     let Some(holder) = direct(proof, &options)? else {
         drop(parent);
-        // Held open until the parent has what it wants and kills this process.
-        let _ = child.await_maps();
+        match enter() {
+            // Waits until the parent has what it wants and kills this process.
+            Ok(()) => drop(child.await_maps()),
+            Err(error) => child.fail(error),
+        }
         process::exit(0)
     };
     drop(child);
-    let namespace = write_maps(holder.pid, maps).and_then(|()| {
-        let path = format!("/proc/{}/ns/user", holder.pid);
-        process::open_namespace(Path::new(&path)).step(|| "open user namespace")
-    });
+    let taken = match parent.next() {
+        Ok(Some(Report::WantsMaps)) => take(holder.pid),
+        Ok(Some(Report::Failed(failure))) => Err(Error::Init(failure)),
+        Ok(_) => Err(Error::InitDied(0)),
+        Err(error) => Err(error),
+    };
     holder.kill();
-    namespace
+    taken
+}
+
+fn namespace_of(pid: i32, kind: &str) -> Result<OwnedFd> {
+    let path = format!("/proc/{pid}/ns/{kind}");
+    process::open_namespace(Path::new(&path)).step(|| format!("open {kind} namespace"))
+}
+
+/// The id maps of a process, as the caller's user namespace sees them.
+pub(crate) fn read_maps(pid: i32) -> Result<IdMaps> {
+    let read = |file: &str| -> Result<Vec<IdMap>> {
+        let path = format!("/proc/{pid}/{file}");
+        let text = std::fs::read_to_string(&path)
+            .map_err(|error| Error::refused(format!("read {path}"), error.to_string()))?;
+        Ok(text.lines().filter_map(map_line).collect())
+    };
+    Ok(IdMaps { uids: read("uid_map")?, gids: read("gid_map")? })
+}
+
+fn map_line(line: &str) -> Option<IdMap> {
+    let mut numbers = line.split_ascii_whitespace().map(str::parse);
+    let mut next = || numbers.next()?.ok();
+    Some(IdMap { inside: next()?, outside: next()?, count: next()? })
+}
+
+/// Gives the pipes of a process in a user namespace to its user: it could not open `/dev/stdout` otherwise, and has
+/// no right to take what belongs to the host's root. Only pipes: others are the caller's own.
+pub(crate) fn give_pipes(io: &Io<'_>, maps: &IdMaps, process: &Process) -> Result<()> {
+    let Io::Given(all) = io else { return Ok(()) };
+    let Ok((uid, gid)) = maps.to_host(process.uid, process.gid) else { return Ok(()) };
+    for fd in all {
+        if wharf_sys::path::file_type(fd).step(|| "fstat")? == FileType::Fifo {
+            rustix::fs::fchown(fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
+                .map_err(|errno| wharf_sys::Error::call("fchown", "stdio", errno))
+                .step(|| "give the streams to the container's user")?;
+        }
+    }
+    Ok(())
 }

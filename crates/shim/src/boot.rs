@@ -5,7 +5,7 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::Signal;
 use std::path::Path;
-use wharf_spec::plan::{Fd, Plan};
+use wharf_spec::plan::{Fd, IdMaps, Plan};
 use wharf_spec::shim::{Event, Failure, FailureKind, Message, ZygoteRequest};
 use wharf_sys::seqpacket::{self, Packet};
 use wharf_sys::{event, process};
@@ -31,10 +31,34 @@ struct Order {
     fds: Vec<OwnedFd>,
 }
 
-/// Runs the container of a request to its end. `init_program` is the file of `docker-init`.
+/// Does what a request asks: makes namespaces, or runs a container to its end. `init_program` is the file of
+/// `docker-init`.
 pub(crate) fn run(packet: Packet, init_program: Option<&Path>) {
     // Without a control socket nobody can be told: closing the descriptors is the answer.
-    let Some(order) = read(packet) else { return };
+    match serve::body(&packet.bytes).and_then(|body| postcard::from_bytes(body).ok()) {
+        Some(ZygoteRequest::Spawn { control, run_dir, plan }) => {
+            if let Some(order) = order(packet, control, run_dir, *plan) {
+                run_container(order, init_program);
+            }
+        }
+        Some(ZygoteRequest::Namespaces { reply, user, maps }) => {
+            make_namespaces(&packet.fds, reply, user, &maps);
+        }
+        None => {}
+    }
+}
+
+fn make_namespaces(fds: &[OwnedFd], reply: Fd, user: Option<Fd>, maps: &IdMaps) {
+    let given = |fd: Fd| fds.get(usize::from(fd.0));
+    let (Some(reply), user) = (given(reply), user.and_then(given)) else { return };
+    // A daemon that is gone needs no answer.
+    let _ = match wharf_runtime::network_in_user_namespace(maps, user.map(AsFd::as_fd)) {
+        Ok(pair) => seqpacket::send(reply, b"+", &[pair.user.as_fd(), pair.network.as_fd()]),
+        Err(error) => seqpacket::send(reply, error.to_string().as_bytes(), &[]),
+    };
+}
+
+fn run_container(order: Order, init_program: Option<&Path>) {
     match settle_in() {
         Ok(signals) => {
             let Order { control, run_dir, plan, fds } = order;
@@ -46,8 +70,15 @@ pub(crate) fn run(packet: Packet, init_program: Option<&Path>) {
 
 /// Answers a request that no shim can be made for.
 pub(crate) fn refuse(packet: Packet, error: &wharf_sys::Error) {
-    if let Some(order) = read(packet) {
-        fail(&order.control, error);
+    let request = serve::body(&packet.bytes).and_then(|body| postcard::from_bytes(body).ok());
+    match request {
+        Some(ZygoteRequest::Spawn { control, .. }) => {
+            if let Some(control) = packet.fds.get(usize::from(control.0)) {
+                fail(control, error);
+            }
+        }
+        // Closed descriptors are the answer.
+        Some(ZygoteRequest::Namespaces { .. }) | None => {}
     }
 }
 
@@ -59,13 +90,11 @@ fn fail(control: &OwnedFd, error: &wharf_sys::Error) {
     let _ = seqpacket::send(control, &serve::encode(&Message::Event(Event::Failed(failure))), &[]);
 }
 
-fn read(packet: Packet) -> Option<Order> {
-    let body = serve::body(&packet.bytes)?;
-    let ZygoteRequest::Spawn { control, run_dir, plan } = postcard::from_bytes(body).ok()?;
+fn order(packet: Packet, control: Fd, run_dir: Fd, plan: Plan) -> Option<Order> {
     // The plan counts its descriptors as the message does: those two keep their places.
     let copy = |fd: Fd| packet.fds.get(usize::from(fd.0))?.try_clone().ok();
     let (control, run_dir) = (copy(control)?, copy(run_dir)?);
-    Some(Order { control, run_dir, plan: *plan, fds: packet.fds })
+    Some(Order { control, run_dir, plan, fds: packet.fds })
 }
 
 /// Leaves everything of the zygote's behind that a container's keeper should not have; returns what delivers

@@ -17,6 +17,7 @@ mod digest;
 pub mod duration;
 mod error;
 mod id;
+pub mod idmap;
 mod image;
 pub mod plan;
 mod platform;

@@ -5,7 +5,8 @@
 //! (`sys::seqpacket` does that for every message). Descriptors named by [`Fd`] follow in order.
 //!
 //! The three conversations:
-//! * daemon → zygote: [`ZygoteRequest::Spawn`] for each container, on the socket the zygote was born with.
+//! * daemon → zygote: [`ZygoteRequest::Spawn`] for each container, on the socket the zygote was born with, and
+//!   before it [`ZygoteRequest::Namespaces`] for one in a user namespace.
 //!   One of its descriptors is the shim's end of a fresh socket pair: the shim's first control connection.
 //! * daemon ↔ shim: [`Request`] and [`Reply`] matched by `seq`; [`Event`] at any time. Later daemons
 //!   connect to `shim.sock` in the container's run directory and get [`Event::Hello`] first.
@@ -15,7 +16,7 @@
 //! Run directory of a container, `<exec-root>/containers/<id>/`: `shim.sock`, `shim.pid` (shim's pid and
 //! start time), `init.pid` (the container's), `exit`, `plan` (the plan's bytes, for inspection).
 
-use crate::plan::{Fd, Plan, Process, Resources, Stdio, TerminalSize};
+use crate::plan::{Fd, IdMaps, Plan, Process, Resources, Stdio, TerminalSize};
 use serde::{Deserialize, Serialize};
 
 /// The protocol spoken by this build. Shims outlive daemons: a daemon understands every version from 1 on.
@@ -41,6 +42,16 @@ pub enum ZygoteRequest {
         run_dir: Fd,
         /// The container.
         plan: Box<Plan>,
+    },
+    /// Make a network namespace that belongs to a user namespace. Answered on `reply` by one packet: `+` with the
+    /// two descriptors, user first, or a text that says why not.
+    Namespaces {
+        /// A SOCK_SEQPACKET socket.
+        reply: Fd,
+        /// An existing user namespace; `None` for a new one.
+        user: Option<Fd>,
+        /// The maps of a new one.
+        maps: IdMaps,
     },
 }
 

@@ -121,6 +121,24 @@ pub(crate) fn make_directory(path: &Path, mode: u32) -> Result<()> {
     }
 }
 
+/// A user and group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Owner {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+}
+
+/// As [`make_directory`], and gives it to somebody, also when it exists. `None` leaves it to whoever makes it.
+pub(crate) fn make_directory_of(path: &Path, mode: u32, owner: Option<Owner>) -> Result<()> {
+    make_directory(path, mode)?;
+    match owner {
+        None => Ok(()),
+        Some(Owner { uid, gid }) => {
+            std::os::unix::fs::chown(path, Some(uid), Some(gid)).map_err(Error::file("chown", path))
+        }
+    }
+}
+
 /// Opens a directory for the `*at` calls.
 pub(crate) fn open_directory(path: &Path) -> Result<OwnedFd> {
     fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())

@@ -7,11 +7,12 @@
 
 use crate::{
     Error, Result,
+    files::Owner,
     union::{Found, Union, is_directory, lossy, open_child},
 };
 use rustix::{
     fd::{AsFd, BorrowedFd, OwnedFd},
-    fs::{self, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags},
+    fs::{self, AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags},
     io::Errno,
 };
 
@@ -37,46 +38,63 @@ const ITEMS: [(&str, Item); 10] = [
 
 /// Fills the layer's directory, below which `lower` lies. What is a directory in the image stays one, where
 /// a file should be as well: Docker cannot unlink it either.
-pub(crate) fn fill(layer: &OwnedFd, lower: &Union) -> Result<()> {
+pub(crate) fn fill(layer: &OwnedFd, lower: &Union, owner: Option<Owner>) -> Result<()> {
     for (path, item) in &ITEMS {
         let Some((parent, name)) = path.split_once('/') else {
-            put(layer.as_fd(), lower, path, item)?;
+            put(layer.as_fd(), lower, path, item, owner)?;
             continue;
         };
         let found = lower.child(parent.as_bytes())?;
         let below = found.as_ref().and_then(|found| found.directory.clone()).unwrap_or_default();
         if !below.child(name.as_bytes())?.is_some_and(|found| found.is_directory()) {
-            let parent = directory(layer.as_fd(), parent, found.as_ref())?;
-            put(parent.as_fd(), &below, name, item)?;
+            let parent = directory(layer.as_fd(), parent, found.as_ref(), owner)?;
+            put(parent.as_fd(), &below, name, item, owner)?;
         }
     }
     Ok(())
 }
 
-fn put(parent: BorrowedFd<'_>, below: &Union, name: &str, item: &Item) -> Result<()> {
+fn put(parent: BorrowedFd<'_>, below: &Union, name: &str, item: &Item, owner: Option<Owner>) -> Result<()> {
     let found = below.child(name.as_bytes())?;
     if found.as_ref().is_some_and(Found::is_directory) {
         return Ok(());
     }
     match item {
-        Item::Directory => directory(parent, name, found.as_ref()).map(drop),
+        Item::Directory => directory(parent, name, found.as_ref(), owner).map(drop),
         Item::File => {
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
             let file =
                 fs::openat(parent, name, flags, Mode::from_raw_mode(0o755)).map_err(error("open", name))?;
-            fs::fchmod(&file, Mode::from_raw_mode(0o755)).map_err(error("chmod", name))
+            fs::fchmod(&file, Mode::from_raw_mode(0o755)).map_err(error("chmod", name))?;
+            give(parent, name, owner)
         }
-        Item::Link(target) => fs::symlinkat(*target, parent, name).map_err(error("symlink", name)),
+        Item::Link(target) => {
+            fs::symlinkat(*target, parent, name).map_err(error("symlink", name))?;
+            give(parent, name, owner)
+        }
     }
 }
 
+/// What is new belongs to the container's root.
+fn give(parent: BorrowedFd<'_>, name: &str, owner: Option<Owner>) -> Result<()> {
+    let Some(Owner { uid, gid }) = owner else { return Ok(()) };
+    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    fs::chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW).map_err(error("chown", name))
+}
+
 /// Makes a directory of the layer, like the one below it if there is one.
-fn directory(parent: BorrowedFd<'_>, name: &str, below: Option<&Found>) -> Result<OwnedFd> {
+fn directory(
+    parent: BorrowedFd<'_>,
+    name: &str,
+    below: Option<&Found>,
+    owner: Option<Owner>,
+) -> Result<OwnedFd> {
     match fs::mkdirat(parent, name, Mode::from_raw_mode(0o755)) {
         // Made for an earlier item.
         Err(Errno::EXIST) => return open_child(parent, name.as_bytes()).map_err(error("open", name)),
         other => other.map_err(error("mkdir", name))?,
     }
+    give(parent, name, owner)?;
     let open = open_child(parent, name.as_bytes()).map_err(error("open", name))?;
     match below {
         Some(found) if is_directory(&found.stat) => copy_metadata(&open, name, found)?,

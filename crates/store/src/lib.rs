@@ -61,6 +61,7 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
+use wharf_spec::plan::IdMaps;
 
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -88,10 +89,19 @@ impl Store {
     /// When the root cannot be read or written. Damaged layers and images are logged and left out; a damaged
     /// `repositories.json` is put aside.
     pub fn open(data_root: &Path) -> Result<Self> {
+        Self::open_mapped(data_root, None)
+    }
+
+    /// As [`Store::open`], for containers in user namespaces with these ids: files in layers belong to the host's
+    /// ids of their owners, and so do directories that a container's root has to reach.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_mapped(data_root: &Path, ids: Option<Arc<IdMaps>>) -> Result<Self> {
         let image_root = data_root.join("image/overlay2");
         files::make_directory(&data_root.join("image"), 0o700)?;
         files::make_directory(&image_root, 0o700)?;
-        let layers = Arc::new(Layers::open(data_root, &image_root.join("layerdb"))?);
+        let layers = Arc::new(Layers::open(data_root, &image_root.join("layerdb"), ids)?);
         let images = Images::open(&image_root.join("imagedb"), layers.clone())?;
         let references = References::open(&image_root.join("repositories.json"))?;
         let distribution = Distribution::open(&image_root.join("distribution"))?;

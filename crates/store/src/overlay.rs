@@ -11,7 +11,10 @@
 //! overlay2/<id>/merged                      the mount, while there is one
 //! ```
 
-use crate::{Error, Result, files};
+use crate::{
+    Error, Result,
+    files::{self, Owner},
+};
 use std::path::{Path, PathBuf};
 use wharf_spec::plan::MountAttrs;
 use wharf_sys::{fault, mount};
@@ -37,14 +40,26 @@ pub struct GraphData {
 /// The directory `overlay2`.
 pub(crate) struct Overlay {
     home: PathBuf,
+    /// The host's user and group that are the containers' root, where they are in user namespaces.
+    root: Option<Owner>,
 }
 
 impl Overlay {
-    pub(crate) fn open(data_root: &Path) -> Result<Self> {
-        let home = data_root.join("overlay2");
-        files::make_directory(&home, 0o710)?;
-        files::make_directory(&home.join("l"), 0o700)?;
-        Ok(Self { home })
+    pub(crate) fn open(data_root: &Path, root: Option<Owner>) -> Result<Self> {
+        let this = Self { home: data_root.join("overlay2"), root };
+        files::make_directory_of(&this.home, 0o710, this.passable())?;
+        files::make_directory(&this.home.join("l"), 0o700)?;
+        Ok(this)
+    }
+
+    /// The containers' root, if it is another than the host's.
+    pub(crate) fn root(&self) -> Option<Owner> {
+        self.root
+    }
+
+    /// The owner of a directory that the containers' root may pass through.
+    fn passable(&self) -> Option<Owner> {
+        self.root.map(|root| Owner { uid: 0, ..root })
     }
 
     pub(crate) fn home(&self) -> &Path {
@@ -59,7 +74,7 @@ impl Overlay {
 
     /// To be looked at only.
     pub(crate) fn at(home: PathBuf) -> Self {
-        Self { home }
+        Self { home, root: None }
     }
 
     /// Names of layers' directories.
@@ -166,8 +181,8 @@ impl Overlay {
     /// Makes a layer without parent yet.
     pub(crate) fn create(&self, id: &str) -> Result<()> {
         let directory = self.directory(id);
-        files::make_directory(&directory, 0o710)?;
-        files::make_directory(&directory.join("diff"), 0o755)?;
+        files::make_directory_of(&directory, 0o710, self.passable())?;
+        files::make_directory_of(&directory.join("diff"), 0o755, self.root)?;
         let link = random_link();
         self.make_link(id, &link)?;
         files::write_new(&directory.join("link"), link.as_bytes(), 0o644, files::Sync::Later)
@@ -184,7 +199,7 @@ impl Overlay {
             files::write_new(&committed, b"", 0o600, files::Sync::Later)?;
         }
         let directory = self.directory(id);
-        files::make_directory(&directory.join("work"), 0o700)?;
+        files::make_directory_of(&directory.join("work"), 0o700, self.root)?;
         files::write_new(&directory.join("lower"), lowers.join(":").as_bytes(), 0o644, files::Sync::Later)
     }
 
@@ -239,7 +254,7 @@ impl Overlay {
         if self.is_mounted(id)? {
             return Ok(merged);
         }
-        files::make_directory(&merged, 0o700)?;
+        files::make_directory_of(&merged, 0o700, self.root)?;
         let read_only = self.directory(id).join("committed").exists();
         let own = format!("{id}/diff");
         let overlay = if read_only {
@@ -249,11 +264,22 @@ impl Overlay {
         };
         let mounted = fault::point("store.mount").map_err(Error::file("mount", &merged));
         match mounted.and_then(|()| Ok(mount::mount_overlay(&overlay, &merged)?)) {
-            Ok(()) => Ok(merged),
+            Ok(()) => {
+                self.give_work(id);
+                Ok(merged)
+            }
             Err(error) => {
                 let _ = std::fs::remove_dir(&merged);
                 Err(error)
             }
+        }
+    }
+
+    /// Overlayfs's own directory belongs to the containers' root, as Docker has it. Nothing of ours depends on it,
+    /// and a read-only mount has none.
+    fn give_work(&self, id: &str) {
+        if let Some(Owner { uid, gid }) = self.root {
+            let _ = std::os::unix::fs::chown(self.directory(id).join("work/work"), Some(uid), Some(gid));
         }
     }
 

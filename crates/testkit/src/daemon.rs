@@ -1,7 +1,7 @@
 //! A daemon of one test.
 
 use crate::leaks::{Leaks, cgroup_dirs};
-use crate::{Api, Archive, Faults, NetNs, until};
+use crate::{Api, Archive, Etc, Faults, NetNs, until};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::mount::{MountFlags, mount};
 use std::ffi::CString;
@@ -55,9 +55,17 @@ pub struct Builder {
     slice: bool,
     certs_dir: bool,
     env: Vec<(String, String)>,
+    own_etc: bool,
 }
 
 impl Builder {
+    /// With an `/etc` of its own: see [`Daemon::etc`].
+    #[must_use]
+    pub fn own_etc(mut self) -> Self {
+        self.own_etc = true;
+        self
+    }
+
     /// With the certificates of registries in `certs.d` of the daemon's folder, not in /etc/docker.
     #[must_use]
     pub fn certs_dir(mut self) -> Self {
@@ -150,6 +158,7 @@ pub struct Daemon {
     descriptors: Option<u32>,
     env: Vec<(String, String)>,
     child: Option<Child>,
+    etc: Option<Etc>,
 }
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -207,7 +216,8 @@ impl Daemon {
             true => format!("{}.slice", name.replace('-', "_")),
             false => format!("/{name}"),
         };
-        Ok(Self { dir, cgroup_parent, net, flags, bin, descriptors, env, child: None })
+        let etc = if builder.own_etc { Some(Etc::new(&dir)?) } else { None };
+        Ok(Self { dir, cgroup_parent, net, flags, bin, descriptors, env, child: None, etc })
     }
 
     /// Starts the process again, as an init system would, and waits until it answers.
@@ -238,7 +248,10 @@ impl Daemon {
 
     fn command(&self) -> Result<Command> {
         let mut command = match self.descriptors {
-            None => Command::new(self.bin.join("wharfd")),
+            None => match &self.etc {
+                None => Command::new(self.bin.join("wharfd")),
+                Some(etc) => etc.command(&self.bin.join("wharfd")),
+            },
             Some(soft) => {
                 let mut limited = Command::new("sh");
                 limited.args(["-c", &format!("ulimit -Sn {soft}; exec \"$0\" \"$@\"")]);
@@ -287,6 +300,19 @@ impl Daemon {
         let mut command = self.command()?;
         command.arg("--check").args(flags).stdout(Stdio::piped()).stderr(Stdio::piped());
         Ok(output(self.net.spawn(&mut command)?.wait_with_output()?))
+    }
+
+    /// One more flag from the next start on.
+    pub fn add_flag(&mut self, flag: impl Into<String>) {
+        self.flags.push(flag.into());
+    }
+
+    /// The `/etc` of a daemon that was built with one.
+    ///
+    /// # Panics
+    /// When it was not.
+    pub fn etc(&self) -> &Etc {
+        self.etc.as_ref().expect("built with own_etc")
     }
 
     /// Where its images and containers are.
@@ -512,6 +538,7 @@ impl Daemon {
         let mut last = Leaks::default();
         let clean = until("a clean machine", || {
             last = Leaks::look(&self.dir, &self.cgroup_parent, &self.net)?;
+            last.0.extend(self.etc.iter().flat_map(|etc| etc.mounts_below(&self.dir)));
             last.0.extend(self.left_in("exec", "containers")?);
             last.0.extend(self.left_in("data", "containers")?);
             last.0.extend(self.left_in("data", "image/overlay2/layerdb/mounts")?);

@@ -2,7 +2,7 @@
 
 use crate::daemon::{kill_cgroup, kill_namespace, output, remove_cgroup};
 use crate::leaks::{Leaks, cgroup_dirs};
-use crate::{Archive, NetNs, Output, until};
+use crate::{Archive, Etc, NetNs, Output, until};
 use anyhow::{Context, Result, bail, ensure};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -31,21 +31,34 @@ impl DockerIo {
     /// # Errors
     /// When it does not come up; its log is in the error.
     pub fn start(data_root: &Path) -> Result<Self> {
-        Self::start_with(data_root, "{}")
+        Self::start_with(data_root, None, &[])
     }
 
     /// The same with this `daemon.json`.
     ///
     /// # Errors
-    /// As [`DockerIo::start`].
-    pub fn start_with(data_root: &Path, config: &str) -> Result<Self> {
+    /// As [`Self::start`].
+    pub fn start_configured(data_root: &Path, config: &str) -> Result<Self> {
+        Self::launch(data_root, None, &[], config)
+    }
+
+    /// As [`Self::start`], with an `/etc` of a daemon of ours and further flags.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_with(data_root: &Path, etc: Option<&Etc>, flags: &[&str]) -> Result<Self> {
+        Self::launch(data_root, etc, flags, "{}")
+    }
+
+    fn launch(data_root: &Path, etc: Option<&Etc>, flags: &[&str], config: &str) -> Result<Self> {
         let name = format!("wharf-docker-io-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let dir = Path::new("/var/tmp").join(&name);
         fs::create_dir_all(dir.join("home"))?;
         fs::write(dir.join("daemon.json"), config)?;
         let net = NetNs::new()?;
         let log = fs::File::create(dir.join("daemon.log"))?;
-        let mut command = Command::new("unshare");
+        let unshare = Path::new("unshare");
+        let mut command = etc.map_or_else(|| Command::new(unshare), |etc| etc.command(unshare));
         command.args(["--mount", "--propagation=private", "sh", "-c", SCRIPT, "sh"]).arg(data_root);
         for (flag, value) in [
             ("--exec-root", dir.join("exec").display().to_string()),
@@ -56,6 +69,7 @@ impl DockerIo {
         ] {
             command.arg(format!("{flag}={value}"));
         }
+        command.args(flags);
         command.env("HOME", dir.join("home"));
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = net.spawn(&mut command)?;

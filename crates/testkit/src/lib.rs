@@ -9,6 +9,7 @@
 mod api;
 mod daemon;
 mod docker_io;
+mod etc;
 mod faults;
 mod image;
 mod leaks;
@@ -25,6 +26,7 @@ mod wait;
 pub use api::{Api, Response};
 pub use daemon::{Builder, Daemon, Output, bin_dir};
 pub use docker_io::DockerIo;
+pub use etc::Etc;
 pub use faults::{Faults, Inventory, Pass, Struck};
 pub use image::{Archive, busybox, from_files, from_layers, sha256, static_program};
 pub use leaks::Leaks;

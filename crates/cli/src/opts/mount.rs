@@ -21,14 +21,22 @@ pub(crate) fn parse(text: &str) -> Result<Mount, String> {
         return Err("value is empty".to_owned());
     }
     let mut mount = Mount { kind: "volume".to_owned(), ..Mount::default() };
+    let mut id_map = None;
     for field in csv::fields(text)? {
-        apply(&mut mount, &field)?;
+        match field.split_once('=').unwrap_or((&field, "auto")) {
+            ("idmap", mapping) => id_map = Some(mapping.to_owned()),
+            _ => apply(&mut mount, &field)?,
+        }
+    }
+    if let Some(id_map) = id_map {
+        set_id_map(&mut mount, id_map)?;
     }
     validate(&mount)?;
     Ok(mount)
 }
 
-const SWITCHES: [&str; 5] = ["readonly", "ro", "volume-nocopy", "bind-nonrecursive", "bind-create-src"];
+const SWITCHES: [&str; 6] =
+    ["readonly", "ro", "volume-nocopy", "volume-chown", "bind-nonrecursive", "bind-create-src"];
 
 fn apply(mount: &mut Mount, field: &str) -> Result<(), String> {
     let (raw_key, value) = match field.split_once('=') {
@@ -82,6 +90,16 @@ fn set(mount: &mut Mount, key: &str, value: Option<&str>, field: &str) -> Result
     Ok(())
 }
 
+/// Wharf's own `idmap`, which binds and volumes can have.
+fn set_id_map(mount: &mut Mount, id_map: String) -> Result<(), String> {
+    match mount.kind.as_str() {
+        "bind" => mount.bind_options.get_or_insert_default().id_map = id_map,
+        "volume" => mount.volume_options.get_or_insert_default().id_map = id_map,
+        kind => return Err(format!("cannot mix 'idmap' with mount type '{kind}'")),
+    }
+    Ok(())
+}
+
 fn unknown(key: &str, field: &str) -> String {
     format!("unexpected key '{key}' in '{field}'")
 }
@@ -115,6 +133,8 @@ fn set_volume(volume: &mut VolumeOptions, key: &str, value: Option<&str>, field:
     };
     match key {
         "volume-subpath" => volume.subpath = text.to_owned(),
+        // Wharf's own.
+        "volume-chown" => volume.chown = switch(key, value)?,
         "volume-nocopy" => volume.no_copy = switch(key, value)?,
         "volume-label" => volume.labels.extend([pair()]),
         "volume-driver" => volume.driver_config.get_or_insert_with(Driver::default).name = text.to_owned(),

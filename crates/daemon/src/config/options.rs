@@ -336,7 +336,7 @@ pub(super) static OPTIONS: &[Opt] = &[
         "Taken; ports are redirected by the kernel either way (default true)",
     ),
     only("userland-proxy-path", "userland-proxy-path", Kind::Text, "\"\""),
-    only("userns-remap", "userns-remap", Kind::Text, "\"\""),
+    opt("userns-remap", "userns-remap", Kind::Text, "User/Group setting for user namespaces"),
 ];
 
 /// The text of `--help`.

@@ -44,10 +44,12 @@ impl Containers {
         };
         let (writer, stream) = StreamWriter::new();
         let (engine, owner) = (self.clone(), Arc::clone(&container));
+        let ids = self.config().ids();
         tokio::spawn(async move {
             let packed = tokio::task::spawn_blocking(move || {
                 let Rootfs { root, devices } = mounted;
-                let packed = pack(root.as_fd(), PackOptions { devices, ..PackOptions::default() }, writer);
+                let packed =
+                    pack(root.as_fd(), PackOptions { devices, ids, ..PackOptions::default() }, writer);
                 match packed {
                     Ok(mut writer) => drop(writer.flush()),
                     Err(error) => tracing::warn!(%error, "export broke off"),

@@ -8,7 +8,7 @@ use super::{
     validate::{self, Against, Purpose},
 };
 use crate::{Error, Result, blocking::blocking, images::Image, random, undo::Undo};
-use std::{fs, os::unix::fs::DirBuilderExt, path::Path, sync::Arc};
+use std::sync::Arc;
 use wharf_api::{container as api, network::NetworkingConfig, time::Time};
 use wharf_spec::{ContainerId, ContainerName, ErrorKind, Platform};
 
@@ -65,6 +65,7 @@ impl Containers {
                 undo.commit();
                 self.parts().volumes.release(&container.id);
                 self.emit_plain(&container, "create");
+                warnings.extend(self.ownership_warnings(&container).await);
                 Ok(api::CreateResponse { id: container.id.to_string(), warnings })
             }
             Err(error) => {
@@ -223,12 +224,12 @@ impl Containers {
                 tracing::warn!(%error, "a failed create left something");
             }
         });
-        let fresh = Arc::clone(&container);
+        let (fresh, engine) = (Arc::clone(&container), Arc::clone(self.config()));
         blocking(move || {
             let host = fresh.host_config();
             layers.create(&id, image.as_ref().map(|i| &i.id), &host.storage_opt)?;
-            make_dir(&dir)?;
-            super::rootfs::populate_volumes(&layers, &fresh)?;
+            engine.make_container_dir(&dir)?;
+            super::rootfs::populate_volumes(&engine, &layers, &fresh)?;
             super::record::write(&dir.join("hostconfig.json"), &*host)?;
             fresh.save_now()
         })
@@ -286,13 +287,6 @@ pub(crate) fn parse_link(link: &str) -> (&str, &str) {
     let (name, alias) = link.split_once(':').unwrap_or((link, link));
     // Docker before 1.10 wrote `/name:/parent/alias`.
     (name, alias.rsplit('/').next().unwrap_or(alias))
-}
-
-fn make_dir(dir: &Path) -> Result<()> {
-    let io = |source| Error::Io { step: "make container directory", path: dir.into(), source };
-    wharf_sys::fault::point("container.mkdir").map_err(io)?;
-    fs::DirBuilder::new().mode(0o710).create(dir).map_err(io)?;
-    fs::DirBuilder::new().mode(0o700).create(dir.join("checkpoints")).map_err(io)
 }
 
 #[cfg(test)]

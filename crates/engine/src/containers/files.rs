@@ -2,7 +2,7 @@
 //! Everything here blocks.
 
 use super::Container;
-use crate::{Error, Result, networks::Dns};
+use crate::{Error, Result, error::words, networks::Dns};
 use rustix::mount::MountFlags;
 use std::{
     fs,
@@ -168,18 +168,21 @@ pub(super) fn sources(dir: &Path) -> Vec<(&'static str, String)> {
 ///
 /// # Errors
 /// When it cannot be mounted.
-pub(super) fn mount_shm(container: &Container, size: i64) -> Result<PathBuf> {
-    let path = container.dir().join("mounts/shm");
+pub(super) fn mount_shm(engine: &crate::Config, container: &Container, size: i64) -> Result<PathBuf> {
+    let mounts = container.dir().join("mounts");
+    let path = mounts.join("shm");
     let io = |step| {
         let path = path.clone();
         move |source: std::io::Error| Error::Io { step, path, source }
     };
     fs::DirBuilder::new().recursive(true).mode(0o710).create(&path).map_err(io("make directory"))?;
+    engine.give_to_root(&mounts)?;
     wharf_sys::mount::detach_if_mounted(&path).map_err(|e| io("unmount shm")(std::io::Error::other(e)))?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     let data = std::ffi::CString::new(format!("mode=1777,size={size}")).expect("no zero byte");
     rustix::mount::mount("shm", &path, "tmpfs", flags, data.as_c_str())
         .map_err(|e| io("mounting shm tmpfs")(e.into()))?;
+    engine.give_to_root(&path)?;
     Ok(path)
 }
 
@@ -191,6 +194,37 @@ pub(super) fn unmount_shm(container: &Container) {
     {
         tracing::warn!(container = %container.id, %error, "shm stays mounted");
     }
+}
+
+/// A missing path of the host is made as a directory for `-v`, but not for `--mount` (source: moby
+/// `daemon/volume/mounts/mounts.go`, Setup).
+///
+/// # Errors
+/// When a source of `--mount` is missing, or one of `-v` cannot be made.
+pub(super) fn make_bind_sources(engine: &crate::Config, container: &Container) -> Result<()> {
+    let points = container.with(|state| state.record.mount_points.clone());
+    for point in points.values().filter(|p| p.kind == "bind") {
+        let source = Path::new(&point.source);
+        if source.exists() {
+            continue;
+        }
+        if point.skip_mountpoint_creation {
+            return Err(Error::Invalid(format!(
+                "invalid mount config for type \"bind\": bind source path does not exist: {}",
+                point.source
+            )));
+        }
+        let missing: Vec<_> = source.ancestors().take_while(|path| !path.exists()).collect();
+        fs::create_dir_all(source).map_err(|error| {
+            Error::Refused(format!(
+                "error while creating mount source path '{}': {}",
+                point.source,
+                words(&error)
+            ))
+        })?;
+        missing.into_iter().try_for_each(|made| engine.give_to_root(made))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -48,7 +48,9 @@ mod start;
 mod stats;
 mod stop;
 mod top;
+mod unwritable;
 mod update;
+mod userns;
 mod validate;
 mod wait;
 

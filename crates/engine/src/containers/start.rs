@@ -4,13 +4,13 @@ use super::{
     Container, Containers,
     create::{legacy_links, parse_link},
     files::{self, Names, Resolver},
-    plan::{self, Joined, Netns},
+    plan::{self, Joined, Netns, Userns},
     rootfs,
+    userns::{Network, UserNamespace, check_writable_cgroups},
 };
 use crate::{
     Error, Result,
     blocking::blocking,
-    error::words,
     networks::{AttachRequest, Attachment, Dns},
     state::Verb,
     task::{Spawn, SpawnError, Spawned, run_dir},
@@ -39,6 +39,7 @@ struct Shared {
     names_of: Option<Arc<Container>>,
     /// The container whose `/dev/shm` is used, since its IPC is.
     shm_of: Option<Arc<Container>>,
+    user: Userns,
 }
 
 impl Containers {
@@ -125,10 +126,13 @@ impl Containers {
         if let Some((target, _)) = plan::log_target(container)? {
             target.reach().await?;
         }
-        let shared = self.shared(container, &host)?;
+        let mut shared = self.shared(container, &host)?;
+        let network = if shared.netns.is_none() { Network::Own } else { Network::Elsewhere };
+        let UserNamespace { user, network } = self.user_namespace(&host, network).await?;
+        shared.user = user;
         let rootfs = self.mount_rootfs(container, undo).await?;
         self.mount_volumes(container, undo).await?;
-        let attachment = self.attach_networks(container, &host, &shared, undo).await?;
+        let attachment = self.attach_networks(container, &host, (&shared, network), undo).await?;
         self.share_realtime(&container.id, &host).await?;
         let (plan, fds) = self.plan(container, &host, shared, rootfs, attachment, undo).await?;
         let early = container.update(|state| std::mem::take(&mut state.early));
@@ -144,7 +148,13 @@ impl Containers {
 
     /// What is shared with other containers must run now.
     fn shared(&self, container: &Container, host: &api::HostConfig) -> Result<Shared> {
-        let mut shared = Shared { netns: None, joined: Joined::default(), names_of: None, shm_of: None };
+        let mut shared = Shared {
+            netns: None,
+            joined: Joined::default(),
+            names_of: None,
+            shm_of: None,
+            user: Userns::Host,
+        };
         let disabled = container.with(|state| state.record.config.network_disabled);
         if let Some(other) = host.network_mode.container() {
             let other = self.networked(container, other)?;
@@ -249,7 +259,7 @@ impl Containers {
         &self,
         container: &Arc<Container>,
         host: &api::HostConfig,
-        shared: &Shared,
+        (shared, namespace): (&Shared, Option<Arc<OwnedFd>>),
         undo: &mut Undo,
     ) -> Result<Option<Attachment>> {
         if shared.netns.is_some() {
@@ -257,7 +267,7 @@ impl Containers {
         }
         let networks = self.parts().networks.clone();
         let attachment = networks
-            .attach(self.attach_request(container, host)?)
+            .attach(AttachRequest { namespace, ..self.attach_request(container, host)? })
             .await
             .map_err(|e| e.context("failed to set up container networking"))?;
         container.update_networks(|record| *record = attachment.networks.clone());
@@ -295,6 +305,7 @@ impl Containers {
             publish_all: host.publish_all_ports,
             links,
             dns,
+            namespace: None,
         }))
     }
 
@@ -329,16 +340,16 @@ impl Containers {
             });
         }
         let (engine, container, host) = (Arc::clone(self.config()), Arc::clone(container), Arc::clone(host));
-        let (names_of, shm_of, joined) = (shared.names_of, shared.shm_of, shared.joined);
+        let (names_of, shm_of, joined, user) = (shared.names_of, shared.shm_of, shared.joined, shared.user);
         let networks = self.parts().networks.clone();
         blocking(move || {
-            let files = write_files(&container, names_of.as_deref(), &names)?;
+            let files = write_files(&engine, &container, names_of.as_deref(), &names)?;
             if names.resolver == Resolver::Embedded {
                 networks.serve_names(&container.id, files::forwarding(&names.dns))?;
             }
-            let shm = prepare_shm(&container, &host, shm_of.as_deref())?;
-            make_bind_sources(&container)?;
-            let inputs = Inputs { netns, held, joined, files, shm };
+            let shm = prepare_shm(&engine, &container, &host, shm_of.as_deref())?;
+            files::make_bind_sources(&engine, &container)?;
+            let inputs = Inputs { netns, held, joined, userns: user, files, shm };
             build_plan(&engine, &container, &host, rootfs, inputs)
         })
         .await
@@ -356,6 +367,7 @@ struct Inputs {
     netns: Netns,
     held: Vec<OwnedFd>,
     joined: Joined,
+    userns: Userns,
     files: Vec<(&'static str, String)>,
     shm: Option<String>,
 }
@@ -368,6 +380,7 @@ fn build_plan(
     inputs: Inputs,
 ) -> Result<(wharf_spec::plan::Plan, Vec<OwnedFd>)> {
     let record = container.with(|state| state.record.clone());
+    check_writable_cgroups(engine, record.writable_cgroups)?;
     let group_add = host.group_add.as_deref().unwrap_or_default();
     let user = rootfs::resolve_user(&rootfs.path, &record.config.user, group_add)?;
     let mut command = vec![record.path.clone()];
@@ -387,6 +400,7 @@ fn build_plan(
         netns: inputs.netns,
         held: inputs.held,
         joined: inputs.joined,
+        userns: inputs.userns,
         link_environment: Vec::new(),
         files: inputs.files,
         shm: inputs.shm,
@@ -405,6 +419,7 @@ fn build_plan(
 
 /// The container's own files, or those of the container whose network it uses.
 fn write_files(
+    engine: &crate::Config,
     container: &Container,
     names_of: Option<&Container>,
     names: &Names,
@@ -421,6 +436,9 @@ fn write_files(
         }
         None => {
             files::write(container.dir(), names)?;
+            for (_, file) in files::FILES {
+                engine.give_to_root(&container.dir().join(file))?;
+            }
             container.dir()
         }
     };
@@ -436,6 +454,7 @@ fn write_files(
 /// The source of `/dev/shm`, where it is not the container's own alone (source: moby
 /// `daemon/container_operations_unix.go`, setupIPCDirs).
 fn prepare_shm(
+    engine: &crate::Config,
     container: &Container,
     host: &api::HostConfig,
     shm_of: Option<&Container>,
@@ -443,37 +462,13 @@ fn prepare_shm(
     let path = match host.ipc_mode.as_str() {
         _ if shm_of.is_some() => shm_of.map(|other| other.with(|state| state.record.shm_path.clone())),
         "host" => Some("/dev/shm".to_owned()),
-        "shareable" => Some(files::mount_shm(container, host.shm_size)?.to_string_lossy().into_owned()),
+        "shareable" => {
+            Some(files::mount_shm(engine, container, host.shm_size)?.to_string_lossy().into_owned())
+        }
         _ => None,
     };
     container.update(|state| state.record.shm_path = path.clone().unwrap_or_default());
     Ok(path)
-}
-
-/// A missing path of the host is made as a directory for `-v`, but not for `--mount` (source: moby
-/// `daemon/volume/mounts/mounts.go`, Setup).
-fn make_bind_sources(container: &Container) -> Result<()> {
-    let points = container.with(|state| state.record.mount_points.clone());
-    for point in points.values().filter(|p| p.kind == "bind") {
-        let source = std::path::Path::new(&point.source);
-        if source.exists() {
-            continue;
-        }
-        if point.skip_mountpoint_creation {
-            return Err(Error::Invalid(format!(
-                "invalid mount config for type \"bind\": bind source path does not exist: {}",
-                point.source
-            )));
-        }
-        std::fs::create_dir_all(source).map_err(|error| {
-            Error::Refused(format!(
-                "error while creating mount source path '{}': {}",
-                point.source,
-                words(&error)
-            ))
-        })?;
-    }
-    Ok(())
 }
 
 /// The container's settings, else the daemon's.

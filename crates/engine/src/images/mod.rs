@@ -213,9 +213,9 @@ impl Images {
     /// # Errors
     /// When it cannot be read.
     pub(crate) async fn open(config: Arc<Config>, events: Events, containers: Index) -> Result<Self> {
-        let (root, limited) = (config.data_root.clone(), config.container_size > 0);
+        let (root, ids, limited) = (config.data_root.clone(), config.ids(), config.container_size > 0);
         let opened = blocking(move || {
-            let store = Store::open(&root)?;
+            let store = Store::open_mapped(&root, ids)?;
             store.sweep()?;
             if limited && store.layers.check_quota().is_err() {
                 return Err(Error::Refused(

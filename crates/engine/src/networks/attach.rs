@@ -244,6 +244,7 @@ fn sandbox_request(request: &AttachRequest, joined: &[Joined]) -> Result<Sandbox
         name: request.name.clone(),
         endpoints: endpoints.collect::<Result<_>>()?,
         ports: ports::requests(&request.port_bindings, &request.exposed_ports, publish_all)?,
+        namespace: request.namespace.clone(),
     })
 }
 

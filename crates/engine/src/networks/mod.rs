@@ -75,6 +75,8 @@ pub struct AttachRequest {
     pub links: Vec<(ContainerId, String)>,
     /// `--dns` and its like, the daemon's defaults already applied.
     pub dns: Dns,
+    /// A fresh namespace that belongs to the container's user namespace, if it has one of its own.
+    pub namespace: Option<Arc<OwnedFd>>,
 }
 
 /// What a container says about names.

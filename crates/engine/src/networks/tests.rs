@@ -77,6 +77,7 @@ impl World {
             publish_all: false,
             links: Vec::new(),
             dns: Dns::default(),
+            namespace: None,
         };
         let attachment = self.networks.attach(request).await?;
         container.update_networks(|record| *record = attachment.networks.clone());

@@ -146,6 +146,9 @@ impl System {
             };
             options.push(format!("name=seccomp,profile={profile}"));
         }
+        if self.0.config.remap.is_some() {
+            options.push("name=userns".to_owned());
+        }
         if kernel.cgroup_version == CgroupVersion::V2 {
             options.push("name=cgroupns".to_owned());
         }

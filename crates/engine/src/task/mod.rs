@@ -6,6 +6,7 @@
 
 mod connection;
 mod message;
+mod namespaces;
 mod spawn;
 mod zygote;
 

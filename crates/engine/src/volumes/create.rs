@@ -91,8 +91,8 @@ impl Volumes {
         check_driver(&driver)?;
         check_name(&name)?;
         check_options(options.as_ref())?;
-        let (dir, on_disk) = (self.0.dir.join(&name), options.clone());
-        blocking(move || disk::make(&dir, on_disk.as_ref())).await?;
+        let (dir, on_disk, owner) = (self.0.dir.join(&name), options.clone(), self.0.owner);
+        blocking(move || disk::make(&dir, on_disk.as_ref(), owner)).await?;
         let entry = Entry { labels, options, created: Time::now(), held: hold, mounted: BTreeSet::new() };
         self.table().insert(name.clone(), entry);
         if let Err(error) = self.note().await {

@@ -62,12 +62,12 @@ fn read_options(path: &Path) -> Option<StringMap> {
     Some(options)
 }
 
-/// Makes a volume's directories and options. Blocks.
+/// Makes a volume's directories and options; its data belongs to `owner`. Blocks.
 ///
 /// # Errors
 /// When they cannot be made; what was made is removed again.
-pub(super) fn make(dir: &Path, options: Option<&StringMap>) -> Result<()> {
-    let made = try_make(dir, options);
+pub(super) fn make(dir: &Path, options: Option<&StringMap>, owner: Option<(u32, u32)>) -> Result<()> {
+    let made = try_make(dir, options, owner);
     if made.is_err() {
         // A leftover without `_data` is no volume.
         fs::remove_dir_all(dir).ok();
@@ -75,13 +75,18 @@ pub(super) fn make(dir: &Path, options: Option<&StringMap>) -> Result<()> {
     made
 }
 
-fn try_make(dir: &Path, options: Option<&StringMap>) -> Result<()> {
+fn try_make(dir: &Path, options: Option<&StringMap>, owner: Option<(u32, u32)>) -> Result<()> {
     let mkdir = |path: &Path, mode| {
         let made = fs::DirBuilder::new().recursive(true).mode(mode).create(path);
         made.map_err(|source| Error::Io { step: "make volume", path: path.into(), source })
     };
     mkdir(dir, 0o701)?;
-    mkdir(&dir.join("_data"), 0o755)?;
+    let data = dir.join("_data");
+    mkdir(&data, 0o755)?;
+    if let Some((uid, gid)) = owner {
+        let chowned = std::os::unix::fs::chown(&data, Some(uid), Some(gid));
+        chowned.map_err(|source| Error::Io { step: "chown volume", path: data, source })?;
+    }
     let Some(options) = options.filter(|o| !o.is_empty()) else { return Ok(()) };
     let get = |key: &str| options.get(key).cloned().unwrap_or_default();
     let file = OptionsFile {
@@ -118,8 +123,8 @@ mod tests {
         let options: StringMap = [("type", "tmpfs"), ("device", "tmpfs"), ("o", "size=1m")]
             .map(|(k, v)| (k.to_owned(), v.to_owned()))
             .into();
-        make(&dir.join("plain"), None).unwrap();
-        make(&dir.join("tmp"), Some(&options)).unwrap();
+        make(&dir.join("plain"), None, None).unwrap();
+        make(&dir.join("tmp"), Some(&options), None).unwrap();
         fs::create_dir(dir.join("nothing")).unwrap();
         let found = read_all(&dir).unwrap();
         assert_eq!(found.keys().collect::<Vec<_>>(), ["plain", "tmp"]);

@@ -36,6 +36,8 @@ pub struct Volumes(Arc<Inner>);
 
 struct Inner {
     dir: PathBuf,
+    /// Whom new volumes belong to: the containers' root.
+    owner: Option<(u32, u32)>,
     events: Events,
     containers: Index,
     /// One change at a time: making and removing go to the disk in between.
@@ -58,7 +60,7 @@ struct Entry {
 
 impl Volumes {
     pub(crate) async fn open(config: Arc<Config>, events: Events, containers: Index) -> Result<Self> {
-        let dir = config.volumes_dir();
+        let (dir, owner) = (config.volumes_dir(), config.remap.as_ref().map(|remap| remap.root));
         let read = dir.clone();
         let opened = blocking(move || Ok((Metadata::open(&read)?, disk::read_all(&read)?))).await?;
         let ((metadata, mut noted), found) = opened;
@@ -76,7 +78,7 @@ impl Volumes {
         let table = Mutex::new(found.into_iter().map(entry).collect());
         let changing = tokio::sync::Mutex::default();
         let metadata = Arc::new(metadata);
-        let volumes = Self(Arc::new(Inner { dir, events, containers, changing, table, metadata }));
+        let volumes = Self(Arc::new(Inner { dir, owner, events, containers, changing, table, metadata }));
         volumes.save().await?;
         Ok(volumes)
     }

@@ -14,7 +14,7 @@ use crate::{
     record::{Endpoint, SandboxRecord},
     sandbox::{Cable, Removal, Sandbox, Wiring},
 };
-use std::os::fd::OwnedFd;
+use std::{os::fd::OwnedFd, sync::Arc};
 
 /// A container's networking while it is made.
 struct Draft {
@@ -23,6 +23,8 @@ struct Draft {
     /// One per endpoint.
     wirings: Vec<Wiring>,
     reservation: Reservation,
+    /// The container's own, not made here.
+    namespace: Option<Arc<OwnedFd>>,
     sandbox: Option<Sandbox>,
     resolver: Option<dns::Sockets>,
 }
@@ -74,6 +76,7 @@ impl Fabric {
     fn draft(&self, request: &SandboxRequest) -> Result<Draft> {
         let sandbox = random::hex(64)?;
         let mut draft = Draft {
+            namespace: request.namespace.clone(),
             record: SandboxRecord {
                 container: request.container.clone(),
                 name: request.name.clone(),
@@ -103,11 +106,16 @@ impl Fabric {
 
     /// Gets or makes the namespace, its interfaces and its name.
     fn build(&self, draft: &mut Draft) -> Result<()> {
-        let Draft { record, wirings, sandbox: place, resolver, .. } = draft;
+        let Draft { record, wirings, namespace, sandbox: place, resolver, .. } = draft;
         let mut wires = record.endpoints.iter_mut().zip(wirings.iter());
-        let sandbox = match wires.next() {
-            None => place.insert(Sandbox::create()?),
-            Some((endpoint, wiring)) => {
+        let first = if namespace.is_none() { wires.next() } else { None };
+        let sandbox = match (namespace, first) {
+            (Some(namespace), _) => {
+                let copy = namespace.try_clone().map_err(Error::system("dup network namespace"))?;
+                place.insert(Sandbox::take(copy)?)
+            }
+            (None, None) => place.insert(Sandbox::create()?),
+            (None, Some((endpoint, wiring))) => {
                 let ready = self.pool.take(wiring)?;
                 endpoint.connect(&ready.cable);
                 let sandbox = place.insert(ready.sandbox);

@@ -93,6 +93,8 @@ pub struct SandboxRequest {
     pub endpoints: Vec<EndpointRequest>,
     /// What is published, by the endpoint with the default route.
     pub ports: Vec<PortRequest>,
+    /// A fresh namespace to use, which belongs to the container's user namespace; `None` for one of the host's.
+    pub namespace: Option<Arc<OwnedFd>>,
 }
 
 /// An attachment to a network.

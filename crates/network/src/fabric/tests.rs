@@ -144,7 +144,7 @@ fn endpoint(network: u8) -> EndpointRequest {
 
 pub(crate) fn request(name: &str, networks: &[u8], ports: Vec<PortRequest>) -> SandboxRequest {
     let endpoints = networks.iter().map(|network| endpoint(*network)).collect();
-    SandboxRequest { container: name.into(), name: name.into(), endpoints, ports }
+    SandboxRequest { container: name.into(), name: name.into(), endpoints, ports, namespace: None }
 }
 
 fn publish(container: u16, protocol: Protocol, host: &str, host_port: u16) -> PortRequest {

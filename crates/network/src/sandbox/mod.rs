@@ -78,6 +78,11 @@ impl Sandbox {
         Self { namespace: made.0, channel: made.1? }.with_loopback()
     }
 
+    /// A fresh namespace that somebody else made.
+    pub(crate) fn take(namespace: OwnedFd) -> Result<Self> {
+        Self::open(namespace)?.with_loopback()
+    }
+
     /// An existing namespace.
     pub(crate) fn open(namespace: OwnedFd) -> Result<Self> {
         let channel = netns::in_netns(&namespace, Channel::route)

@@ -18,7 +18,7 @@ pub use unpack::Unpacked;
 use crate::quota::Quotas;
 use crate::{
     Error, GraphData, Result, chain_id, content::HashingWriter, durability, durability::Syncer, files,
-    overlay::Overlay, tarsplit,
+    files::Owner, overlay::Overlay, tarsplit,
 };
 use flate2::bufread::GzDecoder;
 use record::Records;
@@ -30,7 +30,7 @@ use std::{
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
-use wharf_spec::{ChainId, ContainerId, DiffId};
+use wharf_spec::{ChainId, ContainerId, DiffId, plan::IdMaps};
 
 /// Layers of an image, at most (source: moby `daemon/internal/layer/layer_store.go` `maxLayerDepth`).
 pub const MAX_DEPTH: usize = 125;
@@ -54,6 +54,8 @@ pub struct Layer {
 pub struct Layers {
     records: Records,
     overlay: Overlay,
+    /// Ids of the containers' user namespaces, if they have any.
+    ids: Option<Arc<IdMaps>>,
     syncer: Syncer,
     quotas: Quotas,
     state: Mutex<State>,
@@ -101,9 +103,11 @@ impl Drop for LayerRef {
 }
 
 impl Layers {
-    pub(crate) fn open(data_root: &Path, layerdb: &Path) -> Result<Self> {
+    pub(crate) fn open(data_root: &Path, layerdb: &Path, ids: Option<Arc<IdMaps>>) -> Result<Self> {
+        let root = ids.as_deref().and_then(|ids| ids.root().ok()).map(|(uid, gid)| Owner { uid, gid });
         let this = Self {
-            overlay: Overlay::open(data_root)?,
+            overlay: Overlay::open(data_root, root)?,
+            ids,
             records: Records::open(layerdb)?,
             syncer: Syncer::new(layerdb)?,
             quotas: Quotas::default(),

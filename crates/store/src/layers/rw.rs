@@ -91,7 +91,7 @@ impl Layers {
             self.overlay.set_parent(&init_id, &parent.cache_id)?;
         }
         let lower = Union::open(&self.overlay.lower_directories(&init_id)?)?;
-        init::fill(&files::open_directory(&self.overlay.diff(&init_id))?, &lower)?;
+        init::fill(&files::open_directory(&self.overlay.diff(&init_id))?, &lower, self.overlay.root())?;
         self.overlay.create(&layer.mount_id)?;
         self.overlay.set_parent(&layer.mount_id, &init_id)
     }
@@ -213,7 +213,11 @@ impl Layers {
     /// Writes what the container changed as a layer's archive.
     pub(crate) fn write_rw_diff<W: Write>(&self, container: &ContainerId, out: W) -> Result<W> {
         let diff = files::open_directory(&self.overlay.diff(&self.rw(container)?.mount_id))?;
-        let options = PackOptions { whiteouts: WriteWhiteouts::Convert, ..PackOptions::default() };
+        let options = PackOptions {
+            whiteouts: WriteWhiteouts::Convert,
+            ids: self.ids.clone(),
+            ..PackOptions::default()
+        };
         Ok(pack(diff.as_fd(), options, out)?)
     }
 }

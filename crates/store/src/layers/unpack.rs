@@ -18,7 +18,7 @@ use std::{
     sync::Arc,
 };
 use wharf_archive::{Extractor, Header, Kind, Options, Reader, WHITEOUT_PREFIX, Whiteouts};
-use wharf_spec::DiffId;
+use wharf_spec::{DiffId, plan::IdMaps};
 use wharf_sys::fault;
 
 /// An extracted layer that stands on nothing yet. Dropping it removes it.
@@ -80,7 +80,7 @@ impl Layers {
         let gzip = GzEncoder::new(BufWriter::new(files::create(&path, 0o644)?), Compression::new(1));
         let diff = files::open_directory(&self.overlay.diff(&unpacked.cache_id))?;
         let ((recorder, extracted), seen) = read_ahead(archive, |archive| {
-            let mut pass = Pass::new(archive, &diff, Recorder::new(gzip))?;
+            let mut pass = Pass::new(archive, &diff, Recorder::new(gzip), self.ids.clone())?;
             while pass.entry()? {}
             pass.finish()
         })?;
@@ -100,8 +100,8 @@ struct Pass {
 }
 
 impl Pass {
-    fn new(archive: Ahead, diff: &OwnedFd, recorder: RecordFile) -> Result<Self> {
-        let options = Options { whiteouts: Whiteouts::Overlay, ..Options::default() };
+    fn new(archive: Ahead, diff: &OwnedFd, recorder: RecordFile, ids: Option<Arc<IdMaps>>) -> Result<Self> {
+        let options = Options { whiteouts: Whiteouts::Overlay, ids, ..Options::default() };
         let extractor = Extractor::new(diff.as_fd(), options)?;
         Ok(Self { reader: Reader::with_raw(archive), extractor, recorder })
     }

@@ -28,6 +28,7 @@ use view::{Named, View};
 use wharf_api::{container::PathStat, time::Time};
 pub use wharf_archive::Encoding;
 use wharf_archive::{Decompressor, Encoder, Links, Options, Overwrite, Owner, PackOptions, Packer, unpack};
+use wharf_spec::plan::IdMaps;
 
 /// For [`Containers::archive_put`].
 #[derive(Debug, Clone, Copy, Default)]
@@ -69,7 +70,7 @@ impl Containers {
             let (stat, named) = opened.map_err(failed)?;
             // The stream is read after this answer: it is written elsewhere.
             std::thread::spawn(move || {
-                send(&named, writer, encoding);
+                send(&named, view.ids.clone(), writer, encoding);
                 drop(view);
             });
             Ok(stat)
@@ -105,7 +106,8 @@ impl Containers {
                 false => Owner::Archive,
             };
             let overwrite = if options.keep_kind { Overwrite::KeepKind } else { Overwrite::Replace };
-            let options = Options { overwrite, owner, links: Links::Inside, ..Options::default() };
+            let ids = view.ids.clone();
+            let options = Options { overwrite, owner, links: Links::Inside, ids, ..Options::default() };
             let shown = view.evaluate(Path::new(&validate_path(&target)));
             let failed = |e: wharf_archive::Error| Error::Refused(e.below(&shown.to_string_lossy()));
             let archive = Decompressor::new(reader).map_err(failed)?;
@@ -120,7 +122,8 @@ impl Containers {
         container.check(Verb::Export)?;
         let _one_verb = container.lifecycle.lock().await;
         let (layers, container) = (self.parts().images.layers().clone(), Arc::clone(container));
-        blocking(move || view::open(layers, &container)).await
+        let ids = self.config().ids();
+        blocking(move || view::open(layers, &container, ids)).await
     }
 }
 
@@ -177,8 +180,9 @@ fn go_mode(stat: &Stat) -> u32 {
 }
 
 /// Packs into the stream; what fails ends it with the error.
-fn send(named: &Named, writer: StreamWriter, encoding: Encoding) {
-    let mut packer = Packer::new(Encoder::new(writer, encoding), PackOptions::default());
+fn send(named: &Named, ids: Option<Arc<IdMaps>>, writer: StreamWriter, encoding: Encoding) {
+    let options = PackOptions { ids, ..PackOptions::default() };
+    let mut packer = Packer::new(Encoder::new(writer, encoding), options);
     let packed = packer.tree(named.parent.as_fd(), &named.name, named.shown.as_bytes());
     match packed.and_then(|()| packer.finish()).and_then(Encoder::finish) {
         Ok(mut writer) => drop(writer.flush()),
@@ -203,6 +207,7 @@ mod tests {
             }],
             readonly_rootfs: false,
             merged: dir.into(),
+            ids: None,
             namespace: None,
             mounted: None,
         }

@@ -11,8 +11,9 @@ use std::{
     io,
     os::fd::OwnedFd,
     path::{Component, Path, PathBuf},
+    sync::Arc,
 };
-use wharf_spec::ContainerId;
+use wharf_spec::{ContainerId, plan::IdMaps};
 use wharf_sys::{
     mount::{Recursion, attach, attach_at, clone_tree},
     mountns,
@@ -39,6 +40,8 @@ pub(super) struct View {
     pub(super) readonly_rootfs: bool,
     /// Where passwd and group files are.
     pub(super) merged: PathBuf,
+    /// Whom the host knows as the owners of files.
+    pub(super) ids: Option<Arc<IdMaps>>,
     /// Holds the mounts of a container that does not run.
     pub(super) namespace: Option<OwnedFd>,
     pub(super) mounted: Option<(Layers, ContainerId)>,
@@ -74,7 +77,7 @@ impl Drop for View {
 }
 
 /// Blocks.
-pub(super) fn open(layers: Layers, container: &Container) -> Result<View> {
+pub(super) fn open(layers: Layers, container: &Container, ids: Option<Arc<IdMaps>>) -> Result<View> {
     let id = container.id.clone();
     let merged = layers.mount(&id)?;
     let mounted = Some((layers, id));
@@ -92,7 +95,7 @@ pub(super) fn open(layers: Layers, container: &Container) -> Result<View> {
     // Made in any case: what was mounted is given back with it.
     let failed = |source| Error::Io { step: "open root file system", path: merged.clone(), source };
     match opened {
-        Ok((root, namespace)) => Ok(View { root, mounts, readonly_rootfs, merged, namespace, mounted }),
+        Ok((root, namespace)) => Ok(View { root, mounts, readonly_rootfs, merged, ids, namespace, mounted }),
         Err(error) => {
             if let Some((layers, id)) = mounted {
                 layers.unmount(&id)?;

@@ -1,6 +1,7 @@
 //! Mounts as requests write them: `source:target:mode` and the structured form
 //! (source: moby `daemon/volume/mounts/linux_parser.go`).
 
+use super::ownership;
 use crate::{Error, Result, containers::record::MountPoint, containers::validate_path};
 use std::path::Path;
 use wharf_api::mount::{BindOptions, Driver, Mount, VolumeOptions};
@@ -28,6 +29,7 @@ fn check(mount: &Mount, source: BindSource) -> Result<(), String> {
     }
     not_root(&mount.target)?;
     absolute(&mount.target)?;
+    ownership::check(mount)?;
     match mount.kind.as_str() {
         "bind" => check_bind(mount, source),
         "volume" => match mount.volume_options.as_ref().map(|o| o.subpath.as_str()) {
@@ -135,7 +137,7 @@ fn is_propagation(word: &str) -> bool {
 
 /// Whether a mode such as `ro,z` has words that are known, each kind at most once.
 fn is_mode(mode: &str) -> bool {
-    let mut seen = [0; 5];
+    let mut seen = [0; 7];
     mode.is_empty()
         || mode.split(',').all(|word| {
             let kind = match word {
@@ -144,6 +146,8 @@ fn is_mode(mode: &str) -> bool {
                 "nocopy" => 3,
                 "consistent" | "cached" | "delegated" => 4,
                 word if is_propagation(word) => 2,
+                "U" => 5,
+                word if ownership::is_word(word) => 6,
                 _ => return false,
             };
             seen[kind] += 1;
@@ -191,6 +195,8 @@ pub(super) fn parse_raw(raw: &str, volume_driver: &str) -> Result<MountPoint> {
     if let Some(propagation) = mode.split(',').find(|word| is_propagation(word)) {
         spec.bind_options = Some(BindOptions { propagation: propagation.into(), ..BindOptions::default() });
     }
+    ownership::take_words(mode, &mut spec)
+        .map_err(|why| Error::Invalid(format!("invalid mode: {mode}: {why}")))?;
     let mut point = parse_spec(&spec, BindSource::MayBeMade)
         .map_err(|why| Error::Refused(format!("invalid volume specification: '{raw}': {why}")))?;
     point.mode = mode.into();

@@ -19,7 +19,7 @@ pub(crate) use environment::{daemon_environment, replace_or_append, with_home};
 pub(crate) use log::{bytes, check_log_options, is_readable, log_of, log_path, log_target};
 use log_attributes::LogOwner;
 pub(crate) use mounts::mount_options;
-pub(crate) use namespaces::{Joined, Netns, open_namespace};
+pub(crate) use namespaces::{Joined, Netns, Userns, open_namespace};
 pub(crate) use process::{ExecInput, exec_process};
 pub(crate) use resources::resources;
 pub(crate) use runtime::check_runtime;
@@ -63,6 +63,7 @@ pub(crate) struct Input<'a> {
     pub(crate) held: Vec<OwnedFd>,
     /// Namespaces of other containers.
     pub(crate) joined: Joined,
+    pub(crate) userns: Userns,
     /// Environment that links bring.
     pub(crate) link_environment: Vec<String>,
     /// `/etc/hosts` and its like: target and file, for those that the container's mounts do not replace.
@@ -109,8 +110,10 @@ pub(crate) fn build(input: Input<'_>) -> Result<Built> {
         Some(_) => Source::Path(input.root_path.to_string_lossy().into_owned()),
     };
     let propagation = mounts::root_propagation(input.mounts);
+    let owners = mounts::Owners { user: (input.user.uid, input.user.gid), ids: input.userns.ids() };
     let set = mounts::MountInput {
         host: input.host,
+        owners,
         files: &input.files,
         shm: input.shm.as_deref(),
         points: input.mounts,
@@ -134,9 +137,9 @@ pub(crate) fn build(input: Input<'_>) -> Result<Built> {
     let (devices, rules) = devices::devices(input.host)?;
     let mut limits = resources(input.host)?;
     limits.devices = rules;
-    let sysctls = namespaces::sysctls(input.host);
+    let sysctls = namespaces::sysctls(input.host, input.userns.ids().is_some());
     let in_own_pid_namespace = input.host.pid_mode.is_empty();
-    let namespaces = namespaces::namespaces(input.host, input.netns, input.joined, &mut fds)?;
+    let namespaces = namespaces::namespaces(input.host, input.netns, (input.joined, input.userns), &mut fds)?;
     let held = input.held.into_iter().take(MOST_HELD).map(|fd| fds.add(fd)).collect();
     let (hostname, domainname) = names(input.config, input.host);
     let stdio = Stdio::Shim { stdin: input.config.open_stdin, stdin_once: input.config.stdin_once };

@@ -2,7 +2,11 @@
 //! container's own mounts (source: moby `daemon/oci_linux.go`, withMounts, and `daemon/pkg/oci/defaults.go`).
 
 use super::propagation_of;
-use crate::{Error, Result, containers::record::MountPoint};
+pub(super) use crate::containers::mounts::Owners;
+use crate::{
+    Error, Result,
+    containers::{mounts::id_maps, record::MountPoint},
+};
 use std::{borrow::Cow, collections::BTreeMap};
 use wharf_api::{container as api, mount::TmpfsOptions};
 use wharf_spec::plan::{Mount, MountAttrs, MountKind, Propagation, Source};
@@ -10,6 +14,7 @@ use wharf_spec::plan::{Mount, MountAttrs, MountKind, Propagation, Source};
 /// What the mounts are made of.
 pub(super) struct MountInput<'a> {
     pub(super) host: &'a api::HostConfig,
+    pub(super) owners: Owners,
     pub(super) files: &'a [(&'static str, String)],
     pub(super) shm: Option<&'a str>,
     pub(super) points: &'a BTreeMap<String, MountPoint>,
@@ -90,7 +95,7 @@ fn own_mounts(input: &MountInput<'_>) -> Result<Vec<Mount>> {
     let mut all = Vec::new();
     for point in input.points.values() {
         refuse_proc(&point.destination)?;
-        all.push(point_mount(point)?);
+        all.push(point_mount(point, &input.owners)?);
     }
     for (target, options) in &input.host.tmpfs {
         refuse_proc(target)?;
@@ -140,7 +145,7 @@ fn refuse_proc(target: &str) -> Result<()> {
     Ok(())
 }
 
-fn point_mount(point: &MountPoint) -> Result<Mount> {
+fn point_mount(point: &MountPoint, owners: &Owners) -> Result<Mount> {
     if point.kind == "tmpfs" {
         let options = point.spec.tmpfs_options.clone().unwrap_or_default();
         return tmpfs_mount(&point.destination, &tmpfs_text(&options, !point.rw));
@@ -154,6 +159,7 @@ fn point_mount(point: &MountPoint) -> Result<Mount> {
     if let Some(propagation) = propagation_of(&point.propagation) {
         mount.propagation = Some(propagation);
     }
+    mount.idmap = id_maps(point, owners)?;
     Ok(mount)
 }
 
@@ -282,6 +288,7 @@ mod tests {
         let points = points.iter().map(|p| (p.destination.clone(), p.clone())).collect();
         mounts(&MountInput {
             host,
+            owners: Owners::default(),
             files: &[("/etc/hosts", "/c/hosts".into())],
             shm: None,
             points: &points,

@@ -2,9 +2,9 @@
 
 use super::Fds;
 use crate::{Error, Result};
-use std::{os::fd::OwnedFd, path::Path};
+use std::{os::fd::OwnedFd, path::Path, sync::Arc};
 use wharf_api::container as api;
-use wharf_spec::plan::{Namespace, Namespaces, Source};
+use wharf_spec::plan::{IdMaps, Namespace, Namespaces, Source};
 
 /// The network namespace of a starting container.
 #[derive(Debug)]
@@ -24,6 +24,27 @@ pub(crate) struct Joined {
     pub(crate) ipc: Option<i32>,
 }
 
+/// The user namespace of a starting container.
+#[derive(Debug)]
+pub(crate) enum Userns {
+    /// The host's.
+    Host,
+    /// A new one with these maps.
+    New(Arc<IdMaps>),
+    /// One that is there, open, and its maps.
+    Open(OwnedFd, Arc<IdMaps>),
+}
+
+impl Userns {
+    /// Its maps.
+    pub(crate) fn ids(&self) -> Option<Arc<IdMaps>> {
+        match self {
+            Self::Host => None,
+            Self::New(ids) | Self::Open(_, ids) => Some(Arc::clone(ids)),
+        }
+    }
+}
+
 /// The namespaces of a plan.
 ///
 /// # Errors
@@ -31,7 +52,7 @@ pub(crate) struct Joined {
 pub(super) fn namespaces(
     host: &api::HostConfig,
     netns: Netns,
-    joined: Joined,
+    (joined, userns): (Joined, Userns),
     fds: &mut Fds,
 ) -> Result<Namespaces> {
     let pid = match joined.pid {
@@ -51,7 +72,13 @@ pub(super) fn namespaces(
     };
     let uts = if host.uts_mode.is_host() { Namespace::Host } else { Namespace::New };
     let cgroup = if host.cgroupns_mode.as_str() == "private" { Namespace::New } else { Namespace::Host };
-    Ok(Namespaces { pid, network, ipc, uts, cgroup, ..Namespaces::default() })
+    let id_maps = userns.ids().map(|ids| (*ids).clone());
+    let user = match userns {
+        Userns::Host => Namespace::Host,
+        Userns::New(_) => Namespace::New,
+        Userns::Open(fd, _) => Namespace::Join(Source::Fd(fds.add(fd))),
+    };
+    Ok(Namespaces { pid, network, ipc, uts, cgroup, user, id_maps, ..Namespaces::default() })
 }
 
 fn join(pid: i32, kind: &str, fds: &mut Fds) -> Result<Namespace> {
@@ -71,13 +98,17 @@ pub(crate) fn open_namespace(pid: i32, kind: &str) -> Result<OwnedFd> {
 }
 
 /// Kernel parameters: Docker's two defaults for a network namespace of the container's own, then its own ones
-/// (source: moby `daemon/oci_linux.go`, withCommonOptions and WithSysctls).
-pub(super) fn sysctls(host: &api::HostConfig) -> Vec<(String, String)> {
+/// (source: moby `daemon/oci_linux.go`, withCommonOptions and WithSysctls). Groups that may send echo requests can be
+/// named in the host's user namespace only.
+pub(super) fn sysctls(host: &api::HostConfig, in_user_namespace: bool) -> Vec<(String, String)> {
     let mut all = std::collections::BTreeMap::new();
     if host.network_mode.is_private() {
         for (name, value) in
             [("net.ipv4.ping_group_range", "0 2147483647"), ("net.ipv4.ip_unprivileged_port_start", "0")]
         {
+            if in_user_namespace && name == "net.ipv4.ping_group_range" {
+                continue;
+            }
             if Path::new("/proc/sys").join(name.replace('.', "/")).exists() {
                 all.insert(name.to_owned(), value.to_owned());
             }
@@ -95,7 +126,7 @@ mod tests {
     fn modes_become_namespaces() {
         let mut fds = Fds::default();
         let host = api::HostConfig { cgroupns_mode: "private".into(), ..Default::default() };
-        let new = namespaces(&host, Netns::New, Joined::default(), &mut fds).unwrap();
+        let new = namespaces(&host, Netns::New, (Joined::default(), Userns::Host), &mut fds).unwrap();
         assert_eq!((new.pid, new.network, new.cgroup), (Namespace::New, Namespace::New, Namespace::New));
         let host = api::HostConfig {
             pid_mode: "host".into(),
@@ -103,12 +134,16 @@ mod tests {
             uts_mode: "host".into(),
             ..Default::default()
         };
-        let shared = namespaces(&host, Netns::Host, Joined::default(), &mut fds).unwrap();
+        let shared = namespaces(&host, Netns::Host, (Joined::default(), Userns::Host), &mut fds).unwrap();
         assert_eq!([shared.pid, shared.network, shared.ipc, shared.uts], [const { Namespace::Host }; 4]);
-        assert!(fds.0.is_empty());
+        assert!(fds.0.is_empty() && shared.id_maps.is_none());
+        let ids = Arc::new(IdMaps::default());
+        let inside = (Joined::default(), Userns::New(ids));
+        let inside = namespaces(&host, Netns::Host, inside, &mut fds).unwrap();
+        assert_eq!((inside.user, inside.id_maps), (Namespace::New, Some(IdMaps::default())));
         let me = i32::try_from(std::process::id()).unwrap();
         let joined = Joined { pid: Some(me), ipc: None };
-        let got = namespaces(&host, Netns::Host, joined, &mut fds).unwrap();
+        let got = namespaces(&host, Netns::Host, (joined, Userns::Host), &mut fds).unwrap();
         assert!(matches!(got.pid, Namespace::Join(Source::Fd(fd)) if fd.0 == 0));
         assert!(open_namespace(0, "pid").is_err());
     }
@@ -117,9 +152,11 @@ mod tests {
     fn own_parameters_win() {
         let mut host = api::HostConfig { network_mode: "bridge".into(), ..Default::default() };
         host.sysctls.insert("net.ipv4.ip_unprivileged_port_start".into(), "1024".into());
-        let all = sysctls(&host);
+        let all = sysctls(&host, false);
         assert!(all.contains(&("net.ipv4.ip_unprivileged_port_start".into(), "1024".into())));
         host.network_mode = "host".into();
-        assert_eq!(sysctls(&host).len(), 1);
+        assert_eq!(sysctls(&host, false).len(), 1);
+        host = api::HostConfig { network_mode: "bridge".into(), ..Default::default() };
+        assert!(!sysctls(&host, true).iter().any(|(name, _)| name.contains("ping_group")));
     }
 }

@@ -68,6 +68,7 @@ pub(super) fn check(against: &Against<'_>, host: &mut HostConfig, warnings: &mut
     if !host.cgroup_parent.is_empty() {
         against.engine.cgroup_driver.check_parent(&host.cgroup_parent).map_err(Error::Invalid)?;
     }
+    user_namespace(against, host)?;
     if host.runtime.is_empty() {
         host.runtime.clone_from(&against.engine.default_runtime);
     }
@@ -82,6 +83,25 @@ pub(super) fn check(against: &Against<'_>, host: &mut HostConfig, warnings: &mut
         warnings.push(
             "Your kernel does not support cgroup namespaces.  Cgroup namespace setting discarded.".into(),
         );
+    }
+    Ok(())
+}
+
+/// What a container in a user namespace cannot share with the host.
+fn user_namespace(against: &Against<'_>, host: &HostConfig) -> Result<()> {
+    if against.engine.ids_of(host).is_none() {
+        return Ok(());
+    }
+    if host.privileged {
+        return invalid(
+            "privileged mode is incompatible with user namespaces.  You must run the container in the host namespace when running privileged mode",
+        );
+    }
+    if host.network_mode.is_host() {
+        return invalid("cannot share the host's network namespace when user namespaces are enabled");
+    }
+    if host.pid_mode.is_host() {
+        return invalid("cannot share the host PID namespace when user namespaces are enabled");
     }
     Ok(())
 }
