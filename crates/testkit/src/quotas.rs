@@ -29,7 +29,7 @@ pub fn lacks_project_quotas() -> Result<bool> {
     let dir = Path::new("/var/tmp").join(format!("wharf-quotas-{}", std::process::id()));
     let data = dir.join("data");
     fs::create_dir_all(&data)?;
-    let tried = mount(&dir, 16 << 20);
+    let tried = mount(&dir, 128 << 20);
     if tried.is_ok() {
         rustix::mount::unmount(&data, rustix::mount::UnmountFlags::DETACH)?;
     }
