@@ -39,7 +39,7 @@ impl Daemon {
         let engine = wharf_engine::Engine::open(settings.to_engine()).await.unwrap();
         let app = Arc::new(App::new(engine, &settings, "29.0.0"));
         let hosts = [format!("unix://{}", Self::socket(dir.path()))];
-        for listener in listen::all(&hosts, "").await.unwrap() {
+        for listener in listen::all(&hosts, "", None).await.unwrap() {
             tokio::spawn(server::accept(Arc::clone(&app), listener));
         }
         Self { dir, app }
@@ -75,7 +75,7 @@ impl Daemon {
 
     async fn stop(self) {
         self.app.stopping.cancel();
-        self.app.engine.shutdown().await;
+        self.app.engine.shutdown(wharf_engine::End::Daemon).await;
     }
 }
 

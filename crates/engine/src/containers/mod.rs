@@ -25,6 +25,7 @@ mod index;
 mod inspect;
 mod kill;
 mod lifetime;
+mod links;
 mod list;
 mod logs;
 mod merge;
@@ -42,6 +43,7 @@ mod resize;
 mod restart;
 mod restore;
 mod rootfs;
+mod shutdown;
 mod start;
 mod stats;
 mod stop;
@@ -61,6 +63,7 @@ pub use options::{
     StopOptions, WaitCondition, Waited,
 };
 pub use record::{Endpoint, NetworkSettings as NetworkRecord};
+pub use shutdown::End;
 pub use wait::Wait;
 
 pub(crate) use plan::mount_options;

@@ -32,13 +32,7 @@ impl Containers {
     }
 
     async fn apply(&self, container: &Arc<Container>, wanted: &HostConfig) -> Result<()> {
-        let old = container.host_config();
-        if old.auto_remove && !wanted.restart_policy.is_none() {
-            return Err(Error::Invalid(
-                "Restart policy cannot be updated because AutoRemove is enabled for the container".into(),
-            ));
-        }
-        let mut new = (*old).clone();
+        let mut new = (*container.host_config()).clone();
         merge(&mut new, wanted)?;
         let limits = {
             let new = new.clone();
@@ -97,6 +91,11 @@ fn merge(host: &mut HostConfig, wanted: &HostConfig) -> Result<()> {
         }
     }
     if !wanted.restart_policy.name.is_empty() {
+        if host.auto_remove && !wanted.restart_policy.is_none() {
+            return Err(Error::Conflict(
+                "Restart policy cannot be updated because AutoRemove is enabled for the container".into(),
+            ));
+        }
         host.restart_policy = wanted.restart_policy.clone();
     }
     Ok(())
@@ -118,11 +117,11 @@ fn merge_numbers(host: &mut HostConfig, wanted: &HostConfig) {
     }
 }
 
-/// Memory cannot go above the limit of memory and swap together unless that is raised too.
+/// Memory cannot go above the limit of memory and swap together unless that is given too; where none was set yet, as
+/// with -1 for no limit, Docker wants it to be given as well.
 fn merge_memory(host: &mut HostConfig, wanted: &HostConfig) -> Result<()> {
     if wanted.memory != 0 {
-        let swap = if wanted.memory_swap == 0 { host.memory_swap } else { wanted.memory_swap };
-        if swap > 0 && wanted.memory > swap {
+        if wanted.memory_swap == 0 && wanted.memory > host.memory_swap {
             return Err(Error::Conflict(
                 "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time"
                     .into(),
@@ -155,6 +154,17 @@ mod tests {
         let too_much = HostConfig { memory: 1 << 40, ..Default::default() };
         host.memory_swap = 128 << 20;
         assert!(merge(&mut host, &too_much).is_err());
+        host.memory_swap = 0;
+        assert!(merge(&mut host, &HostConfig { memory: 1 << 20, ..Default::default() }).is_err());
+        let always = HostConfig {
+            restart_policy: wharf_api::container::RestartPolicy {
+                name: "always".into(),
+                ..Default::default()
+            },
+            ..Default::default()
+        };
+        let mut vanishing = HostConfig { auto_remove: true, ..Default::default() };
+        assert!(matches!(merge(&mut vanishing, &always), Err(Error::Conflict(_))));
         host.cpu_period = 1000;
         assert!(merge(&mut host, &HostConfig { nano_cpus: 1, ..Default::default() }).is_err());
     }

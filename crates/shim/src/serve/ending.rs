@@ -115,7 +115,7 @@ impl Shim {
         let mut log_bytes_lost = 0;
         if let Some(mut log) = self.log.take() {
             if let Some(apart) = log.apart().filter(|apart| apart.is_polled) {
-                self.poller.remove(&apart.socket());
+                self.poller.remove(apart.socket());
             }
             log_bytes_lost = log.finish(STREAMS, ending.at);
         }
@@ -159,6 +159,8 @@ impl Shim {
         }
         self.oom_killed = true;
         self.announce(&Event::OutOfMemory);
+        // Telling has dropped the daemons that are gone.
+        self.oom_untold |= self.controls.is_empty();
         OutOfMemory::Killed
     }
 

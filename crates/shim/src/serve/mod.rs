@@ -86,6 +86,8 @@ struct Shim {
     resting: bool,
     paused: bool,
     oom_killed: bool,
+    /// A kill for memory that no daemon has heard of.
+    oom_untold: bool,
     /// Memory ran out, but no kill is counted yet: looked at again until then.
     oom_until: Option<Instant>,
     /// The daemon needs us no more.
@@ -139,6 +141,7 @@ pub(crate) fn run(mut birth: Birth<'_>) {
         resting: false,
         paused: false,
         oom_killed: false,
+        oom_untold: false,
         oom_until: None,
         released: false,
     };
@@ -287,9 +290,9 @@ impl Shim {
             return;
         }
         if is_waiting {
-            apart.is_polled = self.poller.add(&apart.socket(), Token::Log, EventFlags::OUT).is_ok();
+            apart.is_polled = self.poller.add(apart.socket(), Token::Log, EventFlags::OUT).is_ok();
         } else {
-            self.poller.remove(&apart.socket());
+            self.poller.remove(apart.socket());
             apart.is_polled = false;
         }
     }
@@ -319,6 +322,9 @@ impl Shim {
         }
         let Ok(mut control) = Control::new(socket) else { return };
         control.send(&Message::Event(Event::Hello(self.state())));
+        if std::mem::take(&mut self.oom_untold) {
+            control.send(&Message::Event(Event::OutOfMemory));
+        }
         self.add_control(control);
     }
 
