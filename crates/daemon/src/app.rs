@@ -2,7 +2,6 @@
 
 use crate::{config::Settings, http::router::Router, metrics::Metrics, routes::ROUTES};
 use http::HeaderValue;
-use std::sync::{Mutex, PoisonError};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use wharf_api::Version;
 use wharf_engine::Engine;
@@ -23,8 +22,6 @@ pub(crate) struct App {
     pub(crate) version_header: HeaderValue,
     /// How long requests took.
     pub(crate) metrics: Metrics,
-    /// What a reload of the configuration changes.
-    reloaded: Mutex<Reloaded>,
     /// Cancelled when the daemon ends.
     pub(crate) stopping: CancellationToken,
     /// Cancelled when the engine has stopped too: who waits for a container waits in vain from then on.
@@ -35,32 +32,7 @@ pub(crate) struct App {
     pub(crate) sessions: TaskTracker,
 }
 
-/// What a reload of the configuration changes.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Reloaded {
-    /// `--debug`.
-    pub(crate) debug: bool,
-    /// `--label`.
-    pub(crate) labels: Vec<String>,
-}
-
-impl Reloaded {
-    fn of(settings: &Settings) -> Self {
-        Self { debug: settings.debug, labels: settings.labels.clone() }
-    }
-}
-
 impl App {
-    /// The settings that can change, as they are now.
-    pub(crate) fn reloaded(&self) -> Reloaded {
-        self.reloaded.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Takes over what can change.
-    pub(crate) fn reload(&self, settings: &Settings) {
-        *self.reloaded.lock().unwrap_or_else(PoisonError::into_inner) = Reloaded::of(settings);
-    }
-
     /// Puts the shared parts together.
     pub(crate) fn new(engine: Engine, settings: &Settings, server_version: &str) -> Self {
         let header =
@@ -73,7 +45,6 @@ impl App {
             server_header: header(format!("Docker/{server_version} (linux)")),
             version_header: header(Version::MAX.to_string()),
             metrics: Metrics::default(),
-            reloaded: Mutex::new(Reloaded::of(settings)),
             stopping: CancellationToken::new(),
             stopped: CancellationToken::new(),
             connections: TaskTracker::new(),

@@ -20,20 +20,19 @@ mod handlers;
 mod http;
 mod listen;
 mod logging;
+mod machine;
 mod metrics;
 mod notify;
 mod pidfile;
 mod routes;
 mod run;
+mod stop_containers;
 
 use config::{Flags, Settings};
 use std::process::ExitCode;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-/// Threads of the asynchronous runtime: requests are short, and what blocks has threads of its own.
-const WORKERS: usize = 2;
 
 /// The exit status of a wrong command line, as cobra's commands of Docker have it.
 const USAGE_STATUS: u8 = 125;
@@ -60,6 +59,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Ok(settings) if flags.check => check::run(&flags, &settings),
+        Ok(settings) if flags.stop_containers => stop_containers::run(&settings),
         Ok(settings) => start(flags, settings),
         Err(error) => {
             eprintln!("{error}");
@@ -74,12 +74,7 @@ fn log_format(settings: &Settings) -> logging::Format {
 
 fn start(flags: Flags, settings: Settings) -> ExitCode {
     let level = logging::start(&settings.log_level, settings.debug, log_format(&settings));
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build();
-    let ended = match runtime {
-        Ok(runtime) => runtime.block_on(run::daemon(flags, settings, level)),
-        Err(source) => Err(run::Error::Runtime(source)),
-    };
-    match ended {
+    match run::runtime().and_then(|runtime| runtime.block_on(run::daemon(flags, settings, level))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");

@@ -20,3 +20,10 @@ pub(crate) fn systemd(state: &str) {
         tracing::warn!(%error, "cannot notify systemd");
     }
 }
+
+/// Says that the configuration is being read again; `READY=1` is to follow (source: sd_notify(3), RELOADING).
+pub(crate) fn systemd_reloading() {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let micros = now.tv_sec * 1_000_000 + now.tv_nsec / 1_000;
+    systemd(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
+}

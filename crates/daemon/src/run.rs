@@ -4,7 +4,7 @@ use crate::{
     app::App,
     config::{self, Flags, Settings},
     http::server,
-    listen, logging, metrics, notify, pidfile,
+    listen, logging, machine, metrics, notify, pidfile,
 };
 use std::{
     fs::DirBuilder,
@@ -15,12 +15,15 @@ use std::{
     time::Duration,
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use wharf_engine::{Config as EngineConfig, Engine, Remap, remap::MissingUser};
+use wharf_engine::{Config as EngineConfig, End, Engine, Remap, remap::MissingUser};
 
 /// How long requests may go on after the engine has stopped (moby: five seconds).
 const LAST_REQUESTS: Duration = Duration::from_secs(5);
 
-/// How many signals end the daemon at once.
+/// Threads of the asynchronous runtime: requests are short, and what blocks has threads of its own.
+const WORKERS: usize = 2;
+
+/// How many signals end the daemon at once (source: moby `daemon/command/trap`).
 const IMPATIENCE: u32 = 3;
 
 /// Why there is no daemon.
@@ -57,6 +60,15 @@ pub(crate) enum Error {
 /// The version told to clients, a Docker version since they compare it.
 pub(crate) fn docker_version() -> String {
     wharf_engine::Config::default().server_version
+}
+
+/// The asynchronous runtime that everything of a daemon runs on.
+///
+/// # Errors
+/// When it does not start.
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Error> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(WORKERS).enable_all().build().map_err(Error::Runtime)
 }
 
 /// Runs the daemon until a signal ends it.
@@ -96,7 +108,6 @@ pub(crate) async fn daemon(flags: Flags, mut settings: Settings, level: logging:
     tracing::info!("Daemon has completed initialization");
     notify::systemd("READY=1");
     signals.until_stop(|| reload(&flags, &app, &level)).await;
-    notify::systemd("STOPPING=1");
     stop(&app).await;
     for task in accepting {
         // It ended with the token, and removed its socket.
@@ -123,7 +134,9 @@ fn keep_others_out(data_root: &Path) -> Result<(), Error> {
 /// New clients are refused first, then containers stop, then the last requests may end.
 async fn stop(app: &App) {
     app.stopping.cancel();
-    app.engine.shutdown().await;
+    let end = why(app).await;
+    tell_systemd(app.engine.shutdown_limit(end));
+    app.engine.shutdown(end).await;
     app.stopped.cancel();
     app.connections.close();
     app.sessions.close();
@@ -134,40 +147,65 @@ async fn stop(app: &App) {
     }
 }
 
-/// Reads the file again and takes over what can change while the daemon runs
-/// (source: moby `daemon/reload.go`).
+/// Containers that run on when the daemon ends are stopped when the machine goes down with it.
+async fn why(app: &App) -> End {
+    let matters = app.engine.system.config().live.get().live_restore
+        && app.engine.containers.all().iter().any(|c| c.is_running());
+    if matters && machine::goes_down().await {
+        tracing::info!("the machine goes down: containers are stopped");
+        return End::Machine;
+    }
+    End::Daemon
+}
+
+/// Asks for the time that containers may take (source: sd_notify(3), EXTEND_TIMEOUT_USEC).
+fn tell_systemd(limit: Option<Duration>) {
+    let time = match limit {
+        Some(limit) => (limit + 2 * LAST_REQUESTS).as_micros().to_string(),
+        None => u64::MAX.to_string(),
+    };
+    notify::systemd(&format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={time}"));
+}
+
+/// Reads the file again and takes over what can change while the daemon runs.
 fn reload(flags: &Flags, app: &App, level: &logging::Level) {
     tracing::info!("Got signal to reload configuration");
-    match config::load(flags) {
-        Ok(settings) => {
-            level.set(&settings.log_level, settings.debug);
-            app.reload(&settings);
-            let running = app.engine.system.config();
-            if settings.insecure_registries != running.insecure_registries
-                || settings.registry_mirrors != running.registry_mirrors
-            {
-                tracing::warn!("insecure-registries and registry-mirrors take effect at the next start");
+    notify::systemd_reloading();
+    let live = app.engine.system.config().live.get();
+    match config::reread(flags, &live) {
+        Ok(reread) => {
+            let debug = reread.live.debug;
+            match app.engine.reload(reread.live) {
+                Ok(()) => {
+                    level.set(&reread.settings.log_level, debug);
+                    tracing::info!("Reloaded configuration");
+                }
+                Err(error) => tracing::error!(%error, "Error reconfiguring the daemon"),
             }
-            tracing::info!("Reloaded configuration");
         }
         Err(error) => tracing::error!(%error, "Error reloading configuration"),
     }
+    notify::systemd("READY=1");
 }
 
 /// The signals that the daemon answers to.
 struct Signals {
+    stop: StopSignals,
+    hangup: Signal,
+}
+
+struct StopSignals {
     terminate: Signal,
     interrupt: Signal,
-    hangup: Signal,
 }
 
 impl Signals {
     fn new() -> io::Result<Self> {
-        Ok(Self {
+        let stop = StopSignals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
+        };
+        Ok(Self { stop, hangup: signal(SignalKind::hangup())? })
     }
 
     /// Waits for the signal to stop; reloads at each SIGHUP before. Afterwards further signals are counted,
@@ -175,23 +213,30 @@ impl Signals {
     async fn until_stop(mut self, reload: impl Fn()) {
         loop {
             tokio::select! {
-                _ = self.terminate.recv() => break,
-                _ = self.interrupt.recv() => break,
+                _ = self.stop.next() => break,
                 _ = self.hangup.recv() => reload(),
             }
         }
-        tracing::info!("Processing signal to stop");
-        tokio::spawn(self.count_impatience());
+        tokio::spawn(self.stop.count_impatience());
+    }
+}
+
+impl StopSignals {
+    async fn next(&mut self) -> SignalKind {
+        let (signal, name) = tokio::select! {
+            _ = self.terminate.recv() => (SignalKind::terminate(), "terminated"),
+            _ = self.interrupt.recv() => (SignalKind::interrupt(), "interrupt"),
+        };
+        tracing::info!("Processing signal '{name}'");
+        signal
     }
 
     async fn count_impatience(mut self) {
+        let mut last = SignalKind::terminate();
         for _ in 1..IMPATIENCE {
-            tokio::select! {
-                _ = self.terminate.recv() => {}
-                _ = self.interrupt.recv() => {}
-            }
+            last = self.next().await;
         }
         tracing::info!("Forcing docker daemon shutdown without cleanup; 3 interrupts received");
-        std::process::exit(128 + 15);
+        std::process::exit(128 + last.as_raw_value());
     }
 }

@@ -6,7 +6,7 @@ use std::{
     net::IpAddr,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, PoisonError, RwLock},
 };
 use wharf_api::container::HostConfig;
 use wharf_spec::plan::IdMaps;
@@ -29,12 +29,6 @@ pub struct Config {
     pub container_size: u64,
     /// `--cgroup-parent`; Docker's default with the cgroupfs driver is `/docker`.
     pub cgroup_parent: String,
-    /// `--default-cgroupns-mode`; `None`: private on cgroup v2, host on v1.
-    pub default_cgroupns_mode: Option<String>,
-    /// `--default-ipc-mode`: `private` or `shareable`.
-    pub default_ipc_mode: String,
-    /// `--default-shm-size` in bytes.
-    pub default_shm_size: i64,
     /// `--log-driver`.
     pub log_driver: String,
     /// `--log-opt`.
@@ -58,8 +52,6 @@ pub struct Config {
     pub init: bool,
     /// `--init-path`: the program that is this process; `None` is our own.
     pub init_path: Option<PathBuf>,
-    /// `--default-stop-timeout` in seconds.
-    pub default_stop_timeout: i64,
     /// `--cdi-spec-dir`: where devices are described; none at all turns CDI off.
     pub cdi_spec_dirs: Vec<String>,
     /// `--host-gateway-ip`: what `host-gateway` means; empty is the default bridge's address.
@@ -68,34 +60,12 @@ pub struct Config {
     pub no_new_privileges: bool,
     /// `--seccomp-profile`: path of the default profile, `unconfined`, or empty for the built-in one.
     pub seccomp_profile: String,
-    /// `--shutdown-timeout` in seconds: how long containers get to stop when the daemon ends.
-    pub shutdown_timeout: i64,
-    /// `--live-restore`: containers run on when the daemon ends.
-    pub live_restore: bool,
-    /// `--label`: the daemon's own labels.
-    pub labels: Vec<String>,
-    /// `--add-runtime`: OCI runtimes by name, besides the built-in one.
-    pub runtimes: BTreeMap<String, Runtime>,
-    /// `--default-runtime`.
-    pub default_runtime: String,
-    /// `--debug`.
-    pub debug: bool,
     /// `--experimental`.
     pub experimental: bool,
-    /// `--insecure-registry`.
-    pub insecure_registries: Vec<String>,
     /// `--registry-certs-dir`: a folder for each registry with its certificates.
     pub registry_certs_dir: PathBuf,
-    /// `--registry-mirror`.
-    pub registry_mirrors: Vec<String>,
     /// `--registry-mirror-of`: `host=url`, mirrors of other registries than Docker Hub.
     pub registry_mirrors_of: Vec<String>,
-    /// `--max-concurrent-downloads`; 0 for no limit.
-    pub max_concurrent_downloads: usize,
-    /// `--max-download-attempts`.
-    pub max_download_attempts: u32,
-    /// `--max-concurrent-uploads`; 0 for no limit.
-    pub max_concurrent_uploads: usize,
     /// `--bridge`, `--bip`, `--mtu`, ... as given; read by `networks`.
     pub network: NetworkConfig,
     /// `--http-proxy`, `--https-proxy`, `--no-proxy`.
@@ -104,6 +74,94 @@ pub struct Config {
     pub remap: Option<Remap>,
     /// The version told to clients, a Docker version number since clients compare it.
     pub server_version: String,
+    /// Containers whose policies want it are started when the engine opens.
+    pub auto_restart: bool,
+    /// What a reload changes.
+    pub live: Live,
+}
+
+/// Settings that change while the engine runs (source: moby `daemon/reload.go`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reloadable {
+    /// `--debug`.
+    pub debug: bool,
+    /// `--label`: the daemon's own labels.
+    pub labels: Vec<String>,
+    /// `--feature`.
+    pub features: BTreeMap<String, bool>,
+    /// `--live-restore`: containers run on when the daemon ends.
+    pub live_restore: bool,
+    /// `--shutdown-timeout` in seconds: how long the daemon waits for containers when it ends; negative for as long
+    /// as it takes.
+    pub shutdown_timeout: i64,
+    /// `--default-stop-timeout` in seconds: how long a container that says nothing of it gets to stop.
+    pub default_stop_timeout: i64,
+    /// `--add-runtime`: OCI runtimes by name, besides the built-in one.
+    pub runtimes: BTreeMap<String, Runtime>,
+    /// `--default-runtime`.
+    pub default_runtime: String,
+    /// `--default-cgroupns-mode`; `None`: private on cgroup v2, host on v1.
+    pub default_cgroupns_mode: Option<String>,
+    /// `--default-ipc-mode`: `private` or `shareable`.
+    pub default_ipc_mode: String,
+    /// `--default-shm-size` in bytes.
+    pub default_shm_size: i64,
+    /// `--insecure-registry`.
+    pub insecure_registries: Vec<String>,
+    /// `--registry-mirror`.
+    pub registry_mirrors: Vec<String>,
+    /// `--max-concurrent-downloads`; 0 for no limit.
+    pub max_concurrent_downloads: usize,
+    /// `--max-concurrent-uploads`; 0 for no limit.
+    pub max_concurrent_uploads: usize,
+    /// `--max-download-attempts`.
+    pub max_download_attempts: u32,
+}
+
+/// The settings that change, as they are now. Clones are the same ones, so that a reload reaches all who hold a copy
+/// of the configuration.
+#[derive(Debug, Clone, Default)]
+pub struct Live(Arc<RwLock<Arc<Reloadable>>>);
+
+impl Live {
+    /// The settings as they are now; they stay so for who holds them.
+    pub fn get(&self) -> Arc<Reloadable> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Other settings from now on.
+    pub(crate) fn set(&self, settings: Reloadable) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+    }
+}
+
+impl From<Reloadable> for Live {
+    fn from(settings: Reloadable) -> Self {
+        Self(Arc::new(RwLock::new(Arc::new(settings))))
+    }
+}
+
+impl Default for Reloadable {
+    fn default() -> Self {
+        Self {
+            debug: false,
+            labels: Vec::new(),
+            features: BTreeMap::new(),
+            live_restore: true,
+            shutdown_timeout: 15,
+            default_stop_timeout: 10,
+            runtimes: BTreeMap::new(),
+            default_runtime: "runc".into(),
+            default_cgroupns_mode: None,
+            default_ipc_mode: "private".into(),
+            default_shm_size: 64 << 20,
+            insecure_registries: Vec::new(),
+            registry_mirrors: Vec::new(),
+            max_concurrent_downloads: 3,
+            max_concurrent_uploads: 5,
+            max_download_attempts: 5,
+        }
+    }
 }
 
 /// Who makes control groups.
@@ -232,9 +290,6 @@ impl Default for Config {
             realtime: (0, 0),
             container_size: 0,
             cgroup_parent: CgroupDriver::Cgroupfs.usual_parent().into(),
-            default_cgroupns_mode: None,
-            default_ipc_mode: "private".into(),
-            default_shm_size: 64 << 20,
             log_driver: "json-file".into(),
             keep_removed_logs: 0,
             keep_removed_logs_days: 7,
@@ -246,29 +301,19 @@ impl Default for Config {
             dns_options: Vec::new(),
             init: false,
             init_path: None,
-            default_stop_timeout: 10,
             cdi_spec_dirs: vec!["/etc/cdi".into(), "/var/run/cdi".into()],
             host_gateway_ips: Vec::new(),
             no_new_privileges: false,
             seccomp_profile: String::new(),
-            shutdown_timeout: 15,
-            live_restore: true,
-            labels: Vec::new(),
-            runtimes: BTreeMap::new(),
-            default_runtime: "runc".into(),
-            debug: false,
             experimental: false,
-            insecure_registries: Vec::new(),
             registry_certs_dir: "/etc/docker/certs.d".into(),
-            registry_mirrors: Vec::new(),
             registry_mirrors_of: Vec::new(),
-            max_concurrent_downloads: 3,
-            max_download_attempts: 5,
-            max_concurrent_uploads: 5,
             network: NetworkConfig::default(),
             proxies: Proxies::default(),
             remap: None,
             server_version: "29.0.0".into(),
+            auto_restart: true,
+            live: Live::default(),
         }
     }
 }

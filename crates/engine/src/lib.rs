@@ -35,6 +35,7 @@ mod logging;
 pub mod networks;
 mod polled;
 mod random;
+mod reload;
 pub mod remap;
 mod state;
 pub mod system;
@@ -43,7 +44,7 @@ mod undo;
 pub mod volumes;
 
 pub use config::Config;
-pub use containers::Containers;
+pub use containers::{Containers, End};
 pub use error::{Error, Result};
 pub use events::Events;
 pub use exec::Execs;
@@ -54,7 +55,7 @@ pub use system::System;
 pub use volumes::Volumes;
 pub use wharf_api::filters::Filters;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 /// The engine: cheap to clone, every handle in it too.
 #[derive(Clone)]
@@ -106,10 +107,15 @@ impl Engine {
         Ok(Self { containers, images, networks, volumes, exec, events, system })
     }
 
-    /// Ends this daemon's part: events stop, records are written. Containers are stopped as a dockerd without
-    /// live-restore does, unless the configuration says that they run on.
-    pub async fn shutdown(&self) {
-        self.containers.shutdown().await;
+    /// How long [`Self::shutdown`] waits for containers at most; `None` for as long as they take.
+    pub fn shutdown_limit(&self, end: End) -> Option<Duration> {
+        self.containers.shutdown_limit(end)
+    }
+
+    /// Ends this daemon's part: records are written. Containers run on, unless live-restore is off or the machine
+    /// goes down: then they are stopped.
+    pub async fn shutdown(&self, end: End) {
+        self.containers.shutdown(end).await;
         self.networks.shutdown().await;
         self.volumes.shutdown().await;
     }

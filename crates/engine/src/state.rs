@@ -246,6 +246,14 @@ impl Status {
         *self = Self::Restarting(exit);
     }
 
+    /// The start that its restart policy wanted failed: the code stays that of the run before, and it is not tried
+    /// again (source: moby `daemon/monitor.go`, handleContainerExit).
+    pub(crate) fn restart_failed(&mut self, error: String) {
+        if let Self::Restarting(exit) = self {
+            *self = Self::Exited(Exit { error, ..exit.clone() });
+        }
+    }
+
     /// It is not going to be started again after all.
     pub(crate) fn restart_cancelled(&mut self) {
         if let Self::Restarting(exit) = self {
@@ -404,6 +412,10 @@ mod tests {
         let facts = never.facts();
         assert_eq!((facts.word, facts.exit_code, facts.error), ("created", 127, "gone"));
         assert_eq!(facts.started_at, None);
+
+        let mut again = Status::Restarting(exit(3));
+        again.restart_failed("gone".into());
+        assert_eq!((again.word(), again.facts().exit_code, again.facts().error), ("exited", 3, "gone"));
 
         let mut before = Status::Exited(exit(3));
         before.start_failed(126, "no".into());

@@ -40,9 +40,54 @@ pub fn parse(text: &str) -> Result<i64, String> {
     Ok(if negative { -(total as i64) } else { total as i64 })
 }
 
+/// Says a duration in nanoseconds (source: Go `time.Duration.String`).
+pub fn format(nanos: i64) -> String {
+    let sign = if nanos < 0 { "-" } else { "" };
+    let all = nanos.unsigned_abs();
+    let seconds = |nanos: u64| fraction(nanos, 1_000_000_000);
+    match all {
+        0 => "0s".to_owned(),
+        1..1_000 => format!("{sign}{all}ns"),
+        1_000..1_000_000 => format!("{sign}{}µs", fraction(all, 1_000)),
+        1_000_000..1_000_000_000 => format!("{sign}{}ms", fraction(all, 1_000_000)),
+        1_000_000_000..60_000_000_000 => format!("{sign}{}s", seconds(all)),
+        _ => {
+            let (minutes, rest) = (all / 60_000_000_000, seconds(all % 60_000_000_000));
+            match minutes / 60 {
+                0 => format!("{sign}{minutes}m{rest}s"),
+                hours => format!("{sign}{hours}h{}m{rest}s", minutes % 60),
+            }
+        }
+    }
+}
+
+/// A number in a unit, without zeros at its end.
+fn fraction(nanos: u64, unit: u64) -> String {
+    let digits = unit.ilog10() as usize;
+    let text = format!("{}.{:0digits$}", nanos / unit, nanos % unit);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn durations_are_said_as_go_does() {
+        for (nanos, text) in [
+            (0, "0s"),
+            (7, "7ns"),
+            (1_500, "1.5µs"),
+            (20_000_000, "20ms"),
+            (1_000_000_000, "1s"),
+            (10_050_000_000, "10.05s"),
+            (60_000_000_000, "1m0s"),
+            (90_500_000_000, "1m30.5s"),
+            (-3_600_000_000_000, "-1h0m0s"),
+        ] {
+            assert_eq!(format(nanos), text);
+        }
+    }
 
     #[test]
     fn durations_are_read_as_go_does() {

@@ -315,6 +315,58 @@ impl Daemon {
         self.etc.as_ref().expect("built with own_etc")
     }
 
+    /// Runs `wharfd --stop-containers` on what it left.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn stop_containers(&self) -> Result<Output> {
+        let mut command = self.command()?;
+        command.arg("--stop-containers").stdout(Stdio::piped()).stderr(Stdio::piped());
+        Ok(output(self.net.spawn(&mut command)?.wait_with_output()?))
+    }
+
+    /// Its daemon.json from the next reading on.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn configure(&self, json: &str) -> Result<()> {
+        Ok(fs::write(self.dir.join("daemon.json"), json)?)
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn signal(&self, signal: rustix::process::Signal) -> Result<()> {
+        let child = self.child.as_ref().context("the daemon runs")?;
+        Ok(rustix::process::kill_process(rustix::process::Pid::from_child(child), signal)?)
+    }
+
+    /// Waits for its end, whatever its status; `None` when a signal ended it.
+    ///
+    /// # Errors
+    /// When it was not running, or does not end.
+    pub fn wait_for_end(&mut self) -> Result<Option<i32>> {
+        let child = self.child.as_mut().context("the daemon runs")?;
+        let status = until("the daemon's end", || Ok(child.try_wait()?))?;
+        self.child = None;
+        Ok(status.code())
+    }
+
+    /// What happened so far to the daemon's things, the oldest first: a container's events by its name or id.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn events(&self, kind: &str, name: &str) -> Result<Vec<serde_json::Value>> {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
+        let until = format!("{}.{:09}", now.as_secs(), now.subsec_nanos());
+        let filters = serde_json::json!({ kind: [name] }).to_string();
+        let filters: String = filters.bytes().map(|b| format!("%{b:02X}")).collect();
+        let path = format!("/events?since=1&until={until}&filters={filters}");
+        let body = String::from_utf8(self.api().call("GET", &path)?.body)?;
+        body.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
+    }
+
     /// Where its images and containers are.
     pub fn data_root(&self) -> PathBuf {
         self.dir.join("data")
@@ -488,10 +540,7 @@ impl Daemon {
     /// # Errors
     /// When it was not running, or does not end.
     pub fn wait_for_death(&mut self) -> Result<()> {
-        let child = self.child.as_mut().context("the daemon runs")?;
-        until("the daemon's death", || Ok(child.try_wait()?))?;
-        self.child = None;
-        Ok(())
+        self.wait_for_end().map(drop)
     }
 
     /// SIGTERM, and waits for its end.

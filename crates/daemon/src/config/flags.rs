@@ -16,6 +16,8 @@ pub(crate) struct Flags {
     pub(crate) deep: bool,
     /// `--repair`.
     pub(crate) repair: bool,
+    /// `--stop-containers`.
+    pub(crate) stop_containers: bool,
     /// `--validate`.
     pub(crate) validate: bool,
     /// `--version`.
@@ -89,6 +91,7 @@ impl Flags {
             Name::Long(n) if n == "check" => self.check = boolean(n, parser)?,
             Name::Long(n) if n == "deep" => self.deep = boolean(n, parser)?,
             Name::Long(n) if n == "repair" => self.repair = boolean(n, parser)?,
+            Name::Long(n) if n == "stop-containers" => self.stop_containers = boolean(n, parser)?,
             Name::Long(n) if n == "validate" => self.validate = boolean(n, parser)?,
             Name::Long(n) if n == "version" => self.version = boolean(n, parser)?,
             Name::Short('v') => self.version = true,
@@ -222,8 +225,8 @@ mod tests {
                    "log-opts": {"max-size": "1m", "max-file": "2"},
                    "default-ulimits": {"nofile": {"Name": "nofile", "Soft": 1, "Hard": 2}}})
         );
-        let flags = Flags::parse(["--validate", "-v", "--help"]).unwrap();
-        assert!(flags.validate && flags.version && flags.help);
+        let flags = Flags::parse(["--validate", "-v", "--help", "--stop-containers"]).unwrap();
+        assert!(flags.validate && flags.version && flags.help && flags.stop_containers);
         let flags = Flags::parse(["--check", "--deep", "--repair=false"]).unwrap();
         assert!(flags.check && flags.deep && !flags.repair);
     }

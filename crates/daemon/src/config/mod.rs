@@ -7,12 +7,14 @@
 mod file;
 mod flags;
 mod options;
+mod reload;
 mod settings;
 mod to_engine;
 mod validate;
 
 pub(crate) use flags::Flags;
 pub(crate) use options::help;
+pub(crate) use reload::reread;
 pub(crate) use settings::{Settings, TlsFiles};
 
 use serde_json::{Map, Value};
@@ -42,6 +44,11 @@ const DEFAULT_FILE: &str = "/etc/docker/daemon.json";
 /// # Errors
 /// See [`Error`].
 pub(crate) fn load(flags: &Flags) -> Result<Settings, Error> {
+    complete(flags, &file_of(flags)?)
+}
+
+/// The keys of the file.
+fn file_of(flags: &Flags) -> Result<Map<String, Value>, Error> {
     let path = flags.config_file.clone().unwrap_or_else(|| DEFAULT_FILE.into());
     let file = match file::read(&path) {
         Ok(file) => file,
@@ -49,8 +56,13 @@ pub(crate) fn load(flags: &Flags) -> Result<Settings, Error> {
         Err(source) => return Err(Error::File { path, source }),
     };
     file::check(&file, &flags.values).map_err(|source| Error::File { path, source })?;
-    let mut settings = settings::read(merge(&file, &flags.values)).map_err(Error::Invalid)?;
-    settings.set = set_keys(&file, &flags.values);
+    Ok(file)
+}
+
+/// Flags and file together, checked.
+fn complete(flags: &Flags, file: &Map<String, Value>) -> Result<Settings, Error> {
+    let mut settings = settings::read(merge(file, &flags.values)).map_err(Error::Invalid)?;
+    settings.set = set_keys(file, &flags.values);
     settings.apply_environment().map_err(Error::Invalid)?;
     validate::settings(&mut settings).map_err(Error::Invalid)?;
     Ok(settings)
@@ -123,7 +135,7 @@ mod tests {
         assert_eq!(s.runtimes.keys().collect::<Vec<_>>(), ["one", "two"]);
         let engine = s.to_engine();
         assert_eq!(engine.log_options["max-size"], "1m");
-        assert_eq!(engine.labels, ["a=b"]);
+        assert_eq!(engine.live.get().labels, ["a=b"]);
         assert!(!engine.network.inter_container_communication);
     }
 
@@ -218,7 +230,7 @@ mod tests {
         let engine = load_with(Some("{}"), &args).unwrap().to_engine();
         assert_eq!(engine.network.default_options["bridge"].len(), 2);
         assert_eq!(engine.init_path.as_deref(), Some(Path::new("/sbin/tini")));
-        assert_eq!((engine.default_stop_timeout, engine.host_gateway_ips.len()), (3, 1));
+        assert_eq!((engine.live.get().default_stop_timeout, engine.host_gateway_ips.len()), (3, 1));
         assert_eq!(engine.cdi_spec_dirs, ["/a", "/b"]);
         let old = r#"{"host-gateway-ip":"10.0.0.9","features":{"cdi":false},"default-network-opts":{"bridge":{"c":"d"}}}"#;
         let engine = load_with(Some(old), &[]).unwrap().to_engine();

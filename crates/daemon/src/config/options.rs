@@ -366,6 +366,7 @@ pub(crate) fn help() -> String {
         ("deep", "With --check: also rebuild each layer's archive and compare its digest"),
         ("help", "Print usage"),
         ("repair", "With --check: first remove what crashes left and write anew what can be derived"),
+        ("stop-containers", "Stop the containers that run on without a daemon, and exit"),
         ("validate", "Validate daemon configuration and exit"),
     ] {
         let _ = writeln!(text, "      --{flag:<34} {what}");

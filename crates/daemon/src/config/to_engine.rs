@@ -4,7 +4,7 @@ use super::{
     Settings,
     validate::{cgroup_driver, container_size},
 };
-use wharf_engine::config::{Config, NetworkConfig, Proxies, Runtime};
+use wharf_engine::config::{Config, NetworkConfig, Proxies, Reloadable, Runtime};
 
 impl Settings {
     /// The part of the settings that concerns the engine.
@@ -22,9 +22,6 @@ impl Settings {
             realtime: (self.cpu_rt_period, self.cpu_rt_runtime),
             // It has been checked.
             container_size: container_size(&self.storage_opts).unwrap_or(0),
-            default_cgroupns_mode: Some(self.default_cgroupns_mode.clone()).filter(|mode| !mode.is_empty()),
-            default_ipc_mode: self.default_ipc_mode.clone(),
-            default_shm_size: self.default_shm_size.0,
             log_driver: self.log_driver.clone(),
             log_options: self.log_opts.clone(),
             keep_removed_logs: u64::try_from(self.keep_removed_logs.0).unwrap_or(0),
@@ -37,7 +34,6 @@ impl Settings {
             dns_options: self.dns_opts.clone(),
             init: self.init,
             init_path: Some(&self.init_path).filter(|path| !path.is_empty()).map(Into::into),
-            default_stop_timeout: self.default_stop_timeout,
             cdi_spec_dirs: self.cdi_spec_dirs.clone(),
             host_gateway_ips: self.host_gateway_ips.clone(),
             no_new_privileges: self.no_new_privileges,
@@ -45,31 +41,43 @@ impl Settings {
                 "builtin" => String::new(),
                 profile => profile.to_owned(),
             },
-            shutdown_timeout: self.shutdown_timeout,
-            live_restore: self.live_restore,
-            labels: self.labels.clone(),
-            runtimes: (self.runtimes.iter())
-                .map(|(name, r)| {
-                    (name.clone(), Runtime { path: r.path.clone().into(), args: r.runtime_args.clone() })
-                })
-                .collect(),
-            default_runtime: self.default_runtime.clone(),
-            debug: self.debug,
             experimental: self.experimental,
-            insecure_registries: self.insecure_registries.clone(),
             registry_certs_dir: self.registry_certs_dir.clone(),
-            registry_mirrors: self.registry_mirrors.clone(),
             registry_mirrors_of: self.registry_mirrors_of.clone(),
-            max_concurrent_downloads: usize::try_from(self.max_concurrent_downloads).unwrap_or(1),
-            max_download_attempts: u32::try_from(self.max_download_attempts).unwrap_or(u32::MAX),
-            max_concurrent_uploads: usize::try_from(self.max_concurrent_uploads).unwrap_or(1),
             network: self.network(),
             proxies: Proxies {
                 http: self.http_proxy.clone(),
                 https: self.https_proxy.clone(),
                 no: self.no_proxy.clone(),
             },
+            live: self.to_reloadable().into(),
             ..defaults
+        }
+    }
+
+    /// The part that a reload changes.
+    pub(super) fn to_reloadable(&self) -> Reloadable {
+        Reloadable {
+            debug: self.debug,
+            labels: self.labels.clone(),
+            features: self.features.clone(),
+            live_restore: self.live_restore,
+            shutdown_timeout: self.shutdown_timeout,
+            default_stop_timeout: self.default_stop_timeout,
+            runtimes: (self.runtimes.iter())
+                .map(|(name, r)| {
+                    (name.clone(), Runtime { path: r.path.clone().into(), args: r.runtime_args.clone() })
+                })
+                .collect(),
+            default_runtime: self.default_runtime.clone(),
+            default_cgroupns_mode: Some(self.default_cgroupns_mode.clone()).filter(|mode| !mode.is_empty()),
+            default_ipc_mode: self.default_ipc_mode.clone(),
+            default_shm_size: self.default_shm_size.0,
+            insecure_registries: self.insecure_registries.clone(),
+            registry_mirrors: self.registry_mirrors.clone(),
+            max_concurrent_downloads: usize::try_from(self.max_concurrent_downloads).unwrap_or(1),
+            max_concurrent_uploads: usize::try_from(self.max_concurrent_uploads).unwrap_or(1),
+            max_download_attempts: u32::try_from(self.max_download_attempts).unwrap_or(u32::MAX),
         }
     }
 

@@ -58,9 +58,6 @@ pub(crate) async fn version(call: Call) -> Result<Reply> {
 /// `GET /info`
 pub(crate) async fn info(call: Call) -> Result<Reply> {
     let mut info = call.app.engine.system.info().await?;
-    let reloaded = call.app.reloaded();
-    info.debug = reloaded.debug;
-    info.labels = reloaded.labels;
     adapt_info(&mut info, call.version);
     reply::ok(&info)
 }

@@ -75,7 +75,7 @@ impl Daemon {
 
     async fn stop(self) {
         self.app.stopping.cancel();
-        self.app.engine.shutdown().await;
+        self.app.engine.shutdown(wharf_engine::End::Daemon).await;
     }
 }
 

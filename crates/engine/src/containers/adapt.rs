@@ -4,6 +4,7 @@
 use super::Index;
 use crate::{
     Config,
+    config::Reloadable,
     system::{CgroupVersion, Kernel},
 };
 use std::path::Path;
@@ -32,13 +33,13 @@ pub(super) fn adapt(engine: &Config, kernel: &Kernel, index: &Index, host: &mut 
         host.memory_swap = host.memory.saturating_mul(2);
     }
     if host.shm_size == 0 {
-        host.shm_size = engine.default_shm_size;
+        host.shm_size = engine.live.get().default_shm_size;
     }
     if host.ipc_mode.is_empty() {
-        host.ipc_mode = engine.default_ipc_mode.as_str().into();
+        host.ipc_mode = engine.live.get().default_ipc_mode.as_str().into();
     }
     if host.cgroupns_mode.is_empty() {
-        host.cgroupns_mode = default_cgroupns(engine, kernel, host.privileged).into();
+        host.cgroupns_mode = default_cgroupns(&engine.live.get(), kernel, host.privileged).into();
     }
     share_by_id(index, host);
     // Docker labels nothing where namespaces are shared with the host (SELinux).
@@ -57,7 +58,7 @@ pub(super) fn adapt(engine: &Config, kernel: &Kernel, index: &Index, host: &mut 
     }
 }
 
-fn default_cgroupns<'a>(engine: &'a Config, kernel: &Kernel, privileged: bool) -> &'a str {
+fn default_cgroupns<'a>(engine: &'a Reloadable, kernel: &Kernel, privileged: bool) -> &'a str {
     let v2 = kernel.cgroup_version == CgroupVersion::V2;
     match &engine.default_cgroupns_mode {
         _ if privileged && !v2 => "host",

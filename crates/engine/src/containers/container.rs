@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use wharf_api::container as api;
 use wharf_spec::{ContainerId, ContainerName};
 
@@ -52,10 +53,10 @@ pub(crate) struct State {
     pub(crate) exit_on_next: bool,
     /// The pause before the next restart by policy; zero when it ran long enough or was started by a request.
     pub(crate) restart_delay: Duration,
-    /// Woken when a pending restart is not to happen.
-    pub(crate) restart_cancel: Arc<tokio::sync::Notify>,
-    /// Its health check at work.
-    pub(crate) health_task: Option<tokio::task::AbortHandle>,
+    /// Waits to start it again.
+    pub(crate) restart_task: Option<tokio::task::AbortHandle>,
+    /// Ends its health checks.
+    pub(crate) health_stop: Option<CancellationToken>,
     /// Clients that attached before the start.
     pub(crate) early: Vec<AttachStream>,
 }
@@ -92,8 +93,8 @@ impl Container {
             restarting_by_request: false,
             exit_on_next: false,
             restart_delay: Duration::ZERO,
-            restart_cancel: Arc::default(),
-            health_task: None,
+            restart_task: None,
+            health_stop: None,
             early: Vec::new(),
         };
         let (progress, _) = watch::channel(state.progress());
@@ -307,7 +308,8 @@ impl State {
         Progress {
             running: facts.running,
             ends: self.ends,
-            removed: self.removed,
+            // Whoever waits for a removal that failed waits no longer.
+            removed: self.removed || matches!(self.status, Status::Dead(_)),
             code: facts.exit_code,
             error: facts.error.to_owned(),
         }

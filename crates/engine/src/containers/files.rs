@@ -92,6 +92,29 @@ pub(super) fn forget_host(dir: &Path, alias: &str) -> Result<()> {
     put(&path, rest.as_bytes())
 }
 
+/// Gives a name another address in the `hosts` of a container that runs: the lines that begin with it (source: moby
+/// `daemon/libnetwork/etchosts/etchosts.go`, Update).
+///
+/// # Errors
+/// When the file cannot be read or written.
+pub(super) fn update_hosts(dir: &Path, name: &str, address: IpAddr) -> Result<()> {
+    let path = dir.join("hosts");
+    let text =
+        fs::read_to_string(&path).map_err(|source| Error::Io { step: "read", path: path.clone(), source })?;
+    let changed = with_address(&text, name, address);
+    if changed == text { Ok(()) } else { put(&path, changed.as_bytes()) }
+}
+
+fn with_address(hosts: &str, name: &str, address: IpAddr) -> String {
+    let line = |line: &str| match line.split_once('\t') {
+        Some((_, names)) if names.split([' ', '\t', '.']).next() == Some(name) => {
+            format!("{address}\t{names}\n")
+        }
+        _ => format!("{line}\n"),
+    };
+    hosts.lines().map(line).collect()
+}
+
 /// A file that somebody edited since we wrote it stays as it is: its hash is kept beside it.
 fn write_resolv_conf(dir: &Path, text: &str) -> Result<()> {
     let (path, hash_path) = (dir.join("resolv.conf"), dir.join("resolv.conf.hash"));
@@ -230,6 +253,15 @@ pub(super) fn make_bind_sources(engine: &crate::Config, container: &Container) -
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_changes_in_its_lines_only() {
+        let hosts = "127.0.0.1\tlocalhost\n172.17.0.2\tdb abc store\n172.17.0.4\tdb2 x\n# a note\n";
+        let wanted = "127.0.0.1\tlocalhost\n172.17.0.9\tdb abc store\n172.17.0.4\tdb2 x\n# a note\n";
+        let address = IpAddr::from([172, 17, 0, 9]);
+        assert_eq!(with_address(hosts, "db", address), wanted);
+        assert_eq!(with_address(hosts, "store", address), hosts);
+    }
 
     #[test]
     fn edited_files_stay() {

@@ -2,16 +2,17 @@
 
 use super::{Container, Containers};
 use crate::{
-    Result, clock,
+    Error, Result, clock,
     exec::{ExecStart, Execs},
-    state::Status,
 };
 use std::{sync::Arc, time::Duration};
 use tokio::io::AsyncReadExt;
+use tokio_util::sync::CancellationToken;
 use wharf_api::{
     container::{ExecCreateRequest, Health, HealthConfig, HealthcheckResult},
     time::Time,
 };
+use wharf_spec::duration;
 
 const DEFAULT_INTERVAL: i64 = 30_000_000_000;
 const DEFAULT_TIMEOUT: i64 = 30_000_000_000;
@@ -21,41 +22,74 @@ const DEFAULT_RETRIES: i64 = 3;
 const LOG: usize = 5;
 /// Bytes of output kept of each.
 const OUTPUT: usize = 4096;
+/// The exit code of a check that did not end by itself.
+const FAILED: i64 = -1;
+/// How long a check may take to start.
+const START_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a killed check may take to end before the next one begins.
+const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
 impl Containers {
-    /// Begins to check a container that has just started, if it has a check.
+    /// Begins to check a container that has just started or was taken over from an earlier daemon, if it has a check.
     pub(super) fn begin_health(&self, container: &Arc<Container>) {
-        let Some((config, shell)) = container.with(|state| {
-            let config = &state.record.config;
-            Some((config.healthcheck.clone()?, config.shell.clone()))
-        }) else {
+        if check_of(container).is_none() {
             return;
-        };
-        let Some(command) = command(&config, shell.as_deref()) else { return };
+        }
+        self.end_health(container);
         container.update(|state| {
             let health = state.health.get_or_insert_default();
             health.status = "starting".into();
             health.failing_streak = 0;
         });
-        let task = tokio::spawn(check_for_ever(self.clone(), Arc::clone(container), config, command));
-        let before = container.update(|state| state.health_task.replace(task.abort_handle()));
-        if let Some(before) = before {
-            before.abort();
-        }
+        self.watch_health(container);
     }
 
-    /// The container has ended.
+    /// Checks from now on, with the status as it is: after a thaw.
+    pub(super) fn watch_health(&self, container: &Arc<Container>) {
+        let Some(check) = check_of(container) else { return };
+        let stop = CancellationToken::new();
+        let monitor =
+            Monitor { engine: self.clone(), container: Arc::clone(container), check, stop: stop.clone() };
+        let before = container.update(|state| state.health_stop.replace(stop));
+        if let Some(before) = before {
+            before.cancel();
+        }
+        tokio::spawn(monitor.run());
+    }
+
+    /// The container has ended or is frozen: no check from now on, and one under way is killed. As Docker has it, it
+    /// is unhealthy then, and no event tells so.
     pub(super) fn end_health(&self, container: &Container) {
-        let task = container.update(|state| {
+        container.update(|state| {
+            let Some(stop) = state.health_stop.take() else { return };
+            stop.cancel();
             if let Some(health) = &mut state.health {
                 health.status = "unhealthy".into();
             }
-            state.health_task.take()
         });
-        if let Some(task) = task {
-            task.abort();
-        }
     }
+}
+
+/// What is run, and how often.
+struct Check {
+    config: HealthConfig,
+    command: Vec<String>,
+}
+
+fn check_of(container: &Container) -> Option<Check> {
+    container.with(|state| {
+        let config = state.record.config.healthcheck.clone()?;
+        let command = command(&config, state.record.config.shell.as_deref())?;
+        Some(Check { config, command })
+    })
+}
+
+/// Checks one container until it is told to stop.
+struct Monitor {
+    engine: Containers,
+    container: Arc<Container>,
+    check: Check,
+    stop: CancellationToken,
 }
 
 /// Program and arguments of a check; `None` for none.
@@ -77,38 +111,115 @@ fn nanos(value: i64, default: i64) -> Duration {
     Duration::from_nanos(u64::try_from(if value == 0 { default } else { value }).unwrap_or(0))
 }
 
-async fn check_for_ever(
-    engine: Containers,
-    container: Arc<Container>,
-    config: HealthConfig,
-    command: Vec<String>,
-) {
-    loop {
-        tokio::time::sleep(pause(&container, &config)).await;
-        let paused = container.with(|state| matches!(state.status, Status::Paused(_)));
-        if paused {
-            continue;
+impl Monitor {
+    async fn run(self) {
+        loop {
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = tokio::time::sleep(self.pause()) => {}
+            }
+            let start = Time::now();
+            let Some(probed) = self.probe().await else { return };
+            let (exit_code, output) = probed;
+            let end = clock::or_zero(Some(jiff::Timestamp::now()));
+            self.note(HealthcheckResult { start, end, exit_code, output }).await;
         }
-        let result = probe(&engine, &container, &command, nanos(config.timeout, DEFAULT_TIMEOUT)).await;
-        engine.note_health_check(&result);
-        let changed = container.update(|state| {
+    }
+
+    /// Until the next check. While it starts, within the start period, it is checked more often.
+    fn pause(&self) -> Duration {
+        let (starting, started_at) = self.container.with(|state| {
+            let starting = state.health.as_ref().is_some_and(|h| h.status == "starting");
+            (starting, state.status.facts().started_at)
+        });
+        let age = started_at.map_or(i64::MAX, nanos_since);
+        pause(&self.check.config, starting, age)
+    }
+
+    async fn note(&self, result: HealthcheckResult) {
+        self.engine.note_health_check(&result);
+        let changed = self.container.update(|state| {
+            if self.stop.is_cancelled() {
+                return None;
+            }
             let started_at = state.status.facts().started_at?;
-            let health = state.health.as_mut()?;
-            note(health, result, &config, Time(started_at))
+            note(state.health.as_mut()?, result, &self.check.config, Time(started_at))
         });
         if let Some(status) = changed {
-            engine.emit_plain(&container, &format!("health_status: {status}"));
+            self.engine.emit_plain(&self.container, &format!("health_status: {status}"));
+            self.container.save_or_warn().await;
         }
+    }
+
+    /// Exit code and output of a check; `None` when it was told to stop meanwhile.
+    async fn probe(&self) -> Option<(i64, String)> {
+        let execs = Execs::of(self.engine.clone());
+        let request = ExecCreateRequest {
+            cmd: Some(self.check.command.clone()),
+            attach_stdout: true,
+            attach_stderr: true,
+            ..ExecCreateRequest::default()
+        };
+        let id = match execs.create(self.container.id.as_str(), request).await {
+            Ok(id) => id,
+            Err(error) => return Some((FAILED, error.to_string())),
+        };
+        let probed = tokio::select! {
+            probed = self.run_exec(&execs, id.as_str()) => Some(probed),
+            () = self.stop.cancelled() => None,
+        };
+        match probed {
+            None => {
+                kill(&execs, id.as_str()).await;
+                None
+            }
+            Some(Ok(probed)) => Some(probed),
+            Some(Err(error)) => Some((FAILED, error.to_string())),
+        }
+    }
+
+    async fn run_exec(&self, execs: &Execs, id: &str) -> Result<(i64, String)> {
+        // The time to start is not the check's own.
+        let started = tokio::time::timeout(START_PATIENCE, execs.start(id, ExecStart::default())).await;
+        let started = started.map_err(|_| {
+            Error::Refused(format!("timed out starting health check for container {}", self.container.id))
+        })??;
+        let mut output = Output::default();
+        let work = async {
+            if let Some(stream) = started.stream {
+                output.read(stream).await;
+            }
+            execs.wait(id).await
+        };
+        let timeout = nanos(self.check.config.timeout, DEFAULT_TIMEOUT);
+        if let Ok(ended) = tokio::time::timeout(timeout, work).await {
+            return Ok((i64::from(ended?), output.text()));
+        }
+        kill(execs, id).await;
+        let said = output.text();
+        let colon = if said.is_empty() { "" } else { ": " };
+        let limit = duration::format(i64::try_from(timeout.as_nanos()).unwrap_or(i64::MAX));
+        Ok((FAILED, format!("Health check exceeded timeout ({limit}){colon}{said}")))
     }
 }
 
-/// While it starts it is checked more often, where a start period is set.
-fn pause(container: &Container, config: &HealthConfig) -> Duration {
-    let starting = container.with(|state| state.health.as_ref().is_some_and(|h| h.status == "starting"));
-    if starting && config.start_period > 0 {
-        return nanos(config.start_interval, DEFAULT_START_INTERVAL);
+/// Kills a check and waits until it is gone, so that dying ones do not pile up.
+async fn kill(execs: &Execs, id: &str) {
+    // It may have ended by itself just now, or with its container.
+    execs.kill(id).await.ok();
+    tokio::time::timeout(KILL_PATIENCE, execs.wait(id)).await.ok();
+}
+
+fn nanos_since(time: jiff::Timestamp) -> i64 {
+    i64::try_from(jiff::Timestamp::now().duration_since(time).as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// The pause before the next check of a container that has run for so many nanoseconds.
+fn pause(config: &HealthConfig, starting: bool, age: i64) -> Duration {
+    match starting && age < config.start_period {
+        true => nanos(config.start_interval, DEFAULT_START_INTERVAL),
+        false => nanos(config.interval, DEFAULT_INTERVAL),
     }
-    nanos(config.interval, DEFAULT_INTERVAL)
 }
 
 /// Counts a result; the new status where it changes.
@@ -141,68 +252,34 @@ fn note(
     (health.status != before).then(|| health.status.clone())
 }
 
-async fn probe(
-    engine: &Containers,
-    container: &Arc<Container>,
-    command: &[String],
-    timeout: Duration,
-) -> HealthcheckResult {
-    let start = Time::now();
-    let (exit_code, output) = match run(engine, container, command, timeout).await {
-        Ok(Some((code, output))) => (i64::from(code), output),
-        Ok(None) => (-1, format!("Health check exceeded timeout ({}s)", timeout.as_secs_f64())),
-        Err(error) => (-1, error.to_string()),
-    };
-    HealthcheckResult { start, end: clock::or_zero(Some(jiff::Timestamp::now())), exit_code, output }
+/// What both outputs say, cut off where it is too long.
+#[derive(Default)]
+struct Output {
+    bytes: Vec<u8>,
+    truncated: bool,
 }
 
-/// Exit code and output; `None` when it took too long.
-async fn run(
-    engine: &Containers,
-    container: &Arc<Container>,
-    command: &[String],
-    timeout: Duration,
-) -> Result<Option<(i32, String)>> {
-    let execs = Execs::of(engine.clone());
-    let request = ExecCreateRequest {
-        cmd: Some(command.to_vec()),
-        attach_stdout: true,
-        attach_stderr: true,
-        ..ExecCreateRequest::default()
-    };
-    let id = execs.create(container.id.as_str(), request).await?;
-    let work = async {
-        let started = execs.start(id.as_str(), ExecStart::default()).await?;
-        let output = match started.stream {
-            Some(stream) => read_output(stream).await,
-            None => String::new(),
-        };
-        Ok((execs.wait(id.as_str()).await?, output))
-    };
-    match tokio::time::timeout(timeout, work).await {
-        Ok(done) => done.map(Some),
-        Err(_) => {
-            // It may have ended by itself just now.
-            execs.kill(id.as_str()).await.ok();
-            Ok(None)
+impl Output {
+    /// Reads frames to their end.
+    async fn read(&mut self, mut stream: tokio::net::UnixStream) {
+        let mut head = [0; 8];
+        while stream.read_exact(&mut head).await.is_ok() {
+            let size = u64::from(u32::from_be_bytes([head[4], head[5], head[6], head[7]]));
+            let mut frame = (&mut stream).take(size);
+            let room = OUTPUT.saturating_sub(self.bytes.len()) as u64;
+            let kept = (&mut frame).take(room).read_to_end(&mut self.bytes).await;
+            let lost = tokio::io::copy(&mut frame, &mut tokio::io::sink()).await;
+            self.truncated |= lost.as_ref().is_ok_and(|lost| *lost > 0);
+            if kept.is_err() || lost.is_err() {
+                break;
+            }
         }
     }
-}
 
-/// What both outputs say, without the frames, cut off where it is too long.
-async fn read_output(mut stream: tokio::net::UnixStream) -> String {
-    let mut output = Vec::new();
-    let mut head = [0; 8];
-    while stream.read_exact(&mut head).await.is_ok() {
-        let size = u64::from(u32::from_be_bytes([head[4], head[5], head[6], head[7]]));
-        let mut frame = (&mut stream).take(size);
-        let room = OUTPUT.saturating_sub(output.len()) as u64;
-        let kept = (&mut frame).take(room).read_to_end(&mut output).await;
-        if kept.is_err() || tokio::io::copy(&mut frame, &mut tokio::io::sink()).await.is_err() {
-            break;
-        }
+    fn text(&self) -> String {
+        let end = if self.truncated { "..." } else { "" };
+        String::from_utf8_lossy(&self.bytes).into_owned() + end
     }
-    String::from_utf8_lossy(&output).into_owned()
 }
 
 #[cfg(test)]
@@ -221,6 +298,39 @@ mod tests {
         assert_eq!(command(&config(&["CMD-SHELL", "x"]), Some(&shell)).unwrap(), ["bash", "-lc", "x"]);
         for none in [&["NONE"][..], &[], &["CMD"]] {
             assert!(command(&config(none), None).is_none());
+        }
+    }
+
+    #[test]
+    fn checks_are_more_frequent_while_it_starts() {
+        const SECOND: i64 = 1_000_000_000;
+        let config = HealthConfig { start_period: 60 * SECOND, interval: 20 * SECOND, ..Default::default() };
+        let seconds = |config: &_, starting, age| pause(config, starting, age * SECOND).as_secs();
+        assert_eq!(seconds(&config, true, 59), 5);
+        assert_eq!(seconds(&config, true, 60), 20, "the period is over");
+        assert_eq!(seconds(&config, false, 1), 20, "it is healthy");
+        let config = HealthConfig { start_interval: 2 * SECOND, ..config };
+        assert_eq!(seconds(&config, true, 1), 2);
+        assert_eq!(seconds(&HealthConfig::default(), true, 1), 30);
+    }
+
+    #[tokio::test]
+    async fn output_is_cut_off() {
+        use tokio::io::AsyncWriteExt;
+        for (size, wanted) in [(10, 10), (OUTPUT, OUTPUT), (OUTPUT + 1, OUTPUT + 3)] {
+            let (mut ours, theirs) = tokio::net::UnixStream::pair().unwrap();
+            let half = u32::try_from(size / 2).unwrap();
+            for size in [half, u32::try_from(size).unwrap() - half] {
+                let mut frame = vec![1, 0, 0, 0];
+                frame.extend(size.to_be_bytes());
+                frame.resize(8 + size as usize, b'x');
+                ours.write_all(&frame).await.unwrap();
+            }
+            drop(ours);
+            let mut output = Output::default();
+            output.read(theirs).await;
+            let text = output.text();
+            assert_eq!((text.len(), text.ends_with("...")), (wanted, size > OUTPUT), "{size}");
         }
     }
 

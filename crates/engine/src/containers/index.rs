@@ -1,6 +1,6 @@
 //! Which containers there are, by id, id prefix and name.
 
-use super::Container;
+use super::{Container, create::parse_link};
 use crate::{Error, Result};
 use std::{
     collections::{BTreeMap, HashMap},
@@ -20,6 +20,22 @@ struct Tables {
     names: HashMap<ContainerName, ContainerId>,
 }
 
+impl Tables {
+    fn named(&self, name: &str) -> Option<&Arc<Container>> {
+        self.names.get(name).and_then(|id| self.containers.get(id))
+    }
+
+    /// The container that another one has a name for: `parent/alias`.
+    fn linked(&self, path: &str) -> Option<&Arc<Container>> {
+        let (parent, alias) = path.split_once('/')?;
+        let host = self.named(parent)?.host_config();
+        let links = host.links.iter().flatten().map(|link| parse_link(link));
+        let (child, _) = links.into_iter().find(|(_, own)| *own == alias)?;
+        let name = child.strip_prefix('/').unwrap_or(child);
+        self.containers.get(child).or_else(|| self.named(name))
+    }
+}
+
 impl Index {
     /// The container with this id, name (with or without a slash before it) or unambiguous id prefix, in this
     /// order (source: moby `daemon/container.go`, GetContainer).
@@ -36,7 +52,7 @@ impl Index {
             return Ok(Arc::clone(container));
         }
         let name = id_or_name.strip_prefix('/').unwrap_or(id_or_name);
-        if let Some(container) = tables.names.get(name).and_then(|id| tables.containers.get(id)) {
+        if let Some(container) = tables.named(name).or_else(|| tables.linked(name)) {
             return Ok(Arc::clone(container));
         }
         let mut with_prefix = tables

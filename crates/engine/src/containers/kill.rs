@@ -1,6 +1,6 @@
 //! `POST /containers/{id}/kill`, and the signals of stop and remove.
 
-use super::{Container, Containers, Wait, WaitCondition, monitor::kill_cgroup, stop::stop_signal};
+use super::{Container, Containers, State, Wait, WaitCondition, monitor::kill_cgroup, stop::stop_signal};
 use crate::{Error, Result, blocking::blocking, state::Verb};
 use std::{sync::Arc, time::Duration};
 use wharf_spec::{ErrorKind, shim::Call, signal};
@@ -9,6 +9,15 @@ const SIGKILL: i32 = 9;
 /// How long SIGKILL may take before the cgroup is killed, and then again.
 const FIRST_PATIENCE: Duration = Duration::from_secs(10);
 const LAST_PATIENCE: Duration = Duration::from_secs(2);
+
+/// On whose behalf a container is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum By {
+    /// A client: `unless-stopped` does not start it again.
+    Client,
+    /// The daemon, because it ends or begins: restart policies start it again.
+    Daemon,
+}
 
 impl Containers {
     /// Sends a signal, by name or number; empty is SIGKILL, whose effect is waited for.
@@ -30,17 +39,17 @@ impl Containers {
         }
         let container = self.get(id_or_name)?;
         match number {
-            SIGKILL => self.kill_and_wait(&container).await,
-            other => self.signal(&container, other).await,
+            SIGKILL => self.kill_and_wait(&container, By::Client).await,
+            other => self.signal(&container, other, By::Client).await,
         }
     }
 
     /// SIGKILL, until it has ended.
-    pub(super) async fn kill_and_wait(&self, container: &Arc<Container>) -> Result<()> {
+    pub(super) async fn kill_and_wait(&self, container: &Arc<Container>, by: By) -> Result<()> {
         container.check(Verb::Kill)?;
         let wait = || Wait::new(container, WaitCondition::NotRunning);
         let first = wait();
-        match self.signal(container, SIGKILL).await {
+        match self.signal(container, SIGKILL, by).await {
             Ok(()) | Err(Error::ShimGone(_)) => {}
             Err(error) => return Err(error),
         }
@@ -67,23 +76,21 @@ impl Containers {
     }
 
     /// Sends a signal to the main process. A frozen container that the signal is to end is thawed; one that
-    /// waits for its restart does not start again.
-    pub(super) async fn signal(&self, container: &Arc<Container>, signal: i32) -> Result<()> {
+    /// waits for its restart does not start again then.
+    pub(super) async fn signal(&self, container: &Arc<Container>, signal: i32, by: By) -> Result<()> {
         let _one_verb = container.lifecycle.lock().await;
         container.check(Verb::Kill)?;
-        let (paused, ends_it) = container.update(|state| {
-            let own = &state.record.config.stop_signal;
-            // Without a stop signal of its own any signal is taken for the end (source: moby `daemon/kill.go`).
-            let ends_it = own.is_empty() || signal == SIGKILL || stop_signal(own) == signal;
-            state.exit_on_next |= ends_it;
-            if !self.is_shutting_down() {
-                state.record.has_been_manually_stopped = true;
+        let noted = container.update(|state| note_signal(state, signal, by));
+        if noted.restarting {
+            if noted.ends_it {
+                self.cancel_restart(container);
             }
-            (state.status.facts().paused, ends_it)
-        });
-        if self.cancel_restart(container) {
             container.save_or_warn().await;
             return Ok(());
+        }
+        if noted.has_policy {
+            // A daemon that crashes before the container's end must not start it again.
+            container.save_or_warn().await;
         }
         let shim = container.shim()?;
         match shim.call(Call::Signal { exec: None, signal, all: false }, &[]).await {
@@ -92,13 +99,40 @@ impl Containers {
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(error.context(format!("Cannot kill container {}", container.id))),
         }
-        if paused && ends_it {
+        self.emit(container, "kill", [("signal".to_owned(), signal.to_string())].into());
+        if noted.paused && noted.ends_it {
             match shim.call(Call::Resume, &[]).await {
-                Ok(_) => container.update(|state| state.status.unpaused()),
+                Ok(_) => {
+                    container.update(|state| state.status.unpaused());
+                    self.watch_health(container);
+                    self.emit_plain(container, "unpause");
+                }
                 Err(error) => tracing::warn!(container = %container.id, %error, "cannot unpause container"),
             }
         }
-        self.emit(container, "kill", [("signal".to_owned(), signal.to_string())].into());
         Ok(())
+    }
+}
+
+/// What a signal finds and means.
+struct Noted {
+    restarting: bool,
+    paused: bool,
+    has_policy: bool,
+    ends_it: bool,
+}
+
+/// Without a stop signal of the container's own any signal is taken for the end (source: moby `daemon/kill.go`).
+fn note_signal(state: &mut State, signal: i32, by: By) -> Noted {
+    let own = &state.record.config.stop_signal;
+    let ends_it = own.is_empty() || signal == SIGKILL || stop_signal(own) == signal;
+    state.exit_on_next |= ends_it;
+    state.record.has_been_manually_stopped |= by == By::Client;
+    let facts = state.status.facts();
+    Noted {
+        restarting: facts.restarting,
+        paused: facts.paused,
+        has_policy: !state.host.restart_policy.is_none(),
+        ends_it,
     }
 }

@@ -1,11 +1,8 @@
-//! Restart policies, and the end of the daemon.
+//! Restart policies.
 
-use super::{Container, Containers, StopOptions, start::Cause};
+use super::{Container, Containers, start::Cause};
 use crate::state::Status;
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 use wharf_api::container::RestartPolicy;
 
 /// The first pause before a restart (source: moby `daemon/internal/restartmanager`).
@@ -52,19 +49,17 @@ pub(super) fn decide(ended: &Ended<'_>) -> Option<Duration> {
 impl Containers {
     /// Starts a container again after a pause, unless somebody stops or removes it before.
     pub(super) fn restart_later(&self, container: Arc<Container>, delay: Duration) {
-        let engine = self.clone();
-        let cancel = container.with(|state| Arc::clone(&state.restart_cancel));
-        tokio::spawn(async move {
-            tokio::select! {
-                () = tokio::time::sleep(delay) => {}
-                () = cancel.notified() => {}
-            }
+        let (engine, owner) = (self.clone(), Arc::clone(&container));
+        let task = tokio::spawn(async move {
+            tokio::time::sleep(delay).await;
             // Boxed: a start that fails ends here again.
-            Box::pin(engine.restart_by_policy(container)).await;
+            Box::pin(engine.restart_by_policy(owner)).await;
         });
+        container.update(|state| state.restart_task = Some(task.abort_handle()));
     }
 
-    async fn restart_by_policy(&self, container: Arc<Container>) {
+    /// Starts a container whose policy wants it now.
+    pub(super) async fn restart_by_policy(&self, container: Arc<Container>) {
         let _one_verb = container.lifecycle.lock().await;
         let waiting = container.with(|state| matches!(state.status, Status::Restarting(_)));
         if !waiting || self.is_shutting_down() {
@@ -75,39 +70,14 @@ impl Containers {
         }
     }
 
-    /// A restart that waits is not to happen. True when one did. The lifecycle lock is held.
-    pub(super) fn cancel_restart(&self, container: &Container) -> bool {
-        container.update(|state| {
-            let waiting = matches!(state.status, Status::Restarting(_));
+    /// A restart that waits is not to happen. The lifecycle lock is held: nothing is being started now.
+    pub(super) fn cancel_restart(&self, container: &Container) {
+        let task = container.update(|state| {
             state.status.restart_cancelled();
-            state.restart_cancel.notify_waiters();
-            waiting
-        })
-    }
-
-    /// Ends this daemon's part. Without live-restore running containers are stopped, as many at a time as
-    /// there are.
-    pub(crate) async fn shutdown(&self) {
-        self.0.shutting_down.store(true, Ordering::Relaxed);
-        if self.config().live_restore {
-            return;
-        }
-        let running = self.all().into_iter().filter(|c| c.is_running());
-        let stops = running.map(|container| {
-            let engine = self.clone();
-            tokio::spawn(async move {
-                let timeout = container.with(|s| s.record.config.stop_timeout);
-                let timeout = timeout
-                    .unwrap_or(engine.config().default_stop_timeout)
-                    .min(engine.config().shutdown_timeout);
-                let options = StopOptions { signal: None, timeout: Some(timeout) };
-                if let Err(error) = engine.stop_container(&container, &options).await {
-                    tracing::warn!(container = %container.id, %error, "not stopped");
-                }
-            })
+            state.restart_task.take()
         });
-        for stop in stops.collect::<Vec<_>>() {
-            stop.await.ok();
+        if let Some(task) = task {
+            task.abort();
         }
     }
 }

@@ -60,7 +60,9 @@ impl Containers {
     /// For filters that are not known or have values that make no sense.
     pub async fn list(&self, options: ListOptions) -> Result<Vec<api::Summary>> {
         let wanted = self.wanted(&options).await?;
-        let mut rows: Vec<Row> = self.all().into_iter().map(row).collect();
+        let mut links = self.link_names();
+        let mut rows: Vec<Row> =
+            self.all().into_iter().map(|c| row(links.remove(&c.id).unwrap_or_default(), c)).collect();
         rows.sort_by_key(|row| std::cmp::Reverse(row.created));
         let mut listed = Vec::new();
         let mut before_passed = wanted.before.is_none();
@@ -167,10 +169,12 @@ fn ports(filters: &Filters, key: &str) -> Result<BTreeSet<String>> {
 
 fn includes(wanted: &Wanted, row: &Row) -> bool {
     let (f, summary) = (&wanted.filters, &row.summary);
-    let name = summary.names.first().map_or("", |n| n.trim_start_matches('/'));
     let by_id = !f.contains("id") || f.get("id").any(|prefix| summary.id.starts_with(prefix));
     (wanted.all || row.running)
-        && (f.regex_match("name", name) || f.regex_match("name", &format!("/{name}")))
+        && summary
+            .names
+            .iter()
+            .any(|name| f.regex_match("name", name) || f.regex_match("name", name.trim_start_matches('/')))
         && by_id
         && wanted.is_task.is_none_or(|task| task == row.managed)
         && f.match_labels("label", &summary.labels)
@@ -214,14 +218,15 @@ fn has_port(wanted: &Wanted, summary: &api::Summary) -> bool {
     })
 }
 
-fn row(container: Arc<Container>) -> Row {
+/// `links` are its names as a linked container.
+fn row(links: Vec<String>, container: Arc<Container>) -> Row {
     let owner = Arc::clone(&container);
     container.with(|state| {
         let facts = state.status.facts();
         let health = state.health.as_ref();
         let word = health.map_or("none", |h| h.status.as_str()).to_owned();
         Row {
-            summary: summary(&owner, state, &word),
+            summary: summary(&owner, state, links, &word),
             created: state.record.created,
             running: facts.running,
             managed: state.record.managed,
@@ -233,13 +238,16 @@ fn row(container: Arc<Container>) -> Row {
     })
 }
 
-fn summary(container: &Container, state: &State, health: &str) -> api::Summary {
+fn summary(container: &Container, state: &State, links: Vec<String>, health: &str) -> api::Summary {
+    let mut names = links;
+    names.push(format!("/{}", state.name));
+    names.sort();
     let record = &state.record;
     let networks = record.network_settings.networks.iter();
     let networks = networks.map(|(name, e)| (name.clone(), shown_endpoint(&e.settings))).collect();
     api::Summary {
         id: container.id.to_string(),
-        names: vec![format!("/{}", state.name)],
+        names,
         image: record.config.image.clone(),
         image_id: record.image.clone(),
         image_manifest_descriptor: record.image_manifest.clone(),

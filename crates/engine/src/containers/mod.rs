@@ -25,6 +25,7 @@ mod index;
 mod inspect;
 mod kill;
 mod lifetime;
+mod links;
 mod list;
 mod logs;
 mod merge;
@@ -44,6 +45,7 @@ mod resize;
 mod restart;
 mod restore;
 mod rootfs;
+mod shutdown;
 mod start;
 mod stats;
 mod stop;
@@ -65,6 +67,7 @@ pub use options::{
     RemoveOptions, StopOptions, WaitCondition, Waited,
 };
 pub use record::{Endpoint, NetworkSettings as NetworkRecord};
+pub use shutdown::End;
 pub use wait::Wait;
 
 pub(crate) use container::Progress;

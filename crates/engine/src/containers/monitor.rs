@@ -9,12 +9,15 @@ use crate::{
     task::{Events, Shim, read_exit_file, remove_run_dir, run_dir},
 };
 use jiff::Timestamp;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use wharf_api::StringMap;
 use wharf_spec::shim::{Call, Event, ExitRecord};
 
 /// Exit code of a container whose processes were killed: 128 + SIGKILL.
 const KILLED: i32 = 137;
+/// Exit code of a container of which nothing is left, as after a power failure (source: moby `daemon/daemon.go`,
+/// restore).
+const LOST: i32 = 255;
 
 impl Containers {
     /// Listens to a container's shim from now on.
@@ -64,7 +67,9 @@ impl Containers {
             }
             None => self.after_vanished_shim(container).await,
         };
-        self.put_away(container, exit).await;
+        if let Some(delay) = self.put_away(container, exit).await {
+            self.restart_later(Arc::clone(container), delay);
+        }
     }
 
     /// The exit file is the truth. Without one nobody watches over the container's processes any more: they
@@ -78,35 +83,42 @@ impl Containers {
             if let Err(error) = kill_cgroup(&path) {
                 tracing::warn!(cgroup = path, %error, "processes without a shim may be left");
             }
-            Ok(exit)
+            Ok((exit, run_dir.exists()))
         })
         .await;
-        match found {
-            Ok(Some(exit)) => clean_exit(container, exit),
-            _ => {
-                let error =
-                    "the shim of the container ended unexpectedly; its processes were killed".to_owned();
+        let (exit, had_run_dir) = found.unwrap_or((None, true));
+        let (code, error) = match exit {
+            Some(exit) => return clean_exit(container, exit),
+            None if had_run_dir => {
+                let error = "the shim of the container ended unexpectedly; its processes were killed";
                 tracing::error!(container = %container.id, error);
-                let started_at = container.with(|state| state.status.facts().started_at);
-                Exit {
-                    code: KILLED,
-                    error,
-                    started_at,
-                    finished_at: Some(Timestamp::now()),
-                    oom_killed: false,
-                }
+                (KILLED, error)
             }
+            None => {
+                tracing::info!(container = %container.id, "nothing is left of its run: the machine was started anew");
+                (LOST, "")
+            }
+        };
+        Exit {
+            code,
+            error: error.to_owned(),
+            started_at: container.with(|state| state.status.facts().started_at),
+            finished_at: Some(Timestamp::now()),
+            oom_killed: false,
         }
     }
 
-    /// Releases what the container had, notes its end, restarts or removes it as it wishes. The lifecycle
-    /// lock is held.
-    pub(super) async fn put_away(&self, container: &Arc<Container>, exit: Exit) {
+    /// Releases what the container had, notes its end, and removes it if it wishes so. Where its policy starts it
+    /// again, after the pause that is returned, it waits for that. The lifecycle lock is held.
+    pub(super) async fn put_away(&self, container: &Arc<Container>, exit: Exit) -> Option<Duration> {
         self.end_health(container);
         self.execs().container_ended(&container.id);
         self.release(container).await;
         let ran_for = ran_for(&exit);
         let decision = container.with(|state| {
+            if state.restarting_by_request {
+                return None;
+            }
             lifetime::decide(&lifetime::Ended {
                 policy: &state.host.restart_policy,
                 code: exit.code,
@@ -117,32 +129,34 @@ impl Containers {
                 last_delay: state.restart_delay,
             })
         });
+        // It may have happened unseen, while there was no daemon.
+        if exit.oom_killed && !container.with(|state| state.status.facts().oom_killed) {
+            self.emit_plain(container, "oom");
+        }
         let code = exit.code;
         let (by_request, auto_remove) = container.update(|state| {
             state.shim = None;
             match decision {
-                Some(delay) if !state.restarting_by_request => {
+                Some(delay) => {
                     state.record.restart_count += 1;
                     state.restart_delay = delay;
                     state.status.restarting(exit);
                 }
-                _ => state.status.exited(exit),
+                None => state.status.exited(exit),
             }
             // Whoever waits for an `AutoRemove` container learns of its end with its removal at the latest.
             state.ends += 1;
             (state.restarting_by_request, state.host.auto_remove)
         });
         self.emit(container, "die", exit_attributes(code, ran_for.as_secs()));
-        if let Some(delay) = decision.filter(|_| !by_request) {
-            container.save_or_warn().await;
-            self.restart_later(Arc::clone(container), delay);
-        } else if auto_remove && !by_request {
+        if auto_remove && decision.is_none() && !by_request {
             if let Err(error) = self.delete_locked(container, AnonymousVolumes::Remove).await {
                 tracing::warn!(container = %container.id, %error, "ended container not removed");
             }
         } else {
             container.save_or_warn().await;
         }
+        decision
     }
 
     /// Gives back everything that only a running container has. Errors are logged: the end goes on.

@@ -18,6 +18,7 @@ impl Containers {
         let failed = |e| Error::Refused(format!("cannot pause container {}: {e}", container.id));
         shim.call(Call::Pause, &[]).await.map_err(failed)?;
         container.update(|state| state.status.paused());
+        self.end_health(&container);
         self.emit_plain(&container, "pause");
         save_later(&container);
         Ok(())
@@ -35,6 +36,7 @@ impl Containers {
         let failed = |e| Error::Refused(format!("Cannot unpause container {}: {e}", container.id));
         shim.call(Call::Resume, &[]).await.map_err(failed)?;
         container.update(|state| state.status.unpaused());
+        self.watch_health(&container);
         self.emit_plain(&container, "unpause");
         save_later(&container);
         Ok(())

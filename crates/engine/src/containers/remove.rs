@@ -4,6 +4,7 @@ use super::{
     Container, Containers, RemoveOptions,
     create::parse_link,
     files,
+    kill::By,
     record::{self, Record},
     removed_logs,
 };
@@ -55,7 +56,7 @@ impl Containers {
             if !options.force {
                 container.check(Verb::Remove)?;
             }
-            match self.kill_and_wait(container).await {
+            match self.kill_and_wait(container, By::Client).await {
                 Ok(()) | Err(Error::NotRunning(_)) => {}
                 Err(error) => return Err(error.context("could not kill container")),
             }

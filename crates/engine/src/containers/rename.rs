@@ -15,6 +15,7 @@ impl Containers {
             return invalid("Neither old nor new names may be empty");
         }
         let container = self.get(old)?;
+        self.pin_links(&container).await?;
         let _one_verb = container.lifecycle.lock().await;
         let old = container.name();
         if new.strip_prefix('/').unwrap_or(new) == old.as_str() {

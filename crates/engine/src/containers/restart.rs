@@ -1,6 +1,6 @@
 //! `POST /containers/{id}/restart`
 
-use super::{Containers, StopOptions, start::Cause};
+use super::{Containers, StopOptions, kill::By, start::Cause};
 use crate::{Error, Result};
 
 impl Containers {
@@ -13,7 +13,7 @@ impl Containers {
         let failed = |e: Error| Error::Refused(format!("Cannot restart container {id_or_name}: {e}"));
         if container.is_running() {
             container.update(|state| state.restarting_by_request = true);
-            if let Err(error) = self.stop_container(&container, &options).await {
+            if let Err(error) = self.stop_container(&container, &options, By::Client).await {
                 container.update(|state| state.restarting_by_request = false);
                 return Err(failed(error));
             }

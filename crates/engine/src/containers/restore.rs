@@ -8,9 +8,10 @@ use crate::{
     state::Status,
     task::{read_exit_file, remove_run_dir, run_dir},
 };
+use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     ffi::OsString,
     fs,
     path::{Path, PathBuf},
@@ -22,6 +23,9 @@ use wharf_spec::{
     ContainerId, ContainerName,
     shim::{Call, State},
 };
+
+/// Containers that are started by their policies at the same time.
+const STARTS_AT_ONCE: usize = 8;
 
 /// What a container's directory turned out to be.
 enum Found {
@@ -65,9 +69,15 @@ impl Containers {
         .await?;
         // Of those that ended too: their last lines may not be sent yet.
         self.all().iter().for_each(|container| self.forward_log(container));
-        self.start_by_policy();
         if let Err(error) = self.tasks().prepare().await {
             tracing::warn!(%error, "no zygote yet: the first start tries again");
+        }
+        if !self.config().live.get().live_restore {
+            let alive = self.all().into_iter().filter(|c| c.with(|state| state.status.has_process()));
+            self.stop_all(alive.collect()).await;
+        }
+        if self.config().auto_restart {
+            self.start_by_policy().await;
         }
         Ok(())
     }
@@ -152,9 +162,11 @@ impl Containers {
                 tracing::warn!(container = %container.id, %error, "dead container stays");
             }
         } else if ran || has_run_dir {
-            self.account_for(container).await;
-        } else {
-            container.update(|state| state.status.restart_cancelled());
+            self.account_for(container, has_run_dir).await;
+        } else if container.host_config().auto_remove
+            && let Err(error) = self.delete_locked(container, remove::AnonymousVolumes::Remove).await
+        {
+            tracing::warn!(container = %container.id, %error, "container that was to remove itself stays");
         }
     }
 
@@ -187,12 +199,15 @@ impl Containers {
         if let Err(error) = self.parts().networks.restore(&container.id, &networks, held).await {
             tracing::warn!(container = %container.id, %error, "networks not restored");
         }
-        self.begin_health(container);
+        if !state.paused {
+            self.begin_health(container);
+        }
         container.save_or_warn().await;
     }
 
-    /// It ran when an earlier daemon looked last, and does not any more.
-    async fn account_for(&self, container: &Arc<Container>) {
+    /// It ran when an earlier daemon looked last, and does not any more. Whether it is started again comes later, when
+    /// all are accounted for.
+    async fn account_for(&self, container: &Arc<Container>, has_run_dir: bool) {
         let run_dir = run_dir(self.config(), &container.id);
         let exit_file = blocking(move || Ok(read_exit_file(&run_dir))).await.ok().flatten();
         if !container.with(|state| state.status.has_process()) {
@@ -204,7 +219,13 @@ impl Containers {
             container.update(|state| state.status.started(0, clock::from_shim(exit.at)));
         }
         let exit = self.after_vanished_shim(container).await;
-        self.put_away(container, exit).await;
+        if self.put_away(container, exit).await.is_some() && !has_run_dir {
+            // The machine has been started anew, and so are counts: that is left to `wants_start`.
+            container.update(|state| {
+                state.record.restart_count -= 1;
+                state.status.restart_cancelled();
+            });
+        }
     }
 
     async fn remove_torn_start(&self, container: &Arc<Container>) {
@@ -221,7 +242,6 @@ impl Containers {
         if let Err(error) = removed.await {
             tracing::warn!(container = %container.id, %error, "torn start not put away");
         }
-        container.update(|state| state.status.restart_cancelled());
     }
 
     /// Run directories, mounts and namespaces that belong to no running container.
@@ -255,27 +275,63 @@ impl Containers {
         self.parts().networks.collect_leftovers(&running).await;
     }
 
-    /// Containers that their policies want to run (source: moby `daemon/daemon.go`, restore). Those that use
-    /// another one's network come last.
-    fn start_by_policy(&self) {
-        let mut wanted: Vec<_> = self.all().into_iter().filter(|c| c.with(wants_start)).collect();
-        wanted.sort_by_key(|c| c.host_config().network_mode.container().is_some());
-        let engine = self.clone();
-        tokio::spawn(async move {
-            for container in wanted {
-                let _one_verb = container.lifecycle.lock().await;
-                if container.is_running() {
-                    continue;
-                }
-                if let Err(error) = engine.start_locked(&container, super::start::Cause::Policy).await {
-                    tracing::warn!(container = %container.id, %error, "not started by its policy");
-                }
-            }
-        });
+    /// Starts the containers that their policies want to run, those that others need before these; returns when
+    /// all have been tried, since clients expect them to run (source: moby `daemon/daemon.go`, restore).
+    async fn start_by_policy(&self) {
+        let wanted: BTreeMap<ContainerId, _> =
+            self.all().into_iter().filter(|c| c.with(wants_start)).map(|c| (c.id.clone(), c)).collect();
+        let needs = wanted.iter().map(|(id, c)| (id.clone(), self.needed_by(c))).collect();
+        for wave in waves(needs) {
+            let wave = wave.iter().filter_map(|id| wanted.get(id).cloned());
+            stream::iter(wave).for_each_concurrent(STARTS_AT_ONCE, |c| self.start_at_boot(c)).await;
+        }
+    }
+
+    async fn start_at_boot(&self, container: Arc<Container>) {
+        // A restart that an earlier daemon had decided keeps its count.
+        if container.with(|state| matches!(state.status, Status::Restarting(_))) {
+            return self.restart_by_policy(container).await;
+        }
+        let _one_verb = container.lifecycle.lock().await;
+        if let Err(error) = self.start_locked(&container, super::start::Cause::Request).await {
+            tracing::warn!(container = %container.id, %error, "not started by its policy");
+        }
+    }
+
+    /// Whose network, IPC, processes or links a container uses, and whose volumes.
+    fn needed_by(&self, container: &Container) -> BTreeSet<ContainerId> {
+        let host = container.host_config();
+        let modes = [host.network_mode.container(), host.ipc_mode.container(), host.pid_mode.container()];
+        let links = host.links.iter().flatten().map(|link| super::create::parse_link(link).0);
+        let volumes = host.volumes_from.iter().flatten().filter_map(|from| from.split(':').next());
+        let names = modes.into_iter().flatten().chain(links).chain(volumes);
+        names.filter_map(|name| self.get(name).ok()).map(|other| other.id.clone()).collect()
     }
 }
 
+/// Containers in the order of their needs: those of a wave need only those of earlier waves. Those that need each
+/// other, or themselves, come last.
+fn waves(mut needs: BTreeMap<ContainerId, BTreeSet<ContainerId>>) -> Vec<Vec<ContainerId>> {
+    let mut waves = Vec::new();
+    while !needs.is_empty() {
+        let is_ready = |of: &BTreeSet<ContainerId>| !of.iter().any(|other| needs.contains_key(other));
+        let mut wave: Vec<_> =
+            needs.iter().filter(|(_, of)| is_ready(of)).map(|(id, _)| id.clone()).collect();
+        if wave.is_empty() {
+            wave = needs.keys().cloned().collect();
+        }
+        for id in &wave {
+            needs.remove(id);
+        }
+        waves.push(wave);
+    }
+    waves
+}
+
 fn wants_start(state: &super::State) -> bool {
+    if matches!(state.status, Status::Restarting(_)) {
+        return true;
+    }
     let facts = state.status.facts();
     let ended = lifetime::Ended {
         policy: &state.host.restart_policy,
@@ -321,6 +377,19 @@ fn read_one(path: PathBuf, name: &OsString) -> Found {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_is_needed_comes_first() {
+        let id = |n| ContainerId::from_random([n; 32]);
+        let needs = |pairs: &[(u8, &[u8])]| {
+            waves(pairs.iter().map(|(n, of)| (id(*n), of.iter().map(|o| id(*o)).collect())).collect())
+        };
+        assert!(needs(&[]).is_empty());
+        // 9 is not to be started.
+        let order = needs(&[(1, &[2, 9]), (2, &[3]), (3, &[]), (4, &[])]);
+        assert_eq!(order, [vec![id(3), id(4)], vec![id(2)], vec![id(1)]]);
+        assert_eq!(needs(&[(1, &[2]), (2, &[1]), (3, &[])]), [vec![id(3)], vec![id(1), id(2)]]);
+    }
 
     #[test]
     fn directories_are_told_apart() {

@@ -25,9 +25,9 @@ use wharf_spec::shim::{Failure, FailureKind};
 /// Who starts a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cause {
-    /// A client: counters begin anew.
+    /// A client, or the daemon's start: counters begin anew.
     Request,
-    /// Its restart policy.
+    /// Its restart policy, after an end.
     Policy,
 }
 
@@ -69,7 +69,7 @@ impl Containers {
             }
             Err(error) => {
                 undo.run().await;
-                self.note_failed_start(container, &error).await;
+                self.note_failed_start(container, &error, cause).await;
                 Err(error)
             }
         }
@@ -103,13 +103,16 @@ impl Containers {
         self.begin_health(container);
     }
 
-    async fn note_failed_start(&self, container: &Arc<Container>, error: &Error) {
+    async fn note_failed_start(&self, container: &Arc<Container>, error: &Error, cause: Cause) {
         let code = match error {
             Error::Start { code, .. } => *code,
             _ => 128,
         };
         container.update(|state| {
-            state.status.start_failed(code, error.to_string());
+            match cause {
+                Cause::Request => state.status.start_failed(code, error.to_string()),
+                Cause::Policy => state.status.restart_failed(error.to_string()),
+            }
             state.early.clear();
             state.restarting_by_request = false;
         });
@@ -271,6 +274,7 @@ impl Containers {
             .await
             .map_err(|e| e.context("failed to set up container networking"))?;
         container.update_networks(|record| *record = attachment.networks.clone());
+        self.tell_parents(container).await;
         let detached = Arc::clone(container);
         undo.push("detach networks", async move {
             let record = networks.detach(&detached.id, detached.networks()).await;

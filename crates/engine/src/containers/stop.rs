@@ -1,6 +1,6 @@
 //! `POST /containers/{id}/stop`: the stop signal, a while to end, then SIGKILL.
 
-use super::{Container, Containers, StopOptions, Wait, WaitCondition};
+use super::{Container, Containers, StopOptions, Wait, WaitCondition, kill::By};
 use crate::{Error, Result, state::Verb};
 use std::{sync::Arc, time::Duration};
 use wharf_spec::signal;
@@ -18,7 +18,7 @@ impl Containers {
     pub async fn stop(&self, id_or_name: &str, options: StopOptions) -> Result<()> {
         let container = self.get(id_or_name)?;
         container.check(Verb::Stop)?;
-        let stopped = self.stop_container(&container, &options).await;
+        let stopped = self.stop_container(&container, &options, By::Client).await;
         stopped.map_err(|error| Error::Refused(format!("cannot stop container: {id_or_name}: {error}")))
     }
 
@@ -27,6 +27,7 @@ impl Containers {
         &self,
         container: &Arc<Container>,
         options: &StopOptions,
+        by: By,
     ) -> Result<()> {
         if !container.is_running() {
             return Ok(());
@@ -38,9 +39,10 @@ impl Containers {
             }
             _ => stop_signal(&own.0),
         };
-        let timeout = options.timeout.or(own.1).unwrap_or(self.config().default_stop_timeout);
+        let default = self.config().live.get().default_stop_timeout;
+        let timeout = options.timeout.or(own.1).unwrap_or(default);
         let wait = Wait::new(container, WaitCondition::NotRunning);
-        let sent = self.signal(container, signal).await;
+        let sent = self.signal(container, signal, by).await;
         // Negative waits for ever.
         let patience = match (&sent, u64::try_from(timeout)) {
             (Ok(()), Ok(seconds)) => Some(Duration::from_secs(seconds)),
@@ -53,7 +55,7 @@ impl Containers {
         };
         if !ended {
             tracing::info!(container = %container.id, signal, "not ended in time: killing it");
-            match self.kill_and_wait(container).await {
+            match self.kill_and_wait(container, by).await {
                 Ok(()) | Err(Error::NotRunning(_)) => {}
                 Err(error) => return Err(error),
             }

@@ -154,6 +154,17 @@ mod tests {
         let too_much = HostConfig { memory: 1 << 40, ..Default::default() };
         host.memory_swap = 128 << 20;
         assert!(merge(&mut host, &too_much).is_err());
+        host.memory_swap = 0;
+        assert!(merge(&mut host, &HostConfig { memory: 1 << 20, ..Default::default() }).is_err());
+        let always = HostConfig {
+            restart_policy: wharf_api::container::RestartPolicy {
+                name: "always".into(),
+                ..Default::default()
+            },
+            ..Default::default()
+        };
+        let mut vanishing = HostConfig { auto_remove: true, ..Default::default() };
+        assert!(matches!(merge(&mut vanishing, &always), Err(Error::Conflict(_))));
         host.cpu_period = 1000;
         assert!(merge(&mut host, &HostConfig { nano_cpus: 1, ..Default::default() }).is_err());
     }

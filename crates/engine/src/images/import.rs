@@ -38,7 +38,7 @@ impl Inner {
     /// The archive behind an address; tells how far it is.
     pub(super) async fn download(&self, url: &str, progress: Progress) -> Result<ByteStream> {
         let url = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
-        let started = self.registry.download(&url).await;
+        let started = self.registry().download(&url).await;
         let download = started.map_err(|error| Error::Registry(error.to_string(), error.kind()))?;
         let total = download.length.unwrap_or(0);
         // A client that left ends the import by itself.

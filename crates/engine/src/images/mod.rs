@@ -10,6 +10,7 @@ mod inspect;
 mod layers;
 mod list;
 mod load;
+mod pool;
 mod prune;
 mod pull;
 mod push;
@@ -29,16 +30,18 @@ pub(crate) use stream::{StreamReader, StreamWriter};
 pub use tag::repository_and_tag;
 
 use crate::{
-    Config, Error, Events, Filters, Result, blocking::blocking, containers::Index, events::EventKind,
+    Config, Error, Events, Filters, Result, blocking::blocking, config::Reloadable, containers::Index,
+    events::EventKind,
 };
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
+use pool::Pool;
 use std::{
     collections::BTreeMap,
     path::PathBuf,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{Arc, PoisonError, RwLock, atomic::AtomicBool},
 };
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use wharf_api::{auth::AuthConfig, image as api, progress};
 use wharf_registry::Registry;
 use wharf_spec::{ImageConfig, ImageId, Platform};
@@ -57,10 +60,10 @@ struct Inner {
     layers: Layers,
     /// A prune is under way.
     pruning: AtomicBool,
-    registry: Registry,
+    registry: RwLock<Registry>,
     downloads: pull::Downloads,
     /// Places for layers that are uploaded at once.
-    uploads: Arc<Semaphore>,
+    uploads: Pool,
     turns: push::Turns,
 }
 
@@ -142,13 +145,10 @@ pub struct Transfer {
 impl Inner {
     fn new(config: Arc<Config>, events: Events, containers: Index, store: Arc<Store>) -> Result<Self> {
         let layers = Layers::new(Arc::clone(&store), config.container_size);
-        let registry = registry_client(&config)?;
-        let downloads = pull::Downloads::new(config.max_concurrent_downloads);
-        let uploads = Arc::new(Semaphore::new(match config.max_concurrent_uploads {
-            // moby takes 0 and less for "no limit".
-            0 => Semaphore::MAX_PERMITS,
-            at_once => at_once,
-        }));
+        let live = config.live.get();
+        let registry = RwLock::new(registry_client(&config, &live)?);
+        let downloads = pull::Downloads::new(live.max_concurrent_downloads);
+        let uploads = Pool::new(live.max_concurrent_uploads);
         let pruning = AtomicBool::new(false);
         Ok(Self {
             config,
@@ -162,6 +162,11 @@ impl Inner {
             uploads,
             turns: push::Turns::default(),
         })
+    }
+
+    /// The client of registries, as it is configured now.
+    fn registry(&self) -> Registry {
+        self.registry.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Tells of an image. Its labels are attributes, and its name if it has one (source: moby
@@ -194,14 +199,14 @@ fn store_error(error: wharf_store::Error) -> Error {
 }
 
 /// The registry client that the daemon's configuration asks for.
-fn registry_client(config: &Config) -> Result<Registry> {
+fn registry_client(config: &Config, live: &Reloadable) -> Result<Registry> {
     let config = wharf_registry::Config {
-        mirrors: config.registry_mirrors.clone(),
+        mirrors: live.registry_mirrors.clone(),
         mirrors_of: config.registry_mirrors_of.clone(),
         certs_dir: config.registry_certs_dir.clone(),
-        insecure_registries: config.insecure_registries.clone(),
+        insecure_registries: live.insecure_registries.clone(),
         user_agent: format!("docker/{} wharf/{}", config.server_version, env!("CARGO_PKG_VERSION")),
-        max_download_attempts: config.max_download_attempts,
+        max_download_attempts: live.max_download_attempts,
         ..wharf_registry::Config::default()
     };
     Registry::new(&config).map_err(|error| Error::Invalid(error.to_string()))
@@ -226,6 +231,21 @@ impl Images {
         });
         let store = opened.await?;
         Ok(Self(Arc::new(Inner::new(config, events, containers, Arc::new(store))?)))
+    }
+
+    /// Prepares to take over settings of transfers; what is returned does it.
+    ///
+    /// # Errors
+    /// When a mirror or an insecure registry is malformed; nothing is changed then.
+    pub(crate) fn prepare_reload(&self, live: &Reloadable) -> Result<impl FnOnce() + use<>> {
+        let client = registry_client(&self.0.config, live)?;
+        let (inner, downloads, uploads) =
+            (Arc::clone(&self.0), live.max_concurrent_downloads, live.max_concurrent_uploads);
+        Ok(move || {
+            *inner.registry.write().unwrap_or_else(PoisonError::into_inner) = client;
+            inner.downloads.pool.resize(downloads);
+            inner.uploads.resize(uploads);
+        })
     }
 
     /// Writable layers of containers.
@@ -368,7 +388,7 @@ impl Images {
     /// # Errors
     /// When it does not take them, or cannot be asked.
     pub async fn login(&self, auth: AuthConfig) -> Result<String> {
-        let login = self.0.registry.login(&pull::credentials(Some(auth))).await;
+        let login = self.0.registry().login(&pull::credentials(Some(auth))).await;
         login.map_err(|error| Error::Registry(error.to_string(), error.kind()))
     }
 

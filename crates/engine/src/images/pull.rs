@@ -91,7 +91,7 @@ pub(super) async fn run(inner: &Arc<Inner>, transfer: Transfer, progress: Progre
     let reference = if transfer.all_tags { reference } else { reference.or_latest() };
     let auth = credentials(transfer.auth);
     let report = Report::start(progress);
-    let opened = inner.registry.endpoints(&reference, &auth, Access::Pull).await;
+    let opened = inner.registry().endpoints(&reference, &auth, Access::Pull).await;
     let mut endpoints = opened.map_err(registry_error)?.with_headers(&transfer.meta_headers);
     let platform = transfer.platform;
     let pulled = loop {

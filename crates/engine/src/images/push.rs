@@ -89,7 +89,7 @@ pub(super) async fn run(inner: &Arc<Inner>, transfer: Transfer, progress: Progre
         inner.resolve(&reference.to_string(), Some(platform))?;
     }
     let auth = credentials(transfer.auth);
-    let opened = inner.registry.endpoints(&reference, &auth, Access::Push).await;
+    let opened = inner.registry().endpoints(&reference, &auth, Access::Push).await;
     let mut endpoints = opened.map_err(registry_error)?.with_headers(&transfer.meta_headers);
     let report = Report::start(progress);
     report.line("", format!("The push refers to repository [{}]", reference.name()));

@@ -29,7 +29,7 @@ pub(super) async fn run(inner: &Inner, wanted: SearchImages) -> Result<Vec<Searc
     }
     let official = filters.bool("is-official")?;
     let stars = stars(filters)?;
-    let found = inner.registry.search(&wanted.term, wanted.limit, &credentials(wanted.auth.clone())).await;
+    let found = inner.registry().search(&wanted.term, wanted.limit, &credentials(wanted.auth.clone())).await;
     let found = found.map_err(|error| Error::Registry(error.to_string(), error.kind()))?;
     let fits = |found: &wharf_registry::Found| {
         official.is_none_or(|official| official == found.is_official)

@@ -24,13 +24,14 @@ impl System {
         .await?;
         let kernel = self.0.containers.kernel();
         let config = &self.0.config;
+        let live = config.live.get();
         let mut info = api::Info {
             id: self.0.id.clone(),
             images: count(self.0.images.count()),
             driver: "overlay2".into(),
             driver_status: driver_status(),
             plugins: plugins(),
-            debug: config.debug,
+            debug: live.debug,
             n_fd: machine.descriptors,
             n_goroutines: count(tokio::runtime::Handle::current().metrics().num_alive_tasks()),
             system_time: Time::now(),
@@ -50,10 +51,10 @@ impl System {
             https_proxy: config.proxies.https.clone(),
             no_proxy: config.proxies.no.clone(),
             name: super::hostname(),
-            labels: config.labels.clone(),
+            labels: live.labels.clone(),
             experimental_build: config.experimental,
             server_version: config.server_version.clone(),
-            live_restore_enabled: config.live_restore,
+            live_restore_enabled: live.live_restore,
             init_binary: match &config.init_path {
                 Some(path) => path.to_string_lossy().into_owned(),
                 None => "docker-init".into(),
@@ -91,7 +92,7 @@ impl System {
     }
 
     fn fill_runtimes(&self, info: &mut api::Info) {
-        let config = &self.0.config;
+        let config = self.0.config.live.get();
         for name in ["runc", "io.containerd.runc.v2"] {
             let runtime = api::Runtime { path: "wharf-runtime".into(), ..api::Runtime::default() };
             info.runtimes.insert(name.into(), runtime);
@@ -109,7 +110,7 @@ impl System {
     }
 
     fn registries(&self) -> api::RegistryConfig {
-        let config = &self.0.config;
+        let config = self.0.config.live.get();
         let mut indexes = std::collections::BTreeMap::new();
         let docker = api::IndexInfo {
             name: "docker.io".into(),

@@ -160,6 +160,8 @@ impl Shim {
         }
         self.oom_killed = true;
         self.announce(&Event::OutOfMemory);
+        // Telling has dropped the daemons that are gone.
+        self.oom_untold |= self.controls.is_empty();
         OutOfMemory::Killed
     }
 

@@ -86,6 +86,8 @@ struct Shim {
     resting: bool,
     paused: bool,
     oom_killed: bool,
+    /// A kill for memory that no daemon has heard of.
+    oom_untold: bool,
     /// Memory ran out, but no kill is counted yet: looked at again until then.
     oom_until: Option<Instant>,
     /// The daemon needs us no more.
@@ -139,6 +141,7 @@ pub(crate) fn run(mut birth: Birth<'_>) {
         resting: false,
         paused: false,
         oom_killed: false,
+        oom_untold: false,
         oom_until: None,
         released: false,
     };
@@ -322,6 +325,9 @@ impl Shim {
         }
         let Ok(mut control) = Control::new(socket) else { return };
         control.send(&Message::Event(Event::Hello(self.state())));
+        if std::mem::take(&mut self.oom_untold) {
+            control.send(&Message::Event(Event::OutOfMemory));
+        }
         self.add_control(control);
     }
 

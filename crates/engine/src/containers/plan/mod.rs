@@ -22,7 +22,7 @@ pub(crate) use mounts::mount_options;
 pub(crate) use namespaces::{Joined, Netns, Userns, open_namespace};
 pub(crate) use process::{ExecInput, exec_process};
 pub(crate) use resources::resources;
-pub(crate) use runtime::check_runtime;
+pub(crate) use runtime::{check_runtime, is_built_in};
 pub(crate) use security::{
     SecurityOptions, check_kernel as check_security_options, parse_options as parse_security_options,
 };

@@ -12,13 +12,18 @@ use wharf_spec::plan::ExternalRuntime;
 /// Names of the runtime that needs no adding; both are Wharf's own.
 const BUILT_IN: [&str; 2] = ["runc", "io.containerd.runc.v2"];
 
+/// Whether a name means the runtime that needs no adding.
+pub(crate) fn is_built_in(name: &str) -> bool {
+    BUILT_IN.contains(&name)
+}
+
 /// Refuses names that nobody has given to a runtime. Unlike Docker with its containerd, Wharf starts no
 /// program just because its name is well-formed (source: moby `daemon/runtime_unix.go`, Get).
 ///
 /// # Errors
 /// [`Error::Invalid`] in Docker's words.
 pub(crate) fn check_runtime(engine: &Config, name: &str) -> Result<()> {
-    if BUILT_IN.contains(&name) || name.is_empty() || engine.runtimes.contains_key(name) {
+    if is_built_in(name) || name.is_empty() || engine.live.get().runtimes.contains_key(name) {
         return Ok(());
     }
     Err(Error::Invalid(format!("unknown or invalid runtime name: {name}")))
@@ -31,7 +36,8 @@ pub(crate) fn check_runtime(engine: &Config, name: &str) -> Result<()> {
 /// the program is in no directory of `PATH`.
 pub(super) fn runtime(engine: &Config, name: &str, run_dir: &Path) -> Result<Option<ExternalRuntime>> {
     check_runtime(engine, name)?;
-    let Some(runtime) = engine.runtimes.get(name) else { return Ok(None) };
+    let live = engine.live.get();
+    let Some(runtime) = live.runtimes.get(name) else { return Ok(None) };
     let search = std::env::var_os("PATH").unwrap_or_default();
     let path = find(&runtime.path, &search).ok_or_else(|| not_found(&runtime.path, run_dir))?;
     Ok(Some(ExternalRuntime {
@@ -73,11 +79,12 @@ fn not_found(program: &Path, run_dir: &Path) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Runtime;
+    use crate::config::{Reloadable, Runtime};
 
     fn chosen(path: &str, name: &str) -> Result<Option<ExternalRuntime>> {
-        let mut engine = Config::default();
-        engine.runtimes.insert("x".into(), Runtime { path: path.into(), args: vec!["--debug".into()] });
+        let added = Runtime { path: path.into(), args: vec!["--debug".into()] };
+        let live = Reloadable { runtimes: [("x".to_owned(), added)].into(), ..Reloadable::default() };
+        let engine = Config { live: live.into(), ..Config::default() };
         runtime(&engine, name, Path::new("/run/c"))
     }
 

@@ -70,7 +70,7 @@ pub(super) fn check(against: &Against<'_>, host: &mut HostConfig, warnings: &mut
     }
     user_namespace(against, host)?;
     if host.runtime.is_empty() {
-        host.runtime.clone_from(&against.engine.default_runtime);
+        host.runtime.clone_from(&against.engine.live.get().default_runtime);
     }
     crate::containers::plan::check_runtime(against.engine, &host.runtime)?;
     for destination in host.tmpfs.keys() {

@@ -1,20 +1,21 @@
 //! What all pulls share: how many layers come at once, and the layers that are under way.
 
 use super::{Failure, hold::Hold, report::Report};
-use crate::Error;
+use crate::{Error, images::pool::Pool};
 use std::{
     collections::HashMap,
     future::Future,
     sync::{Arc, Mutex, PoisonError, Weak},
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 use wharf_spec::ChainId;
 use wharf_store::LayerRef;
 
-/// The bounded pool of downloads.
+/// Layers under way.
 pub(in crate::images) struct Downloads {
-    permits: Arc<Semaphore>,
+    /// How many come at a time.
+    pub(in crate::images) pool: Pool,
     under_way: Mutex<HashMap<ChainId, Weak<Coming>>>,
 }
 
@@ -45,10 +46,9 @@ pub(super) enum Bringer {
 }
 
 impl Downloads {
-    /// A pool of so many at a time; 0 for no limit.
+    /// With so many at a time; 0 for no limit.
     pub(in crate::images) fn new(at_once: usize) -> Self {
-        let permits = if at_once == 0 { Semaphore::MAX_PERMITS } else { at_once };
-        Self { permits: Arc::new(Semaphore::new(permits)), under_way: Mutex::default() }
+        Self { pool: Pool::new(at_once), under_way: Mutex::default() }
     }
 
     /// Joins those who wait for a layer, or starts to bring it. `start` gets where to report to, and gives `None`
@@ -67,15 +67,6 @@ impl Downloads {
         let coming = Arc::new(Coming::start(start(report.clone()), report));
         under_way.insert(layer, Arc::downgrade(&coming));
         (coming, Bringer::Us)
-    }
-
-    /// A place in the pool; `waiting` is called when there is none at once.
-    pub(super) async fn place(&self, waiting: impl FnOnce()) -> OwnedSemaphorePermit {
-        if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
-            return permit;
-        }
-        waiting();
-        Arc::clone(&self.permits).acquire_owned().await.expect("the pool is never closed")
     }
 }
 
@@ -144,19 +135,6 @@ mod tests {
             let _held = held;
             pending().await
         })
-    }
-
-    #[tokio::test]
-    async fn places_are_waited_for() {
-        let downloads = Downloads::new(1);
-        let mut waited = 0;
-        let first = downloads.place(|| waited += 1).await;
-        drop(first);
-        assert_eq!(waited, 0);
-        let _first = downloads.place(|| {}).await;
-        let second = tokio::time::timeout(std::time::Duration::ZERO, downloads.place(|| waited += 1)).await;
-        assert!(second.is_err());
-        assert_eq!(waited, 1);
     }
 
     #[tokio::test]

@@ -20,7 +20,7 @@ pub(in crate::images) async fn inspect(inner: &Inner, transfer: Transfer) -> Res
     };
     let translate = |error| plain_error(error, &reference);
     let auth = credentials(transfer.auth);
-    let opened = inner.registry.endpoints(&reference, &auth, Access::Pull).await;
+    let opened = inner.registry().endpoints(&reference, &auth, Access::Pull).await;
     let mut endpoints = opened.map_err(translate)?;
     loop {
         let repository = endpoints.next().await.map_err(translate)?;

@@ -173,7 +173,7 @@ impl Pull {
 
     /// From a layer with the same contents on another parent, else from the registry.
     async fn extract(&self, layer: &Missing) -> Result<Extracted, Failure> {
-        let _place = self.inner.downloads.place(|| self.state(layer, "Waiting")).await;
+        let _place = self.inner.downloads.pool.place(|| self.state(layer, "Waiting")).await;
         match self.copy(layer.contents).await {
             Some(copied) => Ok(Extracted::Copied(copied)),
             None => self.download(layer).await.map(Extracted::Downloaded),

@@ -9,10 +9,7 @@ use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, PoisonError},
 };
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    task::JoinSet,
-};
+use tokio::task::JoinSet;
 use wharf_registry::{Mount, Upload};
 use wharf_spec::{DiffId, Digest, ImageRef};
 use wharf_store::{Layer, V2Metadata};
@@ -60,7 +57,7 @@ impl Push {
 
     async fn layer(&self, layer: &Layer) -> Result<Descriptor, Failure> {
         let _turn = self.inner.turns.take(self.repository.name().name(), layer.diff_id).await;
-        let _place = self.place(layer).await;
+        let _place = self.inner.uploads.place(|| self.report.state(&short(layer), "Waiting")).await;
         let known = self.sent.lock().unwrap_or_else(PoisonError::into_inner).get(&layer.diff_id).cloned();
         if let Some(descriptor) = known {
             self.report.state(&short(layer), "Layer already exists");
@@ -70,17 +67,6 @@ impl Push {
         let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
         sent.insert(layer.diff_id, descriptor.clone());
         Ok(descriptor)
-    }
-
-    /// A place among those that upload.
-    async fn place(&self, layer: &Layer) -> Option<OwnedSemaphorePermit> {
-        let uploads: &Arc<Semaphore> = &self.inner.uploads;
-        if let Ok(place) = Arc::clone(uploads).try_acquire_owned() {
-            return Some(place);
-        }
-        self.report.state(&short(layer), "Waiting");
-        // It is never closed.
-        Arc::clone(uploads).acquire_owned().await.ok()
     }
 
     async fn find_or_send(&self, layer: &Layer) -> Result<Descriptor, Failure> {
