@@ -148,7 +148,6 @@ fn pauses_double(daemon: &Daemon) -> Result<()> {
 #[test]
 fn who_is_started_again() -> Result<()> {
     let mut daemon = Daemon::with_busybox()?;
-    let api = daemon.api();
     let sleep = &["sleep", "1000"];
     // Counts.
     run(&daemon, "twice", &["--restart=on-failure:2"], &["sh", "-c", "echo x; exit 1"])?;
@@ -189,9 +188,15 @@ fn who_is_started_again() -> Result<()> {
     until_state(&daemon, "gone", ("exited", 4, 1))?;
     let error = inspect(&daemon, "gone")?["State"]["Error"].as_str().unwrap_or_default().to_owned();
     assert!(error.contains("/t/program") && error.contains("no such file or directory"), "{error}");
-    // Refusals.
-    run(&daemon, "vanishing", &["--rm"], sleep)?;
-    let id = inspect(&daemon, "vanishing")?["Id"].as_str().unwrap_or_default().to_owned();
+    refusals(&daemon)?;
+    across_daemons(&mut daemon)?;
+    daemon.stop()
+}
+
+fn refusals(daemon: &Daemon) -> Result<()> {
+    let api = daemon.api();
+    run(daemon, "vanishing", &["--rm"], &["sleep", "1000"])?;
+    let id = inspect(daemon, "vanishing")?["Id"].as_str().unwrap_or_default().to_owned();
     let always = json!({"RestartPolicy": {"Name": "always"}});
     let refused = api.json("POST", "/containers/vanishing/update", &always)?;
     let wanted = format!(
@@ -215,9 +220,9 @@ fn who_is_started_again() -> Result<()> {
             both.stderr
         );
     }
-    across_daemons(&mut daemon)?;
-    daemon.stop()
+    Ok(())
 }
+
 
 fn kill_from_outside(daemon: &Daemon, name: &str) -> Result<()> {
     let pid = inspect(daemon, name)?["State"]["Pid"].as_i64().unwrap_or_default();

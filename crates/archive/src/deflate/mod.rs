@@ -1,4 +1,4 @@
-//! A fast deflate (RFC 1951): what is pushed is compressed once, while somebody waits (docs/adr/0021).
+//! A fast deflate (RFC 1951): what is pushed is compressed once, while somebody waits (docs/adr/0018).
 //!
 //! The input is cut into blocks of at most 64 KiB. [`matches`] turns each into literals and copies of what
 //! came before, taking the last place where the same four bytes were; [`codes`] makes Huffman codes for the block; [`bits`] writes

@@ -1,3 +1,5 @@
+//! What the encoder writes is read by another decoder.
+
 use super::*;
 use flate2::read::DeflateDecoder;
 use std::io::Read;

@@ -149,6 +149,7 @@ impl<'de> Deserialize<'de> for Size {
 }
 
 impl Default for Settings {
+    // tidy: long, because it is a list of one line per setting
     fn default() -> Self {
         Self {
             data_root: "/var/lib/docker".into(),

@@ -3,7 +3,7 @@
 //! The shim writes the local cache (Docker's dual logging, `container-cached.log` in the container's directory);
 //! a forwarder of the daemon reads it and sends it on. So a daemon that is killed, or a receiver that is away, loses
 //! no line: where the forwarder had come to is kept beside the cache, in `container-cached.log.sent`, and the next
-//! daemon goes on there (docs/adr/0013). What was sent just before the daemon was killed may be sent twice.
+//! daemon goes on there (docs/adr/0016). What was sent just before the daemon was killed may be sent twice.
 //!
 //! Entry points: [`Target::parse`] checks a container's options; [`forward::Forwarder`] sends.
 

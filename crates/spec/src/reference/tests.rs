@@ -1,3 +1,5 @@
+//! References as Docker reads them.
+
 use super::*;
 
 const HEX: &str = "ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff";
