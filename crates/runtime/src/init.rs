@@ -23,7 +23,7 @@ pub(crate) use proc::ProcHandle;
 
 use crate::cgroup::Group;
 use crate::create::{CreateOptions, Lifetime};
-use crate::error::{Error, Result, Step};
+use crate::error::{Error, Result, Step, point};
 use crate::exec::ExecOptions;
 use crate::hooks;
 use crate::rootfs::Sources;
@@ -35,7 +35,7 @@ use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use wharf_spec::plan::{Namespace, Plan, Process};
 use wharf_sys::cgroup::Cgroup;
-use wharf_sys::process;
+use wharf_sys::{fault, process};
 
 /// Status of a process that could not become its program, as runc's.
 const FAILED: i32 = 255;
@@ -88,7 +88,9 @@ fn first_process(setup: &Setup<'_>) -> Result<Infallible> {
     let plan = setup.plan;
     detach_from_parent(setup.sync, setup.options.lifetime)?;
     let mut warnings = Vec::new();
+    point("init.detached")?;
     namespaces::enter(setup)?;
+    point("init.entered")?;
     let proc = ProcHandle::open()?;
     // In a new user namespace the parent has set them.
     if plan.namespaces.user == Namespace::Host {
@@ -97,9 +99,11 @@ fn first_process(setup: &Setup<'_>) -> Result<Infallible> {
     }
     warnings.extend(leave_keyring(&plan.id));
     build_root(setup, &mut warnings)?;
+    point("init.rooted")?;
     namespaces::set_names(plan)?;
     labels::set(&proc, &plan.process)?;
     sysctls::write(&proc, &plan.sysctls)?;
+    point("init.set")?;
     let tail = Tail {
         process: &plan.process,
         seccomp: setup.options.seccomp,
@@ -110,6 +114,7 @@ fn first_process(setup: &Setup<'_>) -> Result<Infallible> {
     };
     let prepared = prepare_program(&tail, &mut warnings)?;
     announce(setup.sync, &warnings)?;
+    fault::death("init.ready");
     if let Some(gate) = setup.options.gate {
         program::wait_at_gate(&proc, gate)?;
     }
@@ -134,10 +139,12 @@ fn further_process(entered: &Entered<'_>) -> Result<Infallible> {
         }
     }
     warnings.extend(leave_keyring(options.container_id));
+    point("exec.entered")?;
     let root = terminal::container_root()?;
     let stdio = terminal::open(&root, &options.io, entered.sync)?;
     terminal::take(&stdio)?;
     labels::set(entered.proc, entered.process)?;
+    point("exec.set")?;
     let tail = Tail {
         process: entered.process,
         seccomp: options.seccomp,
@@ -148,6 +155,7 @@ fn further_process(entered: &Entered<'_>) -> Result<Infallible> {
     };
     let prepared = prepare_program(&tail, &mut warnings)?;
     announce(entered.sync, &warnings)?;
+    fault::death("exec.ready");
     become_program(&tail, &prepared)
 }
 
@@ -189,7 +197,9 @@ fn leave_keyring(id: &str) -> Option<String> {
 fn build_root(setup: &Setup<'_>, warnings: &mut Vec<String>) -> Result<()> {
     let plan = setup.plan;
     let root = pivot::attach_root(&setup.sources.root)?;
+    point("init.attached")?;
     let made = mounts::make(setup, &root, warnings)?;
+    point("init.mounted")?;
     if let Some(program) = &setup.sources.init {
         mounts::bind_init(&root, program)?;
     }
@@ -204,6 +214,7 @@ fn build_root(setup: &Setup<'_>, warnings: &mut Vec<String>) -> Result<()> {
     let stdio = terminal::open(&root, &setup.options.io, setup.sync)?;
     terminal::mount_console(&root, &stdio)?;
     masks::apply(plan, &root)?;
+    point("init.masked")?;
     pivot::enter(plan, &root, &made)?;
     terminal::take(&stdio)?;
     if devices::wanted(plan) {

@@ -1,11 +1,12 @@
 //! Forking a container's processes into their namespaces.
 
-use crate::error::{Error, Result, Step};
+use crate::error::{Error, Result, Step, point};
 use crate::rootfs::given;
 use crate::sync::{self, Report};
 use rustix::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use wharf_spec::plan::{IdMap, IdMaps, Namespace, Plan, Source};
+use wharf_sys::fault;
 use wharf_sys::process::{self, CloneOptions, Exit, Fork, Namespaces, SingleThreaded};
 
 /// Namespaces that a plan joins, opened.
@@ -149,6 +150,7 @@ pub(crate) fn through(proof: SingleThreaded, how: &Intermediate<'_>) -> Result<O
 fn between(proof: SingleThreaded, how: &Intermediate<'_>) -> Result<Fork> {
     process::set_dumpable(false).step(|| "set dumpable")?;
     (how.before)()?;
+    point("exec.joined")?;
     let options = CloneOptions { namespaces: how.namespaces, into_cgroup: how.into_cgroup, as_sibling: true };
     let (held, holds) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
         .map_err(|errno| wharf_sys::Error::call("pipe", "sibling", errno))
@@ -162,7 +164,10 @@ fn between(proof: SingleThreaded, how: &Intermediate<'_>) -> Result<Fork> {
             let _ = rustix::io::retry_on_intr(|| rustix::io::read(&held, &mut [0u8; 1]));
         }
         // Left open: the exit closes it.
-        Fork::Parent { .. } => drop(std::os::fd::IntoRawFd::into_raw_fd(holds)),
+        Fork::Parent { .. } => {
+            fault::death("exec.forked");
+            let _ = std::os::fd::IntoRawFd::into_raw_fd(holds);
+        }
     }
     Ok(fork)
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use wharf_spec::plan::{Fd, Plan};
 use wharf_spec::shim::{Event, Failure, FailureKind, Message, ZygoteRequest};
 use wharf_sys::seqpacket::{self, Packet};
-use wharf_sys::{event, process};
+use wharf_sys::{event, fault, process};
 
 /// What a service manager or a terminal sends to whole groups, and broken pipes: no reason to abandon a
 /// container.
@@ -35,6 +35,7 @@ struct Order {
 pub(crate) fn run(packet: Packet, init_program: Option<&Path>) {
     // Without a control socket nobody can be told: closing the descriptors is the answer.
     let Some(order) = read(packet) else { return };
+    fault::death("shim.born");
     match settle_in() {
         Ok(signals) => {
             let Order { control, run_dir, plan, fds } = order;

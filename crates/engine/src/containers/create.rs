@@ -11,6 +11,7 @@ use crate::{Error, Result, blocking::blocking, images::Image, random, undo::Undo
 use std::{fs, os::unix::fs::DirBuilderExt, path::Path, sync::Arc};
 use wharf_api::{container as api, network::NetworkingConfig, time::Time};
 use wharf_spec::{ContainerId, ContainerName, ErrorKind, Platform};
+use wharf_sys::fault;
 
 /// More tries than names can be taken by chance.
 const NAME_TRIES: usize = 32;
@@ -62,6 +63,8 @@ impl Containers {
             Ok(container) => {
                 undo.commit();
                 self.parts().volumes.release(&container.id);
+                fault::death("create.saved");
+                self.parts().volumes.finish(&container.id).await;
                 self.emit_plain(&container, "create");
                 Ok(api::CreateResponse { id: container.id.to_string(), warnings })
             }
@@ -202,6 +205,7 @@ impl Containers {
         undo.push("remove volumes", async move {
             volumes.release(&id);
             volumes.remove_abandoned(&made).await;
+            volumes.finish(&id).await;
         });
         result.map(|()| registered)
     }
@@ -283,7 +287,7 @@ pub(super) fn parse_link(link: &str) -> (&str, &str) {
 
 fn make_dir(dir: &Path) -> Result<()> {
     let io = |source| Error::Io { step: "make container directory", path: dir.into(), source };
-    wharf_sys::fault::point("container.mkdir").map_err(io)?;
+    fault::point("container.mkdir").map_err(io)?;
     fs::DirBuilder::new().mode(0o710).create(dir).map_err(io)?;
     fs::DirBuilder::new().mode(0o700).create(dir.join("checkpoints")).map_err(io)
 }

@@ -4,11 +4,14 @@ use super::{Container, Containers, Wait, WaitCondition, monitor::kill_cgroup, st
 use crate::{Error, Result, blocking::blocking, state::Verb};
 use std::{sync::Arc, time::Duration};
 use wharf_spec::{ErrorKind, shim::Call, signal};
+use wharf_sys::fault;
 
 const SIGKILL: i32 = 9;
 /// How long SIGKILL may take before the cgroup is killed, and then again.
 const FIRST_PATIENCE: Duration = Duration::from_secs(10);
 const LAST_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a shim that did not take the signal is given to be gone.
+const SHIM_PATIENCE: Duration = Duration::from_millis(500);
 
 impl Containers {
     /// Sends a signal, by name or number; empty is SIGKILL, whose effect is waited for.
@@ -41,7 +44,14 @@ impl Containers {
         let wait = || Wait::new(container, WaitCondition::NotRunning);
         let first = wait();
         match self.signal(container, SIGKILL).await {
-            Ok(()) | Err(Error::ShimGone(_)) => {}
+            Ok(()) => {}
+            // Either it has ended, or only the connection has, and is made again.
+            Err(Error::ShimGone(_)) => {
+                if tokio::time::timeout(SHIM_PATIENCE, wait().done()).await.is_ok() {
+                    return Ok(());
+                }
+                self.signal(container, SIGKILL).await?;
+            }
             Err(error) => return Err(error),
         }
         if tokio::time::timeout(FIRST_PATIENCE, first.done()).await.is_ok() {
@@ -86,12 +96,14 @@ impl Containers {
             return Ok(());
         }
         let shim = container.shim()?;
+        fault::point("kill.signal").map_err(|source| Error::Os { step: "send signal", source })?;
         match shim.call(Call::Signal { exec: None, signal, all: false }, &[]).await {
             Ok(_) => {}
             // It has just ended: its monitor is about to notice.
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(error.context(format!("Cannot kill container {}", container.id))),
         }
+        fault::death("kill.signalled");
         if paused && ends_it {
             match shim.call(Call::Resume, &[]).await {
                 Ok(_) => container.update(|state| state.status.unpaused()),

@@ -4,7 +4,12 @@ use super::{
     Container, Containers, RemoveOptions,
     record::{self, Record},
 };
-use crate::{Error, Result, blocking::blocking, state::Verb};
+use crate::{
+    Error, Result,
+    blocking::blocking,
+    state::Verb,
+    task::{remove_run_dir, run_dir},
+};
 use std::{fs, path::Path, sync::Arc};
 use wharf_sys::fault;
 
@@ -101,6 +106,7 @@ impl Containers {
     async fn delete_files(&self, container: &Arc<Container>, volumes: Vec<String>) -> Result<()> {
         let (layers, id, dir) =
             (self.parts().images.layers().clone(), container.id.clone(), container.dir().to_owned());
+        let run_dir = run_dir(self.config(), &id);
         let has_volumes = !volumes.is_empty();
         let doomed = blocking(move || {
             if has_volumes {
@@ -108,7 +114,9 @@ impl Containers {
             }
             // From the rename on it is no container any more, whatever happens.
             let doomed = rename_away(&dir)?;
+            remove_run_dir(&run_dir)?;
             layers.remove(&id)?;
+            fault::death("container.unlayered");
             if !has_volumes {
                 remove_dir(&doomed)?;
             }
@@ -118,6 +126,7 @@ impl Containers {
         self.parts().index.take(&container.id);
         if has_volumes {
             self.parts().volumes.remove_abandoned(&volumes).await;
+            fault::death("container.volumes");
             if let Err(error) = blocking(move || remove_dir(&doomed)).await {
                 tracing::warn!(container = %container.id, %error, "directory of a removed container stays");
             }

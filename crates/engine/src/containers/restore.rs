@@ -22,6 +22,7 @@ use wharf_spec::{
     ContainerId, ContainerName,
     shim::{Call, State},
 };
+use wharf_sys::fault;
 
 /// What a container's directory turned out to be.
 enum Found {
@@ -51,12 +52,16 @@ impl Containers {
                 Found::Unreadable(error) => tracing::error!(%error, "container not loaded"),
             }
         }
+        self.parts().volumes.remove_unfinished(&self.config().containers_dir()).await;
+        fault::death("restore.loaded");
         let run_dirs = self.run_dirs().await?;
         for container in self.all() {
             let has_run_dir = run_dirs.contains(container.id.as_str());
             self.restore_one(&container, has_run_dir).await;
         }
+        fault::death("restore.accounted");
         self.clean_up(&run_dirs).await;
+        fault::death("restore.cleaned");
         self.start_by_policy();
         if let Err(error) = self.tasks().prepare().await {
             tracing::warn!(%error, "no zygote yet: the first start tries again");
@@ -171,6 +176,7 @@ impl Containers {
                 tracing::warn!(container = %container.id, volume = name, %error, "volume not found");
             }
         }
+        fault::death("restore.mounted");
         let held = shim.held().await.unwrap_or_else(|error| {
             tracing::warn!(container = %container.id, %error, "published ports are held anew");
             Vec::new()
@@ -179,6 +185,7 @@ impl Containers {
         if let Err(error) = self.parts().networks.restore(&container.id, &networks, held).await {
             tracing::warn!(container = %container.id, %error, "networks not restored");
         }
+        fault::death("restore.networks");
         self.begin_health(container);
         container.save_or_warn().await;
     }
@@ -188,8 +195,9 @@ impl Containers {
         let run_dir = run_dir(self.config(), &container.id);
         let exit_file = blocking(move || Ok(read_exit_file(&run_dir))).await.ok().flatten();
         if !container.with(|state| state.status.has_process()) {
-            let Some(exit) = exit_file else {
-                // A start that was torn: nothing ran.
+            let noted = container.with(|state| state.status.facts().finished_at);
+            // Either a start was torn and nothing ran, or the end is written down already.
+            let Some(exit) = exit_file.filter(|exit| Some(clock::from_shim(exit.at)) != noted) else {
                 self.remove_torn_start(container).await;
                 return;
             };
@@ -200,19 +208,18 @@ impl Containers {
     }
 
     async fn remove_torn_start(&self, container: &Arc<Container>) {
-        let host = container.host_config();
-        let cgroup = super::plan::cgroup_path(self.config(), &host, &container.id);
-        let (layers, id) = (self.parts().images.layers().clone(), container.id.clone());
+        let (layers, owner) = (self.parts().images.layers().clone(), Arc::clone(container));
         let run_dir = run_dir(self.config(), &container.id);
         let removed = blocking(move || {
-            if let Err(error) = super::monitor::kill_cgroup(&cgroup) {
-                tracing::warn!(cgroup, %error, "cgroup of a torn start stays");
-            }
-            remove_run_dir(&run_dir).and(layers.unmount(&id))
+            // A shim without its run directory gives up: what is killed afterwards is all there will be.
+            let removed = remove_run_dir(&run_dir);
+            super::files::unmount_shm(&owner);
+            removed.and(layers.unmount(&owner.id))
         });
         if let Err(error) = removed.await {
             tracing::warn!(container = %container.id, %error, "torn start not put away");
         }
+        self.kill_unwatched(container).await;
         container.update(|state| state.status.restart_cancelled());
     }
 
@@ -244,6 +251,7 @@ impl Containers {
         if let Err(error) = cleaned.await {
             tracing::warn!(%error, "root file systems of ended containers stay mounted");
         }
+        self.parts().volumes.unmount_unused().await;
         self.parts().networks.collect_leftovers(&running).await;
     }
 

@@ -7,7 +7,8 @@ use super::{
 use crate::{Error, Result, blocking::blocking, state::Verb};
 use std::sync::Arc;
 use wharf_api::container::{HostConfig, UpdateRequest, UpdateResponse};
-use wharf_spec::shim::Call;
+use wharf_spec::{plan::Resources, shim::Call};
+use wharf_sys::fault;
 
 impl Containers {
     /// Changes limits and restart policy, of a running container too.
@@ -44,13 +45,28 @@ impl Containers {
             let new = new.clone();
             blocking(move || plan::resources(&new)).await?
         };
-        if container.with(|state| state.status.has_process()) {
-            container.shim()?.call(Call::Update(Box::new(limits)), &[]).await?;
-        }
+        limit(container, limits).await?;
         let new = Arc::new(new);
-        container.update(|state| state.host = Arc::clone(&new));
-        container.save_all().await
+        container.update(|state| state.host = new);
+        let Err(error) = container.save_all().await else { return Ok(()) };
+        container.update(|state| state.host = Arc::clone(&old));
+        // One of the records may be written already.
+        container.save_all().await.ok();
+        let limits = blocking(move || plan::resources(&old)).await?;
+        if let Err(error) = limit(container, limits).await {
+            tracing::warn!(container = %container.id, %error, "limits of a failed update stay");
+        }
+        Err(error)
     }
+}
+
+/// Gives these limits to a container that runs.
+async fn limit(container: &Container, limits: Resources) -> Result<()> {
+    if container.with(|state| state.status.has_process()) {
+        container.shim()?.call(Call::Update(Box::new(limits)), &[]).await?;
+        fault::death("update.limited");
+    }
+    Ok(())
 }
 
 /// Values that are set replace the old ones (source: moby `daemon/container/container_unix.go`,

@@ -14,6 +14,7 @@ use crate::{
     sandbox::{Cable, Removal, Sandbox, Wiring},
 };
 use std::os::fd::OwnedFd;
+use wharf_sys::fault;
 
 /// A container's networking while it is made.
 struct Draft {
@@ -50,6 +51,7 @@ impl Fabric {
         let Live { record, sandbox, reservation } =
             live.ok_or_else(|| Error::UnknownSandbox(container.to_owned()))?;
         let mut result = inner.withdraw(&published(&record));
+        fault::death("network.withdrawn");
         drop(reservation);
         inner.release_ports(&record.ports);
         for endpoint in &record.endpoints {
@@ -58,6 +60,7 @@ impl Fabric {
         }
         drop(inner);
         let note = self.records.mark_removed(&record);
+        fault::death("network.removed");
         self.reaper.remove(Removal {
             interfaces: host_interfaces(&record),
             key: Some(record.key),
@@ -115,6 +118,7 @@ impl Fabric {
             endpoint.connect(&cable);
             sandbox.address(&cable, &endpoint.addressing())?;
         }
+        fault::point("network.cabled").map_err(Error::system("make sandbox"))?;
         bind_key(sandbox, &record.key)
     }
 
@@ -124,10 +128,13 @@ impl Fabric {
         let missing = || Error::UnknownSandbox(record.container.clone());
         let sandbox = place.as_ref().ok_or_else(missing)?;
         let attachment = attachment(record, sandbox, reservation)?;
+        fault::point("network.bound").map_err(Error::system("make sandbox"))?;
         self.records.save(record)?;
+        fault::point("network.saved").map_err(Error::system("make sandbox"))?;
         let ports = published(record);
         let mut inner = self.lock();
         inner.publish(&ports).map_err(|error| connectivity(record, error))?;
+        fault::death("network.published");
         if let Err(error) = reservation.arm() {
             // The first error says it all.
             let _ = inner.withdraw(&ports);
