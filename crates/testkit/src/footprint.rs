@@ -121,7 +121,10 @@ impl Footprint {
     fn descriptors(&mut self, pid: u32) -> Result<()> {
         for entry in fs::read_dir(format!("/proc/{pid}/fd"))?.flatten() {
             let Ok(target) = fs::read_link(entry.path()) else { continue };
-            self.add(format!("descriptor {}", without_ids(&target.to_string_lossy())), 1);
+            // A namespace that an earlier daemon made is known by its file.
+            let is_namespace = target.parent().is_some_and(|dir| dir.ends_with("exec/netns"));
+            let kind = if is_namespace { "net:[*]".into() } else { without_ids(&target.to_string_lossy()) };
+            self.add(format!("descriptor {kind}"), 1);
         }
         Ok(())
     }

@@ -101,6 +101,8 @@ impl Containers {
             Ok(_) => {}
             // It has just ended: its monitor is about to notice.
             Err(error) if error.kind() == ErrorKind::NotFound => {}
+            // Not known whether it got there.
+            Err(error @ Error::ShimGone(_)) => return Err(error),
             Err(error) => return Err(error.context(format!("Cannot kill container {}", container.id))),
         }
         fault::death("kill.signalled");

@@ -86,6 +86,9 @@ impl Containers {
                 false => own.status.unpaused(),
             }
         });
+        container.save_or_warn().await;
+        // What was under way may have been done or not.
+        self.limit_as_recorded(container).await;
         self.execs().reconcile(self, container, state.execs);
         Some((shim, events))
     }

@@ -186,6 +186,9 @@ impl Containers {
             tracing::warn!(container = %container.id, %error, "networks not restored");
         }
         fault::death("restore.networks");
+        if self.has_torn_update(container) {
+            self.limit_as_recorded(container).await;
+        }
         self.begin_health(container);
         container.save_or_warn().await;
     }
