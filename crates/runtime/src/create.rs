@@ -1,7 +1,7 @@
 //! Making a container's first process.
 
 use crate::cgroup::{self, Group};
-use crate::error::{Error, Result, Step};
+use crate::error::{Error, Result, Step, point};
 use crate::hooks;
 use crate::init::{self, ProcHandle, Setup, limits};
 use crate::listener;
@@ -13,6 +13,7 @@ use crate::validate;
 use rustix::fd::{BorrowedFd, OwnedFd};
 use wharf_spec::plan::{Namespace, Plan, TerminalSize};
 use wharf_sys::cgroup::Cgroup;
+use wharf_sys::fault;
 use wharf_sys::process::{CloneOptions, SingleThreaded};
 
 /// Where a process's input and output go.
@@ -81,6 +82,7 @@ pub fn create(plan: &Plan, fds: &[OwnedFd], options: &CreateOptions<'_>) -> Resu
     validate::plan(plan)?;
     let mut warnings = Vec::new();
     let mut group = cgroup::prepare(plan, proof, &mut warnings)?;
+    fault::death("create.grouped");
     match spawn_and_follow(plan, fds, options, group.as_mut(), proof) {
         Ok((spawned, progress)) => {
             let cgroup = group.map(|group| {
@@ -114,6 +116,7 @@ fn spawn_and_follow(
     }
     let sources = rootfs::open(plan, fds, options.init_program, proof)?;
     let joined = Joined::open(plan, fds)?;
+    point("create.opened")?;
     let (parent, child) = sync::pair()?;
     let namespaces = spawn::new_namespaces(plan);
     let into_cgroup = group.and_then(|group| group.join.directory());
@@ -139,6 +142,7 @@ fn spawn_and_follow(
         let cgroup = group.map(|group| &group.cgroup);
         init::run(&Setup { plan, options, sources: &sources, joined, enter, cgroup, sync: &child })
     };
+    fault::death("create.cloned");
     drop(child);
     let settled = in_group.as_deref_mut().map_or(Ok(()), |group| group.is_inhabited(&plan.cgroup.resources));
     let followed = settled.and_then(|()| follow(&parent, &spawned, plan, in_group.as_deref(), options));

@@ -166,6 +166,12 @@ impl From<Error> for Failure {
     }
 }
 
+/// A step that a test may let fail.
+pub(crate) fn point(name: &'static str) -> Result<()> {
+    let failed = |_| wharf_sys::Error::call("write", name, Errno::NOSPC);
+    wharf_sys::fault::point(name).map_err(failed).step(|| name)
+}
+
 /// Names the step on an error of the kernel.
 pub(crate) trait Step<T> {
     /// `step` is what was being done, in runc's words where it has some.

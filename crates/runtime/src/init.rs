@@ -24,7 +24,7 @@ pub(crate) use proc::ProcHandle;
 
 use crate::cgroup::Group;
 use crate::create::{CreateOptions, Lifetime};
-use crate::error::{Error, Result, Step};
+use crate::error::{Error, Result, Step, point};
 use crate::exec::ExecOptions;
 use crate::hooks;
 use crate::rootfs::Sources;
@@ -37,7 +37,7 @@ use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use wharf_spec::plan::{Hook, Namespace, Plan, Process};
 use wharf_sys::cgroup::Cgroup;
-use wharf_sys::process;
+use wharf_sys::{fault, process};
 
 /// Status of a process that could not become its program, as runc's.
 const FAILED: i32 = 255;
@@ -88,11 +88,14 @@ fn first_process(setup: &Setup<'_>) -> Result<Infallible> {
     let plan = setup.plan;
     detach_from_parent(setup.sync, setup.options.lifetime, setup.options.preserved)?;
     let mut warnings = Vec::new();
+    point("init.detached")?;
     namespaces::enter(setup)?;
+    point("init.entered")?;
     let proc = ProcHandle::open()?;
     choose_cpus(&[])?;
     warnings.extend(leave_keyring(&plan.id));
     build_root(setup, &mut warnings)?;
+    point("init.rooted")?;
     let gate = setup.options.gate;
     let keep: Vec<BorrowedFd<'_>> = [proc.as_fd(), setup.sync.as_fd()].into_iter().chain(gate).collect();
     process::close_all_but(first_unwanted(setup.options.preserved), &keep);
@@ -107,6 +110,7 @@ fn first_process(setup: &Setup<'_>) -> Result<Infallible> {
     namespaces::set_names(plan)?;
     labels::set(&proc, &plan.process)?;
     sysctls::write(&proc, &plan.sysctls)?;
+    point("init.set")?;
     let tail = Tail {
         process: &plan.process,
         seccomp: setup.options.seccomp,
@@ -122,6 +126,7 @@ fn first_process(setup: &Setup<'_>) -> Result<Infallible> {
         program::install_filter(tail.seccomp, setup.sync)?;
     }
     announce(setup.sync, &warnings)?;
+    fault::death("init.ready");
     if let Some(gate) = gate {
         program::wait_at_gate(&proc, gate)?;
     }
@@ -158,6 +163,7 @@ fn further_process(entered: &Entered<'_>) -> Result<Infallible> {
     }
     choose_cpus(&entered.process.tuning.final_cpus)?;
     warnings.extend(leave_keyring(options.container_id));
+    point("exec.entered")?;
     let root = terminal::container_root()?;
     let stdio = terminal::open(&root, &options.io, entered.sync)?;
     terminal::take(&stdio)?;
@@ -165,6 +171,7 @@ fn further_process(entered: &Entered<'_>) -> Result<Infallible> {
         // One of its own: the container's is not to be trusted, the host's not to be had here.
         labels::set(&ProcHandle::fresh()?, entered.process)?;
     }
+    point("exec.set")?;
     let tail = Tail {
         process: entered.process,
         seccomp: options.seccomp,
@@ -179,6 +186,7 @@ fn further_process(entered: &Entered<'_>) -> Result<Infallible> {
         program::install_filter(tail.seccomp, tail.sync)?;
     }
     announce(entered.sync, &warnings)?;
+    fault::death("exec.ready");
     program::execute(&prepared)
 }
 
@@ -236,7 +244,9 @@ fn leave_keyring(id: &str) -> Option<String> {
 fn build_root(setup: &Setup<'_>, warnings: &mut Vec<String>) -> Result<()> {
     let plan = setup.plan;
     let root = pivot::attach_root(&setup.sources.root)?;
+    point("init.attached")?;
     let made = mounts::make(setup, &root, warnings)?;
+    point("init.mounted")?;
     if let Some(program) = &setup.sources.init {
         mounts::bind_init(&root, program)?;
     }
@@ -251,6 +261,7 @@ fn build_root(setup: &Setup<'_>, warnings: &mut Vec<String>) -> Result<()> {
     let stdio = terminal::open(&root, &setup.options.io, setup.sync)?;
     terminal::mount_console(&root, &stdio)?;
     masks::apply(plan, &root)?;
+    point("init.masked")?;
     pivot::enter(plan, &root, &made, setup.options.no_pivot)?;
     terminal::take(&stdio)?;
     if devices::wanted(plan) {

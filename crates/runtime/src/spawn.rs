@@ -1,7 +1,7 @@
 //! Forking a container's processes into their namespaces.
 
 use crate::create::Io;
-use crate::error::{Error, Result, Step};
+use crate::error::{Error, Result, Step, point};
 use crate::init::ProcHandle;
 use crate::rootfs::given;
 use crate::sync::{self, Report};
@@ -9,6 +9,7 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Gid, Uid};
 use std::path::Path;
 use wharf_spec::plan::{IdMap, IdMaps, Namespace, Plan, Process, Source, TimeOffset};
+use wharf_sys::fault;
 use wharf_sys::process::{self, CloneOptions, Exit, Fork, Namespaces, SingleThreaded};
 
 /// Namespaces that a plan joins, opened.
@@ -183,6 +184,7 @@ fn between(proof: SingleThreaded, how: &Intermediate<'_>, pipe: [BorrowedFd<'_>;
     if let Some(Keep { first, fds }) = &how.keep {
         process::close_all_but(*first, &[*fds, &pipe].concat());
     }
+    point("exec.joined")?;
     let options = CloneOptions { namespaces: how.namespaces, into_cgroup: None, as_sibling: true };
     let (held, holds) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
         .map_err(|errno| wharf_sys::Error::call("pipe", "sibling", errno))
@@ -196,7 +198,10 @@ fn between(proof: SingleThreaded, how: &Intermediate<'_>, pipe: [BorrowedFd<'_>;
             let _ = rustix::io::retry_on_intr(|| rustix::io::read(&held, &mut [0u8; 1]));
         }
         // Left open: the exit closes it.
-        Fork::Parent { .. } => drop(std::os::fd::IntoRawFd::into_raw_fd(holds)),
+        Fork::Parent { .. } => {
+            fault::death("exec.forked");
+            let _ = std::os::fd::IntoRawFd::into_raw_fd(holds);
+        }
     }
     Ok(fork)
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use wharf_spec::plan::{Fd, IdMaps, Plan};
 use wharf_spec::shim::{Event, Failure, FailureKind, Message, ZygoteRequest};
 use wharf_sys::seqpacket::{self, Packet};
-use wharf_sys::{event, process};
+use wharf_sys::{event, fault, process};
 
 /// What a service manager or a terminal sends to whole groups, and broken pipes: no reason to abandon a
 /// container.
@@ -59,6 +59,7 @@ fn make_namespaces(fds: &[OwnedFd], reply: Fd, user: Option<Fd>, maps: &IdMaps) 
 }
 
 fn run_container(order: Order, init_program: Option<&Path>) {
+    fault::death("shim.born");
     match settle_in() {
         Ok(signals) => {
             let Order { control, run_dir, plan, fds } = order;

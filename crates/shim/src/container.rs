@@ -83,8 +83,7 @@ impl Container {
         match with_terminal(ends, made.terminal, has_input(&plan.stdio)) {
             Ok(ends) => Ok((container, Started { pid: made.pid, pidfd: made.pidfd, ends }, warnings)),
             Err(failure) => {
-                container.kill_all();
-                container.delete();
+                container.abandon();
                 Err(failure)
             }
         }
@@ -199,6 +198,12 @@ impl Container {
             // What escapes now is met again when the group is removed.
             let _ = wharf_runtime::signal_all(group, SIGKILL);
         }
+    }
+
+    /// Ends and removes it.
+    pub(crate) fn abandon(&mut self) {
+        self.kill_all();
+        self.delete();
     }
 
     /// Removes what is left of it.

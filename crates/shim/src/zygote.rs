@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use wharf_sys::fault;
 use wharf_sys::process::{self, CloneOptions, Fork, SingleThreaded};
 use wharf_sys::seqpacket;
 
@@ -65,8 +66,9 @@ fn serve(daemon: OwnedFd, proof: SingleThreaded, init_program: Option<&Path>) ->
                 return ExitCode::FAILURE;
             }
         };
+        fault::death("zygote.asked");
         match process::clone(proof, &CloneOptions::default()) {
-            Ok(Fork::Parent { .. }) => {}
+            Ok(Fork::Parent { .. }) => fault::death("zygote.forked"),
             Ok(Fork::Child) => {
                 daemon = None;
                 boot::run(packet, init_program);

@@ -5,6 +5,7 @@ use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// A daemon's API.
 #[derive(Debug, Clone)]
@@ -100,6 +101,34 @@ impl Api {
         // A daemon that refuses early may close its reading side: its answer is what counts.
         let _ = stream.write_all(body);
         read_response(BufReader::new(stream), method)
+    }
+
+    /// With a JSON body, for an answer whose connection becomes a stream of bytes. What does not come within 30
+    /// seconds is an error of the stream.
+    ///
+    /// # Errors
+    /// When the answer is another one.
+    pub fn hijack(&self, path: &str, body: &Value) -> Result<UnixStream> {
+        let mut stream = UnixStream::connect(&self.socket)?;
+        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+        let body = serde_json::to_vec(body)?;
+        let head = self.head("POST", path, "application/json", body.len());
+        let head = head.replace("Connection: close", "Connection: Upgrade\r\nUpgrade: tcp");
+        stream.write_all(head.as_bytes())?;
+        stream.write_all(b"\r\n")?;
+        stream.write_all(&body)?;
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).context("no HTTP answer")?;
+            answer.push(byte[0]);
+        }
+        if !answer.starts_with(b"HTTP/1.1 101 ") {
+            let mut rest = String::new();
+            let _ = stream.read_to_string(&mut rest);
+            bail!("{}{rest}", String::from_utf8_lossy(&answer));
+        }
+        Ok(stream)
     }
 
     fn head(&self, method: &str, path: &str, content_type: &str, length: usize) -> String {

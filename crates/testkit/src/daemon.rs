@@ -194,7 +194,7 @@ impl Daemon {
     pub fn prepare(builder: Builder) -> Result<Self> {
         let name = format!("wharf-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let dir = builder.below.as_deref().unwrap_or(Path::new("/var/tmp")).join(&name);
-        for sub in ["home", "exec", "data"] {
+        for sub in ["home", "exec", "data", "fault"] {
             fs::create_dir_all(dir.join(sub))?;
         }
         let config = dir.join("daemon.json");
@@ -535,12 +535,24 @@ impl Daemon {
         Ok(())
     }
 
-    /// Waits for its end, after a fault that kills it.
+    /// Waits for its end, after a fault that kills it. One that has ended is fine.
     ///
     /// # Errors
-    /// When it was not running, or does not end.
+    /// When it does not end.
     pub fn wait_for_death(&mut self) -> Result<()> {
-        self.wait_for_end().map(drop)
+        match self.child {
+            Some(_) => self.wait_for_end().map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether it runs.
+    ///
+    /// # Errors
+    /// When it cannot be asked for.
+    pub fn is_alive(&mut self) -> Result<bool> {
+        let Some(child) = &mut self.child else { return Ok(false) };
+        Ok(child.try_wait()?.is_none())
     }
 
     /// SIGTERM, and waits for its end.

@@ -1,9 +1,10 @@
 //! Faults inside a daemon of a debug build (`wharf_sys::fault`), and what they may not leave.
 
-use crate::{Daemon, until};
-use anyhow::{Context, Result, bail, ensure};
+use crate::{Daemon, is_full, until};
+use anyhow::{Context, Result, ensure};
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// The faults of one daemon.
@@ -15,17 +16,37 @@ pub struct Faults {
 /// A pass of a point: its name, and the how-manieth pass it is.
 pub type Pass = (String, usize);
 
+/// A point that some work passes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Point {
+    /// `<noun>.<step>`
+    pub name: String,
+    /// How often.
+    pub passes: usize,
+    /// It cannot fail, only the process can die there.
+    pub only_dies: bool,
+}
+
+impl Point {
+    /// Its passes; of many, unless everything is to be tried ([`is_full`]), the first and the last.
+    pub fn struck(&self) -> Vec<Pass> {
+        let all = 1..=self.passes;
+        let wanted = all.filter(|pass| is_full() || *pass == 1 || *pass == self.passes);
+        wanted.map(|pass| (self.name.clone(), pass)).collect()
+    }
+}
+
 impl Faults {
     pub(crate) fn new(dir: &Path) -> Result<Self> {
         fs::create_dir_all(dir)?;
         Ok(Self { dir: dir.into() })
     }
 
-    /// The points that some work passes: of each the first pass and the last.
+    /// The points that some work passes.
     ///
     /// # Errors
     /// What the work fails with, or when it passes none: the daemon has no faults in it then.
-    pub fn trace(&self, work: impl FnOnce() -> Result<()>) -> Result<Vec<Pass>> {
+    pub fn trace(&self, work: impl FnOnce() -> Result<()>) -> Result<Vec<Point>> {
         self.order("trace")?;
         work()?;
         self.disarm()?;
@@ -33,12 +54,11 @@ impl Faults {
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
         passed.lines().for_each(|name| *counts.entry(name).or_default() += 1);
         ensure!(!counts.is_empty(), "no point was passed: faults are in debug builds only");
-        let ends = |(name, last): (&&str, &usize)| {
-            let first = ((*name).to_owned(), 1);
-            let last = ((*name).to_owned(), *last);
-            if last.1 == 1 { vec![first] } else { vec![first, last] }
+        let point = |(line, passes): (&str, usize)| {
+            let (name, only_dies) = line.split_once(' ').map_or((line, false), |(name, _)| (name, true));
+            Point { name: name.to_owned(), passes, only_dies }
         };
-        Ok(counts.iter().flat_map(ends).collect())
+        Ok(counts.into_iter().map(point).collect())
     }
 
     /// Lets a pass of a point fail (`enospc`) or kill the daemon (`kill`).
@@ -59,15 +79,19 @@ impl Faults {
 
     /// Whether it struck since it was armed.
     pub fn fired(&self) -> bool {
-        self.dir.join("fired").exists()
+        self.victim().is_some()
+    }
+
+    /// The process that it struck since it was armed, by the id that the process knows itself by.
+    pub fn victim(&self) -> Option<u32> {
+        fs::read_to_string(self.dir.join("fired")).ok()?.lines().next()?.parse().ok()
     }
 
     fn order(&self, order: &str) -> Result<()> {
-        for name in ["fired", "passed"] {
-            match fs::remove_file(self.dir.join(name)) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => bail!(error),
-                _ => {}
-            }
+        // Processes in a user namespace write them too.
+        for name in ["fired", "passed", "count"] {
+            fs::write(self.dir.join(name), "")?;
+            fs::set_permissions(self.dir.join(name), fs::Permissions::from_mode(0o666))?;
         }
         fs::write(self.dir.join("new"), order)?;
         Ok(fs::rename(self.dir.join("new"), self.dir.join("armed"))?)
@@ -110,6 +134,12 @@ impl Inventory {
     }
 }
 
+impl Inventory {
+    pub(crate) fn counts(self) -> impl Iterator<Item = (&'static str, usize)> {
+        self.0.into_iter()
+    }
+}
+
 /// What clients see of images and containers.
 fn visible(daemon: &Daemon) -> Result<Vec<String>> {
     let mut all = Vec::new();
@@ -147,7 +177,8 @@ impl Struck<'_> {
         let after = visible(daemon)?;
         ensure!(before != after, "the work has no effect");
         (self.undo)(daemon)?;
-        for pass in passes {
+        let strikes = |point: &Point| what == "kill" || !point.only_dies;
+        for pass in passes.iter().filter(|point| strikes(point)).flat_map(Point::struck) {
             let survived = self.survives_one(daemon, &faults, &pass, what, [&before, &after], &empty);
             survived.with_context(|| format!("{what} at {} pass {}\n{}", pass.0, pass.1, daemon.log()))?;
         }

@@ -72,6 +72,21 @@ impl Leaks {
     }
 }
 
+/// The mounts of each mount namespace that one of these processes, or our own, is in.
+pub(crate) fn mount_tables(processes: &[i32]) -> Vec<String> {
+    let mut seen = std::collections::BTreeSet::new();
+    let mut tables = Vec::new();
+    let processes = processes.iter().map(ToString::to_string);
+    for pid in std::iter::once("self".to_owned()).chain(processes) {
+        // Whoever has ended meanwhile has none.
+        let Ok(namespace) = fs::read_link(format!("/proc/{pid}/ns/mnt")) else { continue };
+        if seen.insert(namespace) {
+            tables.extend(fs::read_to_string(format!("/proc/{pid}/mountinfo")));
+        }
+    }
+    tables
+}
+
 /// Every process id.
 pub(crate) fn pids() -> Result<Vec<i32>> {
     Ok(fs::read_dir("/proc")?.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).collect())

@@ -11,6 +11,7 @@ mod daemon;
 mod docker_io;
 mod etc;
 mod faults;
+mod footprint;
 mod image;
 mod leaks;
 mod needs;
@@ -20,6 +21,7 @@ mod quotas;
 mod registry;
 mod tar;
 mod token_server;
+mod truth;
 mod uplink;
 mod wait;
 
@@ -27,10 +29,13 @@ pub use api::{Api, Response};
 pub use daemon::{Builder, Daemon, Output, bin_dir};
 pub use docker_io::DockerIo;
 pub use etc::Etc;
-pub use faults::{Faults, Inventory, Pass, Struck};
+pub use faults::{Faults, Inventory, Pass, Point, Struck};
+pub use footprint::Footprint;
 pub use image::{Archive, busybox, from_files, from_layers, sha256, static_program};
 pub use leaks::Leaks;
-pub use needs::{NOT_RUN, lacks, lacks_oracle, lacks_systemd};
+pub use needs::{
+    FIGURES, FULL, NOT_RUN, amount, figure, is_full, lacks, lacks_oracle, lacks_systemd, run_in_part,
+};
 pub use netns::NetNs;
 pub use own_registry::{Fault, OwnRegistry, RegistryFaults, Request};
 pub use quotas::lacks_project_quotas;

@@ -43,11 +43,49 @@ pub fn lacks_systemd() -> bool {
 }
 
 pub(crate) fn not_run(why: &str) {
-    let thread = std::thread::current();
-    let line = format!("not run: {}: {why}\n", thread.name().unwrap_or("a test"));
+    say(NOT_RUN, &format!("not run: {}: {why}", test()));
+}
+
+/// The variable with which `cargo xtask test --full` asks for everything.
+pub const FULL: &str = "WHARF_FULL";
+
+/// Whether tests are to try everything, however long it takes.
+pub fn is_full() -> bool {
+    std::env::var_os(FULL).is_some()
+}
+
+/// What the calling test does: all of it with `--full`, else a part, and then it says so and is counted.
+pub fn amount(all: usize, part: usize) -> usize {
+    if is_full() {
+        return all;
+    }
+    run_in_part(&format!("{part} of {all}"));
+    part
+}
+
+/// The calling test leaves something to `--full`: it says so, and `cargo xtask test` counts it.
+pub fn run_in_part(what: &str) {
+    say(NOT_RUN, &format!("in part: {}: {what}; all with --full", test()));
+}
+
+/// The variable that names a file to which tests write what they measured.
+pub const FIGURES: &str = "WHARF_FIGURES";
+
+/// Tells what a test has measured. Figures are for reading: nothing is asserted of times.
+pub fn figure(text: &str) {
+    say(FIGURES, &format!("figure: {}: {text}", test()));
+}
+
+fn test() -> String {
+    std::thread::current().name().unwrap_or("a test").to_owned()
+}
+
+/// Past the test harness, which keeps what a good test prints to itself, and to the file of this variable.
+fn say(variable: &str, line: &str) {
+    let line = format!("{line}\n");
     // Nobody hears a failure.
     let _ = std::io::stdout().write_all(line.as_bytes());
-    if let Some(path) = std::env::var_os(NOT_RUN) {
+    if let Some(path) = std::env::var_os(variable) {
         let file = std::fs::File::options().create(true).append(true).open(path);
         let _ = file.and_then(|mut file| file.write_all(line.as_bytes()));
     }

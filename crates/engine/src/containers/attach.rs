@@ -7,6 +7,7 @@ use std::{
     os::{fd::AsFd, unix::net::UnixStream},
     sync::Arc,
 };
+use wharf_sys::fault;
 
 /// `ctrl-p,ctrl-q`
 const DEFAULT_DETACH_KEYS: [u8; 2] = [16, 17];
@@ -42,6 +43,7 @@ impl Containers {
             }
             false => None,
         };
+        fault::death("attach.joined");
         self.emit_plain(&container, "attach");
         Ok(Attached { tty, logs, stream })
     }
@@ -58,6 +60,7 @@ impl Containers {
         let _one_verb = container.lifecycle.lock().await;
         if let Ok(shim) = container.shim() {
             let (call, stream) = client.into_call(None);
+            fault::point("attach.ask").map_err(|source| Error::Os { step: "attach", source })?;
             return match shim.call(call, &[stream.as_fd()]).await {
                 // It has just ended: the stream closes, as it does at every end.
                 Ok(_) | Err(Error::ShimGone(_)) => Ok(()),

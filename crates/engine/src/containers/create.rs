@@ -11,6 +11,7 @@ use crate::{Error, Result, blocking::blocking, images::Image, random, undo::Undo
 use std::sync::Arc;
 use wharf_api::{container as api, network::NetworkingConfig, time::Time};
 use wharf_spec::{ContainerId, ContainerName, ErrorKind, Platform};
+use wharf_sys::fault;
 
 /// More tries than names can be taken by chance.
 const NAME_TRIES: usize = 32;
@@ -64,6 +65,8 @@ impl Containers {
             Ok(container) => {
                 undo.commit();
                 self.parts().volumes.release(&container.id);
+                fault::death("create.saved");
+                self.parts().volumes.finish(&container.id).await;
                 self.emit_plain(&container, "create");
                 warnings.extend(self.ownership_warnings(&container).await);
                 Ok(api::CreateResponse { id: container.id.to_string(), warnings })
@@ -203,6 +206,7 @@ impl Containers {
         undo.push("remove volumes", async move {
             volumes.release(&id);
             volumes.remove_abandoned(&made).await;
+            volumes.finish(&id).await;
         });
         result.map(|()| registered)
     }

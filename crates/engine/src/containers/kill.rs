@@ -4,11 +4,14 @@ use super::{Container, Containers, State, Wait, WaitCondition, monitor::kill_cgr
 use crate::{Error, Result, blocking::blocking, state::Verb};
 use std::{sync::Arc, time::Duration};
 use wharf_spec::{ErrorKind, shim::Call, signal};
+use wharf_sys::fault;
 
 const SIGKILL: i32 = 9;
 /// How long SIGKILL may take before the cgroup is killed, and then again.
 const FIRST_PATIENCE: Duration = Duration::from_secs(10);
 const LAST_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a shim that did not take the signal is given to be gone.
+const SHIM_PATIENCE: Duration = Duration::from_millis(500);
 
 /// On whose behalf a container is stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +53,14 @@ impl Containers {
         let wait = || Wait::new(container, WaitCondition::NotRunning);
         let first = wait();
         match self.signal(container, SIGKILL, by).await {
-            Ok(()) | Err(Error::ShimGone(_)) => {}
+            Ok(()) => {}
+            // Either it has ended, or only the connection has, and is made again.
+            Err(Error::ShimGone(_)) => {
+                if tokio::time::timeout(SHIM_PATIENCE, wait().done()).await.is_ok() {
+                    return Ok(());
+                }
+                self.signal(container, SIGKILL, by).await?;
+            }
             Err(error) => return Err(error),
         }
         if tokio::time::timeout(FIRST_PATIENCE, first.done()).await.is_ok() {
@@ -93,12 +103,16 @@ impl Containers {
             container.save_or_warn().await;
         }
         let shim = container.shim()?;
+        fault::point("kill.signal").map_err(|source| Error::Os { step: "send signal", source })?;
         match shim.call(Call::Signal { exec: None, signal, all: false }, &[]).await {
             Ok(_) => {}
             // It has just ended: its monitor is about to notice.
             Err(error) if error.kind() == ErrorKind::NotFound => {}
+            // Not known whether it got there.
+            Err(error @ Error::ShimGone(_)) => return Err(error),
             Err(error) => return Err(error.context(format!("Cannot kill container {}", container.id))),
         }
+        fault::death("kill.signalled");
         self.emit(container, "kill", [("signal".to_owned(), signal.to_string())].into());
         if noted.paused && noted.ends_it {
             match shim.call(Call::Resume, &[]).await {

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use std::{sync::Arc, time::Duration};
 use wharf_api::StringMap;
 use wharf_spec::shim::{Call, Event, ExitRecord};
+use wharf_sys::fault;
 
 /// Exit code of a container whose processes were killed: 128 + SIGKILL.
 const KILLED: i32 = 137;
@@ -24,8 +25,17 @@ impl Containers {
     pub(super) fn watch(&self, container: Arc<Container>, shim: Arc<Shim>, events: Events) {
         let engine = self.clone();
         tokio::spawn(async move {
-            let exit = engine.listen(&container, events).await;
-            engine.ended(&container, &shim, exit).await;
+            let (mut shim, mut events) = (shim, events);
+            loop {
+                let exit = engine.listen(&container, events).await;
+                if exit.is_none()
+                    && let Some(again) = engine.connect_again(&container, &shim).await
+                {
+                    (shim, events) = again;
+                    continue;
+                }
+                return engine.ended(&container, &shim, exit).await;
+            }
         });
     }
 
@@ -52,6 +62,40 @@ impl Containers {
         None
     }
 
+    /// A connection can end though the shim is there, which hangs up on a daemon that does not read: what it says
+    /// on a new one is how things stand. `None` when there is no such shim, or its container has ended.
+    async fn connect_again(
+        &self,
+        container: &Arc<Container>,
+        old: &Arc<Shim>,
+    ) -> Option<(Arc<Shim>, Events)> {
+        let _one_verb = container.lifecycle.lock().await;
+        if !container.with(|state| state.shim.as_ref().is_some_and(|shim| Arc::ptr_eq(shim, old))) {
+            return None;
+        }
+        let found = self.tasks().reconnect(&container.id, &run_dir(self.config(), &container.id)).await;
+        let (shim, state, events) = match found {
+            Ok(found) => found.filter(|(_, state, _)| state.exit.is_none())?,
+            Err(error) => {
+                tracing::warn!(container = %container.id, %error, "shim not reached again");
+                return None;
+            }
+        };
+        tracing::warn!(container = %container.id, "connection to shim lost and made again");
+        container.update(|own| {
+            own.shim = Some(Arc::clone(&shim));
+            match state.paused {
+                true => own.status.paused(),
+                false => own.status.unpaused(),
+            }
+        });
+        container.save_or_warn().await;
+        // What was under way may have been done or not.
+        self.limit_as_recorded(container).await;
+        self.execs().reconcile(self, container, state.execs);
+        Some((shim, events))
+    }
+
     /// Puts a container away that has ended, and starts it again if its policy says so.
     async fn ended(&self, container: &Arc<Container>, shim: &Arc<Shim>, exit: Option<ExitRecord>) {
         let _one_verb = container.lifecycle.lock().await;
@@ -59,6 +103,7 @@ impl Containers {
         if !current {
             return;
         }
+        fault::death("end.seen");
         let exit = match exit {
             Some(exit) => {
                 // The shim has nothing more to do. One that is gone by now needs no telling.
@@ -75,17 +120,9 @@ impl Containers {
     /// The exit file is the truth. Without one nobody watches over the container's processes any more: they
     /// are killed.
     pub(super) async fn after_vanished_shim(&self, container: &Arc<Container>) -> Exit {
-        let host = container.host_config();
-        let path = super::plan::cgroup_path(self.config(), &host, &container.id);
         let run_dir = run_dir(self.config(), &container.id);
-        let found = blocking(move || {
-            let exit = read_exit_file(&run_dir);
-            if let Err(error) = kill_cgroup(&path) {
-                tracing::warn!(cgroup = path, %error, "processes without a shim may be left");
-            }
-            Ok((exit, run_dir.exists()))
-        })
-        .await;
+        let found = blocking(move || Ok((read_exit_file(&run_dir), run_dir.exists()))).await;
+        self.kill_unwatched(container).await;
         let (exit, had_run_dir) = found.unwrap_or((None, true));
         let (code, error) = match exit {
             Some(exit) => return clean_exit(container, exit),
@@ -108,12 +145,26 @@ impl Containers {
         }
     }
 
+    /// Kills what runs of a container that has no shim any more, and removes its cgroup. A failure is logged.
+    pub(super) async fn kill_unwatched(&self, container: &Container) {
+        let path = super::plan::cgroup_path(self.config(), &container.host_config(), &container.id);
+        let killed = blocking(move || {
+            if let Err(error) = kill_cgroup(&path) {
+                tracing::warn!(cgroup = path, %error, "processes without a shim may be left");
+            }
+            Ok(())
+        });
+        killed.await.ok();
+    }
+
     /// Releases what the container had, notes its end, and removes it if it wishes so. Where its policy starts it
     /// again, after the pause that is returned, it waits for that. The lifecycle lock is held.
     pub(super) async fn put_away(&self, container: &Arc<Container>, exit: Exit) -> Option<Duration> {
         self.end_health(container);
         self.execs().container_ended(&container.id);
+        fault::death("end.told");
         self.release(container).await;
+        fault::death("end.released");
         let ran_for = ran_for(&exit);
         let decision = container.with(|state| {
             if state.restarting_by_request {
@@ -154,21 +205,33 @@ impl Containers {
                 tracing::warn!(container = %container.id, %error, "ended container not removed");
             }
         } else {
-            container.save_or_warn().await;
+            self.note_end(container).await;
         }
         decision
+    }
+
+    /// Writes the end down; only then the exit file goes, from which a later daemon would learn of it.
+    async fn note_end(&self, container: &Arc<Container>) {
+        if let Err(error) = container.save().await {
+            tracing::warn!(container = %container.id, %error, "end not written down: the exit file stays");
+            return;
+        }
+        fault::death("end.noted");
+        let run_dir = run_dir(self.config(), &container.id);
+        if let Err(error) = blocking(move || remove_run_dir(&run_dir)).await {
+            tracing::warn!(container = %container.id, %error, "run directory of an ended container stays");
+        }
     }
 
     /// Gives back everything that only a running container has. Errors are logged: the end goes on.
     async fn release(&self, container: &Arc<Container>) {
         let networks = self.parts().networks.detach(&container.id, container.networks()).await;
         container.update_networks(|record| *record = networks);
+        fault::death("end.detached");
         let (layers, owner) = (self.parts().images.layers().clone(), Arc::clone(container));
-        let run_dir = run_dir(self.config(), &container.id);
         let released = blocking(move || {
             super::files::unmount_shm(&owner);
-            let removed = remove_run_dir(&run_dir);
-            layers.unmount(&owner.id).and(removed)
+            layers.unmount(&owner.id)
         })
         .await;
         if let Err(error) = released {

@@ -4,6 +4,7 @@ use super::{Container, Containers};
 use crate::{Error, Result, state::Verb};
 use std::sync::Arc;
 use wharf_spec::shim::Call;
+use wharf_sys::fault;
 
 impl Containers {
     /// Freezes a container.
@@ -17,6 +18,7 @@ impl Containers {
         let shim = container.shim()?;
         let failed = |e| Error::Refused(format!("cannot pause container {}: {e}", container.id));
         shim.call(Call::Pause, &[]).await.map_err(failed)?;
+        fault::death("pause.asked");
         container.update(|state| state.status.paused());
         self.end_health(&container);
         self.emit_plain(&container, "pause");
@@ -35,6 +37,7 @@ impl Containers {
         let shim = container.shim()?;
         let failed = |e| Error::Refused(format!("Cannot unpause container {}: {e}", container.id));
         shim.call(Call::Resume, &[]).await.map_err(failed)?;
+        fault::death("unpause.asked");
         container.update(|state| state.status.unpaused());
         self.watch_health(&container);
         self.emit_plain(&container, "unpause");

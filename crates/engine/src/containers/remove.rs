@@ -8,7 +8,12 @@ use super::{
     record::{self, Record},
     removed_logs,
 };
-use crate::{Error, Result, blocking::blocking, state::Verb};
+use crate::{
+    Error, Result,
+    blocking::blocking,
+    state::Verb,
+    task::{remove_run_dir, run_dir},
+};
 use std::{fs, path::Path, sync::Arc};
 use wharf_sys::fault;
 
@@ -136,6 +141,7 @@ impl Containers {
     async fn delete_files(&self, container: &Arc<Container>, volumes: Vec<String>) -> Result<()> {
         let (layers, id, dir) =
             (self.parts().images.layers().clone(), container.id.clone(), container.dir().to_owned());
+        let run_dir = run_dir(self.config(), &id);
         let has_volumes = !volumes.is_empty();
         let about = removed_logs::About::of(container);
         let config = Arc::clone(self.config());
@@ -146,7 +152,9 @@ impl Containers {
             // From the rename on it is no container any more, whatever happens.
             let doomed = rename_away(&dir)?;
             removed_logs::keep(&config, &about, &doomed);
+            remove_run_dir(&run_dir)?;
             layers.remove(&id)?;
+            fault::death("container.unlayered");
             if !has_volumes {
                 remove_dir(&doomed)?;
             }
@@ -156,6 +164,7 @@ impl Containers {
         self.parts().index.take(&container.id);
         if has_volumes {
             self.parts().volumes.remove_abandoned(&volumes).await;
+            fault::death("container.volumes");
             if let Err(error) = blocking(move || remove_dir(&doomed)).await {
                 tracing::warn!(container = %container.id, %error, "directory of a removed container stays");
             }

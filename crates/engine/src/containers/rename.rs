@@ -3,6 +3,7 @@
 use super::{Containers, State};
 use crate::{Error, Result, error::invalid, networks::dns_names};
 use wharf_spec::{ContainerId, ContainerName, ParseIdError};
+use wharf_sys::fault;
 
 impl Containers {
     /// Gives a container another name.
@@ -39,6 +40,7 @@ impl Containers {
             index.release(&name, &container.id);
             return Err(error);
         }
+        fault::death("rename.saved");
         index.release(&old, &container.id);
         if let Err(error) = self.parts().networks.rename(&container).await {
             tracing::warn!(container = %container.id, %error, "others find the container under its old name");

@@ -23,6 +23,7 @@ use wharf_spec::{
     ContainerId, ContainerName,
     shim::{Call, State},
 };
+use wharf_sys::fault;
 
 /// Containers that are started by their policies at the same time.
 const STARTS_AT_ONCE: usize = 8;
@@ -55,12 +56,16 @@ impl Containers {
                 Found::Unreadable(error) => tracing::error!(%error, "container not loaded"),
             }
         }
+        self.parts().volumes.remove_unfinished(&self.config().containers_dir()).await;
+        fault::death("restore.loaded");
         let run_dirs = self.run_dirs().await?;
         for container in self.all() {
             let has_run_dir = run_dirs.contains(container.id.as_str());
             self.restore_one(&container, has_run_dir).await;
         }
+        fault::death("restore.accounted");
         self.clean_up(&run_dirs).await;
+        fault::death("restore.cleaned");
         let config = Arc::clone(self.config());
         blocking(move || {
             super::removed_logs::prune(&config);
@@ -191,6 +196,7 @@ impl Containers {
                 tracing::warn!(container = %container.id, volume = name, %error, "volume not found");
             }
         }
+        fault::death("restore.mounted");
         let held = shim.held().await.unwrap_or_else(|error| {
             tracing::warn!(container = %container.id, %error, "published ports are held anew");
             Vec::new()
@@ -198,6 +204,10 @@ impl Containers {
         let networks = container.networks();
         if let Err(error) = self.parts().networks.restore(&container.id, &networks, held).await {
             tracing::warn!(container = %container.id, %error, "networks not restored");
+        }
+        fault::death("restore.networks");
+        if self.has_torn_update(container) {
+            self.limit_as_recorded(container).await;
         }
         if !state.paused {
             self.begin_health(container);
@@ -211,8 +221,9 @@ impl Containers {
         let run_dir = run_dir(self.config(), &container.id);
         let exit_file = blocking(move || Ok(read_exit_file(&run_dir))).await.ok().flatten();
         if !container.with(|state| state.status.has_process()) {
-            let Some(exit) = exit_file else {
-                // A start that was torn: nothing ran.
+            let noted = container.with(|state| state.status.facts().finished_at);
+            // Either a start was torn and nothing ran, or the end is written down already.
+            let Some(exit) = exit_file.filter(|exit| Some(clock::from_shim(exit.at)) != noted) else {
                 self.remove_torn_start(container).await;
                 return;
             };
@@ -229,19 +240,18 @@ impl Containers {
     }
 
     async fn remove_torn_start(&self, container: &Arc<Container>) {
-        let host = container.host_config();
-        let cgroup = super::plan::cgroup_path(self.config(), &host, &container.id);
-        let (layers, id) = (self.parts().images.layers().clone(), container.id.clone());
+        let (layers, owner) = (self.parts().images.layers().clone(), Arc::clone(container));
         let run_dir = run_dir(self.config(), &container.id);
         let removed = blocking(move || {
-            if let Err(error) = super::monitor::kill_cgroup(&cgroup) {
-                tracing::warn!(cgroup, %error, "cgroup of a torn start stays");
-            }
-            remove_run_dir(&run_dir).and(layers.unmount(&id))
+            // A shim without its run directory gives up: what is killed afterwards is all there will be.
+            let removed = remove_run_dir(&run_dir);
+            super::files::unmount_shm(&owner);
+            removed.and(layers.unmount(&owner.id))
         });
         if let Err(error) = removed.await {
             tracing::warn!(container = %container.id, %error, "torn start not put away");
         }
+        self.kill_unwatched(container).await;
     }
 
     /// Run directories, mounts and namespaces that belong to no running container.
@@ -272,6 +282,7 @@ impl Containers {
         if let Err(error) = cleaned.await {
             tracing::warn!(%error, "root file systems of ended containers stay mounted");
         }
+        self.parts().volumes.unmount_unused().await;
         self.parts().networks.collect_leftovers(&running).await;
     }
 

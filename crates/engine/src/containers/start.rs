@@ -21,6 +21,7 @@ use rustix::io::Errno;
 use std::{net::IpAddr, os::fd::OwnedFd, sync::Arc, time::Duration};
 use wharf_api::container as api;
 use wharf_spec::shim::{Failure, FailureKind};
+use wharf_sys::fault;
 
 /// Who starts a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +64,7 @@ impl Containers {
         let begun = Timestamp::now();
         match self.try_start(container, &mut undo).await {
             Ok(spawned) => {
+                fault::death("start.spawned");
                 undo.commit();
                 self.note_start(container, spawned, cause, begun);
                 Ok(())
@@ -134,19 +136,27 @@ impl Containers {
         let UserNamespace { user, network } = self.user_namespace(&host, network).await?;
         shared.user = user;
         let rootfs = self.mount_rootfs(container, undo).await?;
+        fault::point("start.mounted").map_err(interrupted)?;
         self.mount_volumes(container, undo).await?;
+        fault::point("start.volumes").map_err(interrupted)?;
         let attachment = self.attach_networks(container, &host, (&shared, network), undo).await?;
         self.share_realtime(&container.id, &host).await?;
+        fault::point("start.attached").map_err(interrupted)?;
         let (plan, fds) = self.plan(container, &host, shared, rootfs, attachment, undo).await?;
+        fault::point("start.planned").map_err(interrupted)?;
         let early = container.update(|state| std::mem::take(&mut state.early));
         let program = plan.process.args.first().cloned().unwrap_or_default();
         let id = container.id.clone();
         let run_dir = run_dir(self.config(), &id);
-        let spawned = self.tasks().spawn(Spawn { id, run_dir, plan, fds, attach: early }).await;
-        spawned.map_err(|error| match error {
-            SpawnError::Engine(error) => error,
-            SpawnError::Refused(failure) => start_error(&failure, &program),
-        })
+        match self.tasks().spawn(Spawn { id, run_dir, plan, fds, attach: early }).await {
+            Ok(spawned) => Ok(spawned),
+            // The shim has taken everything back.
+            Err(SpawnError::Refused(failure)) => Err(start_error(&failure, &program)),
+            Err(SpawnError::Engine(error)) => {
+                self.kill_unwatched(container).await;
+                Err(error)
+            }
+        }
     }
 
     /// What is shared with other containers must run now.
@@ -358,6 +368,10 @@ impl Containers {
         })
         .await
     }
+}
+
+fn interrupted(source: std::io::Error) -> Error {
+    Error::Os { step: "start", source }
 }
 
 /// A mounted root.

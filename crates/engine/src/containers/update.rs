@@ -4,10 +4,14 @@ use super::{
     Container, Containers, plan,
     validate::{self, Against, Purpose},
 };
-use crate::{Error, Result, blocking::blocking, state::Verb};
-use std::sync::Arc;
+use crate::{Error, Result, blocking::blocking, state::Verb, task::run_dir};
+use std::{path::PathBuf, sync::Arc};
 use wharf_api::container::{HostConfig, UpdateRequest, UpdateResponse};
-use wharf_spec::shim::Call;
+use wharf_spec::{plan::Resources, shim::Call};
+use wharf_sys::fault;
+
+/// A file in the run directory while an update is under way.
+const MARK: &str = "updating";
 
 impl Containers {
     /// Changes limits and restart policy, of a running container too.
@@ -32,19 +36,79 @@ impl Containers {
     }
 
     async fn apply(&self, container: &Arc<Container>, wanted: &HostConfig) -> Result<()> {
-        let mut new = (*container.host_config()).clone();
+        let old = container.host_config();
+        let mut new = (*old).clone();
         merge(&mut new, wanted)?;
         let limits = {
             let new = new.clone();
             blocking(move || plan::resources(&new)).await?
         };
-        if container.with(|state| state.status.has_process()) {
-            container.shim()?.call(Call::Update(Box::new(limits)), &[]).await?;
-        }
         let new = Arc::new(new);
-        container.update(|state| state.host = Arc::clone(&new));
-        container.save_all().await
+        container.update(|state| state.host = new);
+        let Err(error) = self.carry_out(container, limits).await else { return Ok(()) };
+        container.update(|state| state.host = Arc::clone(&old));
+        if let Err(error) = container.save_all().await {
+            tracing::warn!(container = %container.id, %error, "a failed update stays in the record");
+        }
+        self.limit_as_recorded(container).await;
+        Err(error)
     }
+
+    /// The record comes first: a daemon that finds the mark of an update that was torn gives the container the
+    /// limits of its record.
+    async fn carry_out(&self, container: &Arc<Container>, limits: Resources) -> Result<()> {
+        let mark = run_dir(self.config(), &container.id).join(MARK);
+        let runs = container.with(|state| state.status.has_process());
+        if runs {
+            set_mark(mark.clone()).await?;
+        }
+        container.save_all().await?;
+        if runs {
+            container.shim()?.call(Call::Update(Box::new(limits)), &[]).await?;
+            fault::death("update.limited");
+            remove_mark(mark).await?;
+        }
+        Ok(())
+    }
+
+    /// After an update that was torn or failed, or a connection that was lost: a running container gets the limits
+    /// that its record says. A failure is logged.
+    pub(super) async fn limit_as_recorded(&self, container: &Container) {
+        if !container.with(|state| state.status.has_process()) {
+            return;
+        }
+        let (host, mark) = (container.host_config(), run_dir(self.config(), &container.id).join(MARK));
+        let limited = async {
+            let limits = blocking(move || plan::resources(&host)).await?;
+            container.shim()?.call(Call::Update(Box::new(limits)), &[]).await?;
+            remove_mark(mark).await
+        };
+        if let Err(error) = limited.await {
+            tracing::warn!(container = %container.id, %error, "limits may not be those of the record");
+        }
+    }
+
+    /// Whether a daemon died in an update of this running container.
+    pub(super) fn has_torn_update(&self, container: &Container) -> bool {
+        run_dir(self.config(), &container.id).join(MARK).exists()
+    }
+}
+
+async fn set_mark(path: PathBuf) -> Result<()> {
+    blocking(move || {
+        std::fs::write(&path, "").map_err(|source| Error::Io { step: "mark update", path, source })
+    })
+    .await
+}
+
+async fn remove_mark(path: PathBuf) -> Result<()> {
+    blocking(move || match std::fs::remove_file(&path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::Io { step: "end update", path, source })
+        }
+        _ => Ok(()),
+    })
+    .await
 }
 
 /// Values that are set replace the old ones (source: moby `daemon/container/container_unix.go`,

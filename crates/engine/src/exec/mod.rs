@@ -121,6 +121,29 @@ impl Table {
         });
     }
 
+    /// After a connection to a shim was lost: what the shim says of its execs is how they stand. One whose start
+    /// could not be answered any more runs for nobody, and is killed.
+    pub(crate) fn reconcile(
+        &self,
+        engine: &Containers,
+        container: &Arc<Container>,
+        execs: Vec<(String, i32, Option<ExitRecord>)>,
+    ) {
+        for (id, _, exit) in execs {
+            let Some(progress) = self.lock().get(&id).map(|exec| *exec.progress.borrow()) else { continue };
+            match (progress, exit) {
+                (Progress::Created | Progress::Running { .. }, Some(exit)) => {
+                    self.exited(engine, container, &id, exit);
+                }
+                (Progress::Running { pid: 0 } | Progress::Ended { .. }, None) => {
+                    let execs = Execs::of(engine.clone());
+                    tokio::spawn(async move { execs.kill(&id).await });
+                }
+                (Progress::Created | Progress::Running { .. }, None) | (Progress::Ended { .. }, Some(_)) => {}
+            }
+        }
+    }
+
     /// Execs that run in a container, as an inspect shows them: `None` where there are none.
     pub(crate) fn running(&self, container: &ContainerId) -> Option<Vec<String>> {
         let table = self.lock();

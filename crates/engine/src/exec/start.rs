@@ -16,6 +16,7 @@ use wharf_spec::{
     plan::{Fd, Process, Stdio, TerminalSize},
     shim::{Answer, Call, ExecAttach, ExecPlan},
 };
+use wharf_sys::fault;
 
 /// Docker's code for an exec that could not be started and has none of its own.
 const CANNOT_START: i32 = 126;
@@ -85,9 +86,13 @@ impl Execs {
         };
         let (ours, theirs) = attach.map_or((None, None), |(ours, theirs)| (Some(ours), Some(theirs)));
         let call = Call::Exec(Box::new(exec.plan(process, theirs.is_some())));
+        fault::point("exec.ask").map_err(|source| Error::Os { step: "exec", source })?;
         let fds: Vec<_> = theirs.iter().map(UnixStream::as_fd).collect();
         match container.shim()?.call(call, &fds).await {
-            Ok(Answer::Started { pid }) => exec.note_pid(pid),
+            Ok(Answer::Started { pid }) => {
+                fault::death("exec.started");
+                exec.note_pid(pid);
+            }
             Ok(other) => return Err(Error::Protocol(format!("shim answers an exec with {other:?}"))),
             Err(Error::Task(failure)) => {
                 let program = exec.command.first().map_or("", String::as_str);

@@ -20,7 +20,10 @@ use wharf_spec::{
     plan::Fd,
     shim::{Answer, Call, Event, Message, Request},
 };
-use wharf_sys::seqpacket::{self, Packet};
+use wharf_sys::{
+    fault,
+    seqpacket::{self, Packet},
+};
 
 /// A connected shim.
 pub(crate) struct Shim {
@@ -71,6 +74,12 @@ impl Shim {
         self.send(call, fds).await?.receive().await
     }
 
+    /// Ends the connection; the shim goes on.
+    fn hang_up(&self) {
+        // One that the shim has closed is at its end already.
+        rustix::net::shutdown(self.socket.get_ref(), rustix::net::Shutdown::Both).ok();
+    }
+
     /// Copies of the descriptors that the shim keeps for the container.
     ///
     /// # Errors
@@ -104,11 +113,22 @@ impl Shim {
             .socket
             .async_io(Interest::WRITABLE, |socket| seqpacket::send(socket, &bytes, fds).map_err(io_error))
             .await;
+        if fault::point("shim.asked").is_err() {
+            self.hang_up();
+        }
         if let Err(error) = sent {
             self.waiting.answer(seq, Err(Error::ShimGone(self.id.clone())));
             tracing::debug!(container = %self.id, %error, "shim does not take a request");
         }
         Ok(Pending { id: self.id.clone(), receiver })
+    }
+}
+
+impl Drop for Shim {
+    /// What reads from the socket has it open as well: without this it would wait for ever, and so would a shim
+    /// that nobody knows of.
+    fn drop(&mut self) {
+        self.hang_up();
     }
 }
 

@@ -16,7 +16,7 @@ use wharf_spec::{
     plan::{Fd, Plan},
     shim::{Call, Event, Failure, ZygoteRequest},
 };
-use wharf_sys::seqpacket;
+use wharf_sys::{fault, seqpacket};
 
 /// A container to be started.
 pub(crate) struct Spawn {
@@ -95,6 +95,7 @@ impl Tasks {
         let borrowed: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
         self.0.send(&bytes, &borrowed).await?;
         drop(fds);
+        fault::point("spawn.sent").map_err(|source| Error::Os { step: "wait for the shim", source })?;
         let (pid, warnings) = match events.next().await {
             Some(Event::Started { pid, warnings, .. }) => (pid, warnings),
             Some(Event::Failed(failure)) => return Err(SpawnError::Refused(failure)),
@@ -134,6 +135,7 @@ fn make_run_dir(path: &Path) -> Result<OwnedFd> {
     let io = |step| move |source| Error::Io { step, path: path.into(), source };
     remove_run_dir(path)?;
     fs::DirBuilder::new().mode(0o700).recursive(true).create(path).map_err(io("make run directory"))?;
+    fault::point("spawn.directory").map_err(io("open run directory"))?;
     fs::File::open(path).map(OwnedFd::from).map_err(io("open run directory"))
 }
 

@@ -15,7 +15,7 @@ use tokio::{
     io::{Interest, unix::AsyncFd},
     sync::Mutex,
 };
-use wharf_sys::seqpacket;
+use wharf_sys::{fault, seqpacket};
 
 /// The number the zygote's socket has in its process.
 const SOCKET_NUMBER: i32 = 3;
@@ -51,7 +51,13 @@ impl Zygote {
         let mut running = self.running.lock().await;
         let zygote = self.ensure(&mut running).await?;
         match zygote.send(bytes, fds).await {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                if fault::point("zygote.sent").is_err() {
+                    // The connection is lost behind the message.
+                    *running = None;
+                }
+                Ok(())
+            }
             Err(error) => {
                 tracing::warn!(%error, "the zygote is gone: starting another one");
                 *running = None;
@@ -100,6 +106,7 @@ impl Zygote {
 
 impl Running {
     async fn send(&self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> std::io::Result<()> {
+        fault::point("zygote.send")?;
         self.socket
             .async_io(Interest::WRITABLE, |socket| seqpacket::send(socket, bytes, fds).map_err(io_error))
             .await
@@ -140,12 +147,14 @@ fn find_shim(configured: Option<&Path>) -> Result<PathBuf> {
 fn start(path: &Path) -> Result<Started> {
     let io = |step| move |source| Error::Io { step, path: path.into(), source };
     let failed = |step| move |e: wharf_sys::Error| Error::Zygote { step, source: std::io::Error::other(e) };
+    fault::point("zygote.start").map_err(io("open shim"))?;
     let mut file = File::open(path).map_err(io("open shim"))?;
     let copy = wharf_sys::fs::sealed_copy("wharf-shim", &mut file).map_err(failed("copy the shim"))?;
     let (ours, theirs) = seqpacket::pair().map_err(failed("make the zygote's socket"))?;
     let mut command = Command::new(format!("/proc/self/fd/{}", copy.as_raw_fd()));
     // The path is for `--init`, which binds a file: a memfd cannot be bound.
     command.arg("zygote").arg(path).env_clear().current_dir("/").stdin(Stdio::null()).stdout(Stdio::null());
+    command.envs(fault::environment());
     let child = wharf_sys::process::spawn_with_fd(&mut command, &theirs, SOCKET_NUMBER)
         .map_err(|source| Error::Zygote { step: "start the zygote", source })?;
     tracing::debug!(pid = child.id(), "zygote started");

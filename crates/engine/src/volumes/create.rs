@@ -60,6 +60,9 @@ impl Volumes {
         if wanted.name.is_empty() {
             wanted.name = VolumeName::from_random(random::bytes32()).to_string();
             wanted.labels.get_or_insert_default().insert(ANONYMOUS.into(), String::new());
+            if let Some(container) = &wanted.used_by {
+                self.begin(container, &wanted.name).await?;
+            }
         }
         let name = wanted.name.clone();
         self.make(wanted).await.map_err(|error| error.context(format!("create {name}")))

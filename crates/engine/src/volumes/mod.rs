@@ -12,6 +12,7 @@ mod list;
 mod metadata;
 mod mount;
 mod remove;
+mod unfinished;
 
 pub use remove::Force;
 
@@ -38,6 +39,9 @@ struct Inner {
     dir: PathBuf,
     /// Whom new volumes belong to: the containers' root.
     owner: Option<(u32, u32)>,
+    /// Notes of creates that are under way, and whose there are (see `unfinished`).
+    creating: PathBuf,
+    unfinished: Mutex<BTreeSet<ContainerId>>,
     events: Events,
     containers: Index,
     /// One change at a time: making and removing go to the disk in between.
@@ -78,7 +82,9 @@ impl Volumes {
         let table = Mutex::new(found.into_iter().map(entry).collect());
         let changing = tokio::sync::Mutex::default();
         let metadata = Arc::new(metadata);
-        let volumes = Self(Arc::new(Inner { dir, owner, events, containers, changing, table, metadata }));
+        let (creating, unfinished) = (config.data_root.join("wharf/creating"), Mutex::default());
+        let inner = Inner { dir, owner, creating, unfinished, events, containers, changing, table, metadata };
+        let volumes = Self(Arc::new(inner));
         volumes.save().await?;
         Ok(volumes)
     }
@@ -97,6 +103,10 @@ impl Volumes {
 
     fn table(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
         self.0.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn unfinished(&self) -> MutexGuard<'_, BTreeSet<ContainerId>> {
+        self.0.unfinished.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn data_dir(&self, name: &str) -> PathBuf {

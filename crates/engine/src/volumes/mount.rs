@@ -22,7 +22,8 @@ impl Volumes {
         let Some(options) = options else { return Ok(()) };
         if first {
             let dir = self.data_dir(name);
-            blocking(move || mount(&dir, &options)).await?;
+            // An earlier daemon may have mounted it for a container that runs on.
+            blocking(move || if is_mounted(&dir)? { Ok(()) } else { mount(&dir, &options) }).await?;
         }
         if let Some(entry) = self.table().get_mut(name) {
             entry.mounted.insert(container.clone());
@@ -47,6 +48,21 @@ impl Volumes {
         let mounted =
             self.table().get(name).is_some_and(|entry| needs_mount(entry.options.as_ref()).is_some());
         if mounted { self.detach(name).await } else { Ok(()) }
+    }
+
+    /// Unmounts what no container has mounted, after all that run are known: a crash in a start leaves such mounts.
+    pub(crate) async fn unmount_unused(&self) {
+        let _one_change = self.0.changing.lock().await;
+        let unused: Vec<String> = {
+            let table = self.table();
+            let mounts = table.iter().filter(|(_, entry)| needs_mount(entry.options.as_ref()).is_some());
+            mounts.filter(|(_, entry)| entry.mounted.is_empty()).map(|(name, _)| name.clone()).collect()
+        };
+        for name in unused {
+            if let Err(error) = self.detach(&name).await {
+                tracing::warn!(volume = name, %error, "volume stays mounted");
+            }
+        }
     }
 
     async fn detach(&self, name: &str) -> Result<()> {
@@ -74,6 +90,17 @@ fn needs_mount(options: Option<&StringMap>) -> Option<MountOptions> {
     let get = |key: &str| options.get(key).cloned().unwrap_or_default();
     let wanted = MountOptions { kind: get("type"), device: get("device"), data: get("o") };
     (!wanted.kind.is_empty() || !wanted.device.is_empty()).then_some(wanted)
+}
+
+fn is_mounted(dir: &Path) -> Result<bool> {
+    use rustix::fs::{Mode, OFlags};
+    let open = |path: &Path| {
+        rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+    };
+    let io = |source| Error::Io { step: "look at volume", path: dir.into(), source };
+    let above = open(dir.parent().unwrap_or(dir)).map_err(|e| io(e.into()))?;
+    let same = wharf_sys::mount::same_mount(open(dir).map_err(|e| io(e.into()))?, above);
+    same.map(|same| !same).map_err(|e| io(std::io::Error::other(e)))
 }
 
 /// As mount(8) does for local file systems: words that are flags are flags, the rest is data.

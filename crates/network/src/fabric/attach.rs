@@ -15,6 +15,7 @@ use crate::{
     sandbox::{Cable, Removal, Sandbox, Wiring},
 };
 use std::{os::fd::OwnedFd, sync::Arc};
+use wharf_sys::fault;
 
 /// A container's networking while it is made.
 struct Draft {
@@ -55,6 +56,7 @@ impl Fabric {
         let Live { record, sandbox, reservation, .. } =
             live.ok_or_else(|| Error::UnknownSandbox(container.to_owned()))?;
         let mut result = inner.withdraw(&published(&record));
+        fault::death("network.withdrawn");
         drop(reservation);
         inner.release_ports(&record.ports);
         for endpoint in &record.endpoints {
@@ -63,6 +65,7 @@ impl Fabric {
         }
         drop(inner);
         let note = self.records.mark_removed(&record);
+        fault::death("network.removed");
         self.reaper.remove(Removal {
             interfaces: host_interfaces(&record),
             key: Some(record.key),
@@ -128,6 +131,7 @@ impl Fabric {
             endpoint.connect(&cable);
             sandbox.address(&cable, &endpoint.addressing())?;
         }
+        fault::point("network.cabled").map_err(Error::system("make sandbox"))?;
         if self.dns.is_some() && record.has_names() {
             *resolver = Some(dns::Sockets::open(sandbox.namespace())?);
         }
@@ -140,10 +144,13 @@ impl Fabric {
         let missing = || Error::UnknownSandbox(record.container.clone());
         let sandbox = place.as_ref().ok_or_else(missing)?;
         let attachment = attachment(record, sandbox, reservation, resolver.as_ref())?;
+        fault::point("network.bound").map_err(Error::system("make sandbox"))?;
         self.records.save(record)?;
+        fault::point("network.saved").map_err(Error::system("make sandbox"))?;
         let ports = published(record);
         let mut inner = self.lock();
         inner.publish(&ports).map_err(|error| connectivity(record, error))?;
+        fault::death("network.published");
         if let Err(error) = reservation.arm() {
             // The first error says it all.
             let _ = inner.withdraw(&ports);

@@ -10,7 +10,7 @@ use wharf_spec::plan::{Fd, TerminalSize};
 use wharf_spec::shim::{
     Answer, Call, ExecAttach, ExecPlan, Failure, FailureKind, Message, Reply, Request, State,
 };
-use wharf_sys::seqpacket;
+use wharf_sys::{fault, seqpacket};
 
 /// How many requests of one daemon are answered before others get their turn.
 const TURNS: usize = 32;
@@ -25,7 +25,14 @@ impl Shim {
             let (seq, result) = match control.receive() {
                 Incoming::Request(request, fds) => {
                     let Request { seq, call } = *request;
-                    (seq, self.call(call, fds))
+                    if fault::point("shim.call").is_err() {
+                        return self.drop_control(number);
+                    }
+                    let outcome = self.call(call, fds);
+                    if fault::point("shim.reply").is_err() {
+                        return self.drop_control(number);
+                    }
+                    (seq, outcome)
                 }
                 Incoming::Unknown { seq } => {
                     (seq, Err(setup("read the request", &"this shim does not know such a request")))

@@ -6,7 +6,7 @@ use super::{MAIN, Shim};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use wharf_spec::shim::{Event, ExitRecord};
-use wharf_sys::process;
+use wharf_sys::{fault, process};
 
 /// How long after a process's end its output is waited for when something else holds it open (source: moby
 /// `daemon/monitor.go`, handleContainerExit).
@@ -121,7 +121,9 @@ impl Shim {
             log_bytes_lost = log.finish(STREAMS, ending.at);
         }
         self.note_out_of_memory();
+        fault::death("shim.ended");
         self.container.delete();
+        fault::death("shim.deleted");
         let oom_killed = self.oom_killed;
         let record = ExitRecord { code: ending.code, at: ending.at, oom_killed, log_bytes_lost };
         // What is held is free before anybody can know of the end.
@@ -129,12 +131,18 @@ impl Shim {
         // Without the file a later daemon takes the container for lost; the present one still learns the truth.
         let _ = self.records.write_exit(&record);
         self.record(MAIN, record);
+        if fault::point("shim.exited").is_err() {
+            self.drop_controls();
+        }
         self.announce(&Event::Exited(record));
     }
 
     fn finish_exec(&mut self, number: u32, ending: Ending) {
         let record = ExitRecord { code: ending.code, at: ending.at, oom_killed: false, log_bytes_lost: 0 };
         self.record(number, record);
+        if fault::point("shim.exec_exited").is_err() {
+            self.drop_controls();
+        }
         if let Some(exec) = self.processes.get(&number).and_then(|p| p.exec.clone()) {
             self.announce(&Event::ExecExited { exec, exit: record });
         }

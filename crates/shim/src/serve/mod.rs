@@ -32,7 +32,7 @@ use wharf_logs::Upkeep;
 use wharf_spec::plan::{Fd, Plan, Stdio};
 use wharf_spec::shim::{Event, Failure, FailureKind, Message};
 use wharf_sys::event::EventFlags;
-use wharf_sys::seqpacket;
+use wharf_sys::{fault, seqpacket};
 
 pub(crate) use control::{body, encode};
 pub(crate) use process::{AtInputEnd, Ends, Started};
@@ -103,7 +103,11 @@ pub(crate) fn run(mut birth: Birth<'_>) {
     };
     let mut records = Records::new(birth.run_dir);
     let made = prepare(&mut records, &birth.plan).and_then(|(listener, poller, log)| {
-        let made = Container::create(&birth.plan, &birth.fds, birth.init_program)?;
+        let mut made = Container::create(&birth.plan, &birth.fds, birth.init_program)?;
+        if !records.are_wanted() {
+            made.0.abandon();
+            return Err(setup("start", &"the container was given up meanwhile"));
+        }
         Ok((listener, poller, log, made))
     });
     let (listener, poller, log, (container, started, warnings)) = match made {
@@ -119,12 +123,14 @@ pub(crate) fn run(mut birth: Birth<'_>) {
             return;
         }
     };
+    fault::death("shim.created");
     let held = keep(birth.fds, &birth.plan.held);
     // For whoever looks later; the container runs without its files too.
     let _ = records.write_pid("init.pid", started.pid);
     let shim_pid = std::process::id() as i32;
     control.send(&Message::Event(Event::Started { pid: started.pid, shim_pid, warnings }));
     control.flush();
+    fault::death("shim.started");
     let mut shim = Shim {
         poller,
         container,
@@ -172,10 +178,12 @@ fn keep(fds: Vec<OwnedFd>, held: &[Fd]) -> Rc<[OwnedFd]> {
 
 /// What can fail is done before there is a container.
 fn prepare(records: &mut Records, plan: &Plan) -> Result<(OwnedFd, Poller, Option<Log>), Failure> {
+    fault::point("shim.log").map_err(|e| setup("open the log", &e))?;
     let log = Log::open(&plan.log)?;
     let poller = Poller::new().map_err(|e| setup("epoll", &e))?;
     let listener = seqpacket::listen(records.dir(), SOCKET).map_err(|e| setup("listen on shim.sock", &e))?;
     records.own_socket();
+    fault::point("shim.listens").map_err(|e| setup("listen on shim.sock", &e))?;
     seqpacket::set_nonblocking(&listener, true).map_err(|e| setup("listen on shim.sock", &e))?;
     records.write_pid("shim.pid", std::process::id() as i32).map_err(|e| setup("write shim.pid", &e))?;
     Ok((listener, poller, log))
@@ -367,6 +375,12 @@ impl Shim {
             true => EventFlags::IN | EventFlags::OUT,
         };
         let _ = self.poller.modify(control.socket(), Token::Control(number), flags);
+    }
+
+    /// Every daemon has to connect anew.
+    fn drop_controls(&mut self) {
+        let numbers: Vec<u32> = self.controls.keys().copied().collect();
+        numbers.into_iter().for_each(|number| self.drop_control(number));
     }
 
     fn drop_control(&mut self, number: u32) {

@@ -4,6 +4,7 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use std::io::{self, Write};
 use wharf_spec::shim::ExitRecord;
+use wharf_sys::fault;
 
 /// The socket's name.
 pub(super) const SOCKET: &str = "shim.sock";
@@ -38,11 +39,18 @@ impl Records {
 
     /// Readers see the old file or the new one. Not synced: the directory does not outlive the kernel.
     pub(super) fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        fault::point("shim.record")?;
         let temporary = format!(".{name}.tmp");
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let fd = rustix::fs::openat(self.dir.as_fd(), &temporary, flags, Mode::from_raw_mode(0o600))?;
         std::fs::File::from(fd).write_all(bytes)?;
         Ok(rustix::fs::renameat(&self.dir, &temporary, &self.dir, name)?)
+    }
+
+    /// Whether the run directory is still there. A daemon that gives a start up removes it first and kills
+    /// afterwards what there is: whoever comes later sees it here.
+    pub(super) fn are_wanted(&self) -> bool {
+        self.socket_inode().is_some()
     }
 
     /// The socket that is there now is ours.

@@ -1,7 +1,7 @@
 //! Becoming another program.
 
 use crate::raw::{check, last_errno};
-use crate::{Context, Result};
+use crate::{Context, Result, fault};
 use rustix::fd::{AsRawFd, BorrowedFd};
 use rustix::io::Errno;
 use std::ffi::{CStr, CString};
@@ -53,7 +53,8 @@ pub fn close_on_exec_from(first: i32) -> Result<()> {
 ///
 /// `first` is above 0. Nothing happens where close_range(2) is missing (before kernel 5.9).
 pub fn close_all_but(first: u32, keep: &[BorrowedFd<'_>]) {
-    let mut kept: Vec<u32> = keep.iter().map(|fd| fd.as_raw_fd() as u32).collect();
+    let faults = fault::descriptor();
+    let mut kept: Vec<u32> = keep.iter().chain(&faults).map(|fd| fd.as_raw_fd() as u32).collect();
     kept.sort_unstable();
     let mut from = first;
     for fd in kept.into_iter().filter(|fd| *fd >= first) {
