@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{Read, Write};
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use wharf_testkit::{Daemon, Faults, Footprint, Pass, Point, Response, is_full, run_in_part, until};
 
 /// Something that is done to the container `one`.
@@ -81,10 +82,9 @@ fn verbs(names: &[&str]) -> Result<()> {
     )?;
     let only = std::env::var("WHARF_VERB").ok();
     let wanted = |verb: &&Verb| only.as_ref().map_or(names.contains(&verb.name), |only| only == verb.name);
-    let mut tried = BTreeSet::new();
     let mut counts = BTreeMap::new();
     for verb in VERBS.iter().filter(wanted) {
-        survives(&mut daemon, verb, &mut tried, &mut counts).with_context(|| verb.name)?;
+        survives(&mut daemon, verb, &mut counts).with_context(|| verb.name)?;
     }
     wharf_testkit::figure(&format!("strikes {counts:?}"));
     absent(&daemon)?;
@@ -92,12 +92,7 @@ fn verbs(names: &[&str]) -> Result<()> {
 }
 
 /// Strikes a verb at each point that it passes.
-fn survives(
-    daemon: &mut Daemon,
-    verb: &Verb,
-    tried: &mut BTreeSet<String>,
-    counts: &mut BTreeMap<(String, Kind), usize>,
-) -> Result<()> {
+fn survives(daemon: &mut Daemon, verb: &Verb, counts: &mut BTreeMap<(String, Kind), usize>) -> Result<()> {
     let faults = daemon.faults()?;
     // Some directories are made the first time, and stay.
     for _ in 0..2 {
@@ -110,7 +105,7 @@ fn survives(
     let points = trace(daemon, &faults, verb)?;
     let strikes = match is_full() {
         true => all(&points),
-        false => part(&points, tried),
+        false => part(&points),
     };
     for (pass, kind) in strikes {
         *counts.entry((verb.name.to_owned(), kind)).or_default() += 1;
@@ -153,9 +148,13 @@ fn all(points: &[Point]) -> Vec<(Pass, Kind)> {
     passes.flat_map(|(pass, point)| kinds(point).iter().map(move |kind| (pass.clone(), *kind))).collect()
 }
 
-/// The first pass of each point that no verb before has passed. What is struck in the tests of images and of
+/// Points that some verb was struck at.
+static TRIED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
+/// The first pass of each point that no other verb was struck at. What is struck in the tests of images and of
 /// containers on disk is left to them.
-fn part(points: &[Point], tried: &mut BTreeSet<String>) -> Vec<(Pass, Kind)> {
+fn part(points: &[Point]) -> Vec<(Pass, Kind)> {
+    let mut tried = TRIED.lock().unwrap_or_else(PoisonError::into_inner);
     let is_elsewhere = |name: &str| ["store.", "container.", "layer."].iter().any(|p| name.starts_with(p));
     let mut strikes = Vec::new();
     for point in points {
