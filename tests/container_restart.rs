@@ -223,7 +223,6 @@ fn refusals(daemon: &Daemon) -> Result<()> {
     Ok(())
 }
 
-
 fn kill_from_outside(daemon: &Daemon, name: &str) -> Result<()> {
     let pid = inspect(daemon, name)?["State"]["Pid"].as_i64().unwrap_or_default();
     let pid = rustix::process::Pid::from_raw(i32::try_from(pid)?).expect("a pid");
