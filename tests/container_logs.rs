@@ -150,7 +150,9 @@ fn what_is_damaged_is_left_out_and_said() -> Result<()> {
         let lines: Vec<&str> = out.stdout.lines().collect();
         assert!(lines.len() > 2000 && lines.len() < 3000, "{name}: {} lines", lines.len());
         assert!(lines.iter().all(|line| whole.contains(line)), "{name}: lines that were not written");
-        assert_eq!((lines[0], lines.last()), ("line0", Some(&"line2999")), "{name}");
+        assert_eq!(lines[0], "line0", "{name}");
+        // Entries of `local` have a length before them: behind a damaged one nothing is found in that file.
+        assert!(driver == "local" || lines.last() == Some(&"line2999"), "{name}");
         let said = "Error grabbing logs: ";
         assert!(out.stderr.contains(said) && out.stderr.contains("damaged and left out"), "{}", out.stderr);
     }

@@ -315,7 +315,7 @@ fn what_happens_without_a_daemon_is_made_good() -> Result<()> {
     );
     let finished = hog["FinishedAt"].as_str().unwrap_or_default();
     assert!(before.as_str() <= finished && finished <= after.as_str(), "{before} {finished} {after}");
-    assert_eq!(actions(&daemon, "hog")?, ["oom", "die"]);
+    assert_eq!(actions(&daemon, "hog")?, ["create", "start", "oom", "die"]);
     let die = daemon.events("container", "hog")?.pop().unwrap_or_default();
     assert_eq!(die["Actor"]["Attributes"]["exitCode"], "137");
     assert_eq!(daemon.docker(&["wait", "hog"])?.ok()?, "137\n");

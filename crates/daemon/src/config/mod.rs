@@ -190,7 +190,7 @@ mod tests {
                 &["--default-ipc-mode=host"],
                 "IPC mode \"host\" is not supported as default value; use \"shareable\" or \"private\"",
             ),
-            (&["--storage-opt=x=y"], "the option \"storage-opts\" of dockerd is not built in Wharf yet"),
+            (&["--storage-opt=x=y"], "overlay2: unknown option x"),
             (&["--default-stop-timeout=-1"], "invalid default stop timeout: -1"),
             (
                 &["--host-gateway-ip=1.1.1.1", "--host-gateway-ip=2.2.2.2"],

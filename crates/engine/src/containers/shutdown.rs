@@ -17,7 +17,7 @@ pub enum End {
 }
 
 /// Seconds that the daemon gives a container beyond its own timeout (moby: `graceTimeout`).
-const GRACE: i64 = 5;
+const GRACE: u64 = 5;
 
 impl Containers {
     /// How long [`Self::shutdown`] may take; `None` for as long as it takes, zero where containers run on.
@@ -69,8 +69,11 @@ impl Containers {
 /// The longest timeout of a container with its grace, or the daemon's own if that is longer (source: moby
 /// `daemon/daemon.go`, ShutdownTimeout).
 fn limit(daemon: i64, mut containers: impl Iterator<Item = i64>) -> Option<Duration> {
-    let longest = containers.try_fold(daemon, |longest, own| (own >= 0).then(|| longest.max(own + GRACE)))?;
-    u64::try_from(longest).ok().map(Duration::from_secs)
+    let daemon = u64::try_from(daemon).ok()?;
+    let longest = containers.try_fold(daemon, |longest, own| {
+        u64::try_from(own).ok().map(|own| longest.max(own.saturating_add(GRACE)))
+    })?;
+    Some(Duration::from_secs(longest))
 }
 
 #[cfg(test)]
