@@ -82,13 +82,20 @@ impl Containers {
             }
         };
         tracing::warn!(container = %container.id, "connection to shim lost and made again");
-        container.update(|own| {
+        let was_paused = container.update(|own| {
+            let was_paused = own.status.facts().paused;
             own.shim = Some(Arc::clone(&shim));
             match state.paused {
                 true => own.status.paused(),
                 false => own.status.unpaused(),
             }
+            was_paused
         });
+        match (was_paused, state.paused) {
+            (false, true) => self.end_health(container),
+            (true, false) => self.watch_health(container),
+            _ => {}
+        }
         container.save_or_warn().await;
         // What was under way may have been done or not.
         self.limit_as_recorded(container).await;
