@@ -115,7 +115,9 @@ fn signals_are_passed_on_and_keys_detach() -> Result<()> {
     }
     run_detached(&daemon, "quiet", &["sh", "-c", script])?;
     let attach = ["attach", "--sig-proxy=false", "quiet"];
-    let mut client = daemon.net().spawn(&mut daemon.cli_command("docker", &attach))?;
+    // Ours: without --sig-proxy docker 28 does not end by SIGTERM at all.
+    let wharf = daemon.program("wharf");
+    let mut client = daemon.net().spawn(&mut daemon.cli_command(&wharf.to_string_lossy(), &attach))?;
     until("an attached client", || {
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs_f64();
         let path = format!("/events?since=1&until={now}&filters=%7B%22event%22%3A%5B%22attach%22%5D%7D");

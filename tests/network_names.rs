@@ -127,7 +127,6 @@ fn names_survive_the_daemon() -> Result<()> {
 fn what_is_not_ours_is_asked_of_others() -> Result<()> {
     let daemon = Daemon::with_busybox()?;
     daemon.docker(&["network", "create", "front"])?.ok()?;
-    daemon.docker(&["network", "create", "--internal", "inner"])?.ok()?;
     sleeper(&daemon, "ns", &["--network", "front"])?;
     let ns = gateway(&daemon, "front")?;
     let server = daemon.net().within(|| Ok(UdpSocket::bind((ns.as_str(), 53))?))?;
@@ -135,11 +134,29 @@ fn what_is_not_ours_is_asked_of_others() -> Result<()> {
     sleeper(&daemon, "ask", &["--network", "front", "--dns", &ns])?;
     assert_eq!(addresses(&daemon, "ask", "example.org")?, ["192.0.2.77"]);
     assert_eq!(addresses(&daemon, "ask", "ns")?, [address_in(&daemon, "ns", "front")?], "ours come first");
-    sleeper(&daemon, "shut", &["--network", "inner", "--dns", &ns])?;
-    let refused = daemon.docker(&["exec", "shut", "nslookup", "example.org"])?;
-    assert!(refused.code != 0 && refused.stdout.contains("SERVFAIL"), "{}{}", refused.stdout, refused.stderr);
     sleeper(&daemon, "dots", &["--network", "front", "--dns", &ns, "--dns-opt", "ndots:2"])?;
     let single = daemon.docker(&["exec", "dots", "nslookup", "-type=a", "single"])?;
     assert!(!single.stdout.contains("SERVFAIL"), "a single label stays here: {}", single.stdout);
+    daemon.stop()
+}
+
+#[test]
+fn cve_2024_29018_questions_do_not_leave_an_internal_network() -> Result<()> {
+    let daemon = Daemon::with_busybox()?;
+    daemon.docker(&["network", "create", "--internal", "inner"])?.ok()?;
+    daemon.docker(&["network", "create", "front"])?.ok()?;
+    let ns = gateway(&daemon, "front")?;
+    let server = daemon.net().within(|| Ok(UdpSocket::bind((ns.as_str(), 53))?))?;
+    sleeper(&daemon, "shut", &["--network", "inner", "--dns", &ns])?;
+    let refused = daemon.docker(&["exec", "shut", "nslookup", "example.org"])?;
+    assert!(refused.code != 0 && refused.stdout.contains("SERVFAIL"), "{}{}", refused.stdout, refused.stderr);
+    server.set_nonblocking(true)?;
+    let heard = server.recv_from(&mut [0; 512]);
+    assert!(heard.is_err(), "a question left the network: {heard:?}");
+    assert_eq!(addresses(&daemon, "shut", "shut")?, [address_in(&daemon, "shut", "inner")?]);
+    // The same question from a network that leads out is heard.
+    sleeper(&daemon, "open", &["--network", "front", "--dns", &ns])?;
+    std::thread::spawn(move || server.set_nonblocking(false).map(|()| serve(&server)));
+    assert_eq!(addresses(&daemon, "open", "example.org")?, ["192.0.2.77"]);
     daemon.stop()
 }
