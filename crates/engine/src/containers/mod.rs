@@ -19,6 +19,7 @@ mod changes;
 mod commit;
 mod container;
 mod create;
+mod failure;
 mod files;
 mod health;
 mod index;
@@ -72,11 +73,12 @@ pub use wait::Wait;
 
 pub(crate) use container::Progress;
 pub(crate) use create::parse_link;
+pub(crate) use failure::failure_text;
 pub(crate) use files::{ask_embedded, forwarding};
 pub(crate) use logs::{readable, watch_reader};
 pub(crate) use plan::{bytes, mount_options};
 pub(crate) use rootfs::resolve_user;
-pub(crate) use start::{dns, failure_text};
+pub(crate) use start::dns;
 pub use stats::StatsMode;
 pub(crate) use validate::clean_path as validate_path;
 
