@@ -319,7 +319,9 @@ fn what_happens_without_a_daemon_is_made_good() -> Result<()> {
     let die = daemon.events("container", "hog")?.pop().unwrap_or_default();
     assert_eq!(die["Actor"]["Attributes"]["exitCode"], "137");
     assert_eq!(daemon.docker(&["wait", "hog"])?.ok()?, "137\n");
-    until("a kill that nobody saw", || Ok((actions(&daemon, "parent")? == ["create", "start", "oom"]).then_some(())))?;
+    until("a kill that nobody saw", || {
+        Ok((actions(&daemon, "parent")? == ["create", "start", "oom"]).then_some(()))
+    })?;
     let parent = inspect(&daemon, "parent")?["State"].clone();
     assert_eq!((&parent["Status"], &parent["OOMKilled"]), (&json!("running"), &json!(true)));
     daemon.stop()
