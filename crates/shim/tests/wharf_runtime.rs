@@ -383,17 +383,21 @@ fn exec_takes_a_process_file_and_detaches() {
         "user": { "uid": 9, "gid": 9 } });
     let file = bundle.join("process.json");
     std::fs::write(&file, process.to_string()).unwrap();
-    let (out, pid_file) = (bundle.join("exec-out"), bundle.join("exec-pid"));
+    let pid_file = bundle.join("exec-pid");
+    let (mut out, theirs) = std::io::pipe().unwrap();
     let mut command =
         host.command(&["exec", "-d", "--process", text(&file), "--pid-file", text(&pid_file), "c1"]);
-    command.stdin(Stdio::null()).stdout(std::fs::File::create(&out).unwrap()).stderr(Stdio::null());
+    command.stdin(Stdio::null()).stdout(theirs).stderr(Stdio::null());
     assert!(command.status().unwrap().success());
     let pid: i32 = std::fs::read_to_string(&pid_file).unwrap().parse().unwrap();
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     assert!(status.contains("\nUid:\t9\t9\t9\t9\n"), "{status}");
+    // It may not have said anything yet.
+    let mut said = [0; 5];
+    out.read_exact(&mut said).unwrap();
+    assert_eq!(&said, b"file\n");
     host.ok(&["kill", "--all", "c1", "KILL"]);
     wait_end(pid);
-    assert_eq!(std::fs::read_to_string(&out).unwrap(), "file\n");
 }
 
 #[test]
