@@ -184,7 +184,8 @@ fn survives_one(
     until("the fault to strike", || Ok(faults.victim().map(drop))).context("it did not strike")?;
     faults.disarm()?;
     let victim = faults.victim().context("a victim")?;
-    if kind == Kind::Death && (victim == daemons_pid || !daemon.is_alive()?) {
+    // A daemon may also refuse to start on such an error.
+    if victim == daemons_pid && kind == Kind::Death || !daemon.is_alive()? {
         daemon.wait_for_death()?;
         daemon.launch()?;
     }
