@@ -184,8 +184,8 @@ fn survives_one(
     until("the fault to strike", || Ok(faults.victim().map(drop))).context("it did not strike")?;
     faults.disarm()?;
     let victim = faults.victim().context("a victim")?;
-    // A daemon may also refuse to start on such an error.
-    if victim == daemons_pid && kind == Kind::Death || !daemon.is_alive()? {
+    // The one that runs now, which may be another one; it may also have refused to start on an error.
+    if victim == daemon.pid() && kind == Kind::Death || !daemon.is_alive()? {
         daemon.wait_for_death()?;
         daemon.launch()?;
     }
