@@ -182,9 +182,10 @@ fn who_is_started_again() -> Result<()> {
     until_state(&daemon, "later", ("running", 0, 1))?;
     // A restart that fails: the code stays.
     let program = flags(&daemon)?.join("program");
-    std::fs::write(&program, "#!/bin/sh\nwhile [ ! -e /t/go ]; do sleep 0.02; done; exit 4\n")?;
+    std::fs::write(&program, "#!/bin/sh\n: > /t/read\nwhile [ ! -e /t/go ]; do sleep 0.02; done; exit 4\n")?;
     std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
     run(&daemon, "gone", &["--restart=always"], &["/t/program"])?;
+    until("a shell that has the program open", || Ok(flags(&daemon)?.join("read").exists().then_some(())))?;
     std::fs::remove_file(&program)?;
     std::fs::write(flags(&daemon)?.join("go"), "")?;
     until_state(&daemon, "gone", ("exited", 4, 1))?;

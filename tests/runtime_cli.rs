@@ -165,6 +165,9 @@ fn processes_are_scheduled_placed_and_dressed_up() -> Result<()> {
     // Further processes are born into the same.
     bundle.create("two")?;
     bundle.run(&["start", "two"])?;
+    // The next one has the same control group, which must be empty then.
+    bundle.is_stopped("two")?;
+    bundle.run(&["delete", "two"])?;
     bundle.configure_with(&["/bin/busybox", "sleep", "1000"], |config| {
         config["process"]["scheduler"] = json!({"policy": "SCHED_BATCH", "nice": 7});
         config["process"]["execCPUAffinity"] = json!({"initial": "0", "final": "0"});
@@ -191,7 +194,6 @@ fn processes_are_scheduled_placed_and_dressed_up() -> Result<()> {
         let said = bundle.fail(&["run", "bad"])?;
         ensure!(said.contains(words), "{said}");
     }
-    bundle.run(&["delete", "-f", "two"])?;
     bundle.run(&["delete", "-f", "three"])?;
     Ok(())
 }

@@ -125,6 +125,9 @@ fn first_process(setup: &Setup<'_>) -> Result<Infallible> {
         // While the parent still listens: it hands the filter's descriptor on.
         program::install_filter(tail.seccomp, setup.sync)?;
     }
+    if gate.is_some() {
+        program::heed_signals();
+    }
     announce(setup.sync, &warnings)?;
     fault::death("init.ready");
     if let Some(gate) = gate {

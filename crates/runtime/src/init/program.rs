@@ -112,11 +112,15 @@ pub(super) fn install_filter(program: Option<&Program>, sync: &ChildEnd) -> Resu
     sync.await_listener(listener.as_raw_fd())
 }
 
+/// Signals end the process while it waits at the gate. The first process of a pid namespace is deaf to those that it
+/// does not handle, and whoever sends one then means a container that has not begun (source: runc's init, whose Go
+/// runtime ends by them). To be called before anybody hears that the process waits.
+pub(super) fn heed_signals() {
+    process::exit_on_termination_signals();
+}
+
 /// Waits until somebody opens the gate for reading, and tells him that it was passed.
 pub(super) fn wait_at_gate(proc: &ProcHandle, gate: BorrowedFd<'_>) -> Result<()> {
-    // The first process of a pid namespace is deaf to signals that it does not handle, and whoever sends one now
-    // means a container that has not begun (source: runc's init, whose Go runtime ends by them).
-    process::exit_on_termination_signals();
     let fifo = path::reopen_through(proc, gate, OFlags::WRONLY).step(|| "reopen exec fifo")?;
     rustix::io::write(&fifo, b"0").map(drop).on("write", || "exec fifo").step(|| "write exec fifo")
 }
