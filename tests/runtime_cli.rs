@@ -66,10 +66,10 @@ impl Bundle {
         self.dir.join(name)
     }
 
-    /// Its control group: none is another bundle's.
+    /// Its control group: none is another bundle's, nor above it.
     fn group(&self) -> String {
         let name = self.dir.file_name().unwrap_or_default().to_string_lossy();
-        format!("/wharf-test-{}/{name}", std::process::id())
+        format!("/{name}")
     }
 
     pub(crate) fn configure(&self, args: &[&str]) -> Result<()> {
@@ -93,12 +93,11 @@ impl Bundle {
 impl Drop for Bundle {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.dir);
-        for hierarchy in std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
-            let _ = std::fs::remove_dir(hierarchy.path().join(format!("wharf-test-{}", std::process::id())));
+        let root = Path::new("/sys/fs/cgroup");
+        let hierarchies = std::fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
+        for hierarchy in hierarchies.chain([root.to_path_buf()]) {
+            let _ = std::fs::remove_dir(hierarchy.join(&self.group()[1..]));
         }
-        let _ = std::fs::remove_dir(
-            Path::new("/sys/fs/cgroup").join(format!("wharf-test-{}", std::process::id())),
-        );
     }
 }
 
