@@ -483,6 +483,9 @@ fn loopback_of_the_host_is_closed_to_containers() {
         let fabric = world.open();
         let web = fabric.attach(&request("web", &[1], vec![])).unwrap();
         let secret = TcpListener::bind("127.0.0.1:7000").unwrap();
+        // The way to the gateway is up before anything is concluded from silence.
+        let open = TcpListener::bind("172.17.0.1:7001").unwrap();
+        assert!(reach(Some(&web.namespace), "172.17.0.1:7001", &open, PATIENCE).is_some());
         // The container does what it can: no loopback of its own, and packets for 127.0.0.1 to the gateway.
         netns::in_netns(&web.namespace, || {
             crate::sysctl::set("ipv4/conf/eth0/route_localnet", "1").unwrap();
