@@ -1,7 +1,7 @@
 //! Our own CLI: the same commands, the same output as docker's.
 
-use anyhow::{Context, Result};
-use wharf_testkit::{Daemon, until};
+use anyhow::Result;
+use wharf_testkit::Daemon;
 
 #[test]
 fn both_clis_print_the_same() -> Result<()> {
@@ -97,33 +97,6 @@ fn commands_of_containers_have_dockers_flags() -> Result<()> {
 }
 
 /// `--detach-keys` on a terminal: the client goes, the container stays.
-#[test]
-fn a_key_detaches_from_a_terminal() -> Result<()> {
-    let daemon = Daemon::with_busybox()?;
-    let wharf = wharf_testkit::bin_dir().join("wharf").display().to_string();
-    for (program, word) in [("docker", "docker"), (wharf.as_str(), "wharf")] {
-        daemon
-            .docker(&["run", "-d", "-it", "--name", word, "--network=none", "busybox", "sleep", "1000"])?
-            .ok()?;
-        for command in [
-            format!("attach --detach-keys=ctrl-x,y {word}"),
-            format!("exec -it --detach-keys=ctrl-x,y {word} cat"),
-        ] {
-            let line = format!("{program} {command}");
-            let mut client =
-                daemon.net().spawn(&mut daemon.cli_command("script", &["-qec", &line, "/dev/null"]))?;
-            let mut keyboard = client.stdin.take().context("a pipe")?;
-            until("the client has gone", || {
-                // It may not listen yet.
-                let _ = std::io::Write::write_all(&mut keyboard, b"\x18y");
-                Ok(client.try_wait()?.map(|_| ()))
-            })?;
-            let running = daemon.docker(&["inspect", "-f", "{{.State.Running}}", word])?.ok()?;
-            assert_eq!(running.trim(), "true", "{line}");
-        }
-    }
-    daemon.stop()
-}
 
 #[test]
 fn run_in_all_its_ways() -> Result<()> {
