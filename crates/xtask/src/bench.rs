@@ -104,7 +104,7 @@ impl Table {
                 samples.push(start.elapsed().as_secs_f64() * 1e3);
             }
         }
-        self.rows.push((what.to_owned(), "ms", samples.into_iter().map(median).collect()));
+        self.push(what, "ms", samples.into_iter().map(median).collect());
         Ok(())
     }
 
@@ -117,8 +117,14 @@ impl Table {
     ) -> Result<()> {
         println!("measuring {what}");
         let values = peers.iter().map(work).collect::<Result<_>>()?;
-        self.rows.push((what.to_owned(), unit, values));
+        self.push(what, unit, values);
         Ok(())
+    }
+
+    /// Says what was measured at once: what fails later does not take it away.
+    fn push(&mut self, what: &str, unit: &'static str, values: Vec<f64>) {
+        println!("    {values:.2?} {unit}");
+        self.rows.push((what.to_owned(), unit, values));
     }
 
     fn render(&self) -> String {

@@ -4,10 +4,10 @@ use super::{
     Container, Containers, plan,
     validate::{self, Against, Purpose},
 };
-use crate::{Error, Result, blocking::blocking, state::Verb, task::run_dir};
+use crate::{Error, Result, blocking::blocking, state::Verb, task::{read_exit_file, run_dir}};
 use std::{path::PathBuf, sync::Arc};
 use wharf_api::container::{HostConfig, UpdateRequest, UpdateResponse};
-use wharf_spec::{plan::Resources, shim::Call};
+use wharf_spec::{ErrorKind, plan::Resources, shim::Call};
 use wharf_sys::fault;
 
 /// A file in the run directory while an update is under way.
@@ -64,11 +64,22 @@ impl Containers {
         }
         container.save_all().await?;
         if runs {
-            container.shim()?.call(Call::Update(Box::new(limits)), &[]).await?;
+            self.limit(container, limits).await?;
             fault::death("update.limited");
             remove_mark(mark).await?;
         }
         Ok(())
+    }
+
+    /// Limits the processes. One that has ended meanwhile needs no limits: its next start takes those of the record.
+    async fn limit(&self, container: &Container, limits: Resources) -> Result<()> {
+        let Err(error) = container.shim()?.call(Call::Update(Box::new(limits)), &[]).await else { return Ok(()) };
+        let run_dir = run_dir(self.config(), &container.id);
+        let exit = blocking(move || Ok(read_exit_file(&run_dir))).await?;
+        // The shim refuses by this kind when it knows of the end first.
+        let refused = error.kind() == ErrorKind::Conflict;
+        let ended = refused || exit.is_some() || !container.with(|state| state.status.has_process());
+        if ended { Ok(()) } else { Err(error) }
     }
 
     /// After an update that was torn or failed, or a connection that was lost: a running container gets the limits
@@ -80,7 +91,7 @@ impl Containers {
         let (host, mark) = (container.host_config(), run_dir(self.config(), &container.id).join(MARK));
         let limited = async {
             let limits = blocking(move || plan::resources(&host)).await?;
-            container.shim()?.call(Call::Update(Box::new(limits)), &[]).await?;
+            self.limit(container, limits).await?;
             remove_mark(mark).await
         };
         if let Err(error) = limited.await {

@@ -160,7 +160,9 @@ fn stats(table: &mut Table, peers: &[Peer], load: &Load) -> Result<()> {
     // One engine after the other: what runs beside costs processor time too.
     table.once(&what, "% of one core", peers, |peer| {
         for name in &names {
-            peer.ok(&["run", "-d", "--name", name, "--network=none", peer.image(), "sleep", "100000"])?;
+            // Podman waits for it when it removes a container.
+            let at_once = "--stop-timeout=0";
+            peer.ok(&["run", "-d", at_once, "--name", name, "--network=none", peer.image(), "sleep", "100000"])?;
         }
         let mut watcher = peer.spawn(&["stats"], Stdio::null(), Stdio::null())?;
         std::thread::sleep(Duration::from_secs(2));
