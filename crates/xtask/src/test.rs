@@ -5,7 +5,7 @@ use anyhow::Result;
 
 /// What runs again on the other kernel each time: what depends most on the kernel and its cgroups. All of it runs
 /// with `cargo xtask vm-test`; emulation makes that several times as long.
-const IN_THE_VM: &[&str] = &["container_limits", "security"];
+const IN_THE_VM: &[&str] = &["container_limits", "container_run", "security"];
 
 /// Where the end-to-end tests note what was not run, or only in part (`wharf_testkit::NOT_RUN`).
 const NOT_RUN: &str = "target/not-run.txt";

@@ -4,7 +4,12 @@ use super::{
     Container, Containers, plan,
     validate::{self, Against, Purpose},
 };
-use crate::{Error, Result, blocking::blocking, state::Verb, task::{read_exit_file, run_dir}};
+use crate::{
+    Error, Result,
+    blocking::blocking,
+    state::Verb,
+    task::{read_exit_file, run_dir},
+};
 use std::{path::PathBuf, sync::Arc};
 use wharf_api::container::{HostConfig, UpdateRequest, UpdateResponse};
 use wharf_spec::{ErrorKind, plan::Resources, shim::Call};
@@ -73,7 +78,9 @@ impl Containers {
 
     /// Limits the processes. One that has ended meanwhile needs no limits: its next start takes those of the record.
     async fn limit(&self, container: &Container, limits: Resources) -> Result<()> {
-        let Err(error) = container.shim()?.call(Call::Update(Box::new(limits)), &[]).await else { return Ok(()) };
+        let Err(error) = container.shim()?.call(Call::Update(Box::new(limits)), &[]).await else {
+            return Ok(());
+        };
         let run_dir = run_dir(self.config(), &container.id);
         let exit = blocking(move || Ok(read_exit_file(&run_dir))).await?;
         // The shim refuses by this kind when it knows of the end first.

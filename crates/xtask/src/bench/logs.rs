@@ -162,7 +162,17 @@ fn stats(table: &mut Table, peers: &[Peer], load: &Load) -> Result<()> {
         for name in &names {
             // Podman waits for it when it removes a container.
             let at_once = "--stop-timeout=0";
-            peer.ok(&["run", "-d", at_once, "--name", name, "--network=none", peer.image(), "sleep", "100000"])?;
+            peer.ok(&[
+                "run",
+                "-d",
+                at_once,
+                "--name",
+                name,
+                "--network=none",
+                peer.image(),
+                "sleep",
+                "100000",
+            ])?;
         }
         let mut watcher = peer.spawn(&["stats"], Stdio::null(), Stdio::null())?;
         std::thread::sleep(Duration::from_secs(2));
