@@ -1,7 +1,7 @@
 //! What changes do to a config (source: moby `daemon/builder/dockerfile/{builder,dispatchers}.go`,
 //! `BuildFromConfig` and `dispatch*`).
 
-use crate::{Change, CommandLine, Error, KeyValue, Lexer, Result, Statement, Variables, lines, ports};
+use crate::{Change, CommandLine, Error, KeyValue, Lexer, Result, Statement, Variables, go, lines, ports};
 use std::path::{Component, Path};
 use wharf_spec::{Empty, RunConfig, signal};
 
@@ -19,20 +19,41 @@ pub fn apply_changes(config: &mut RunConfig, changes: &[String]) -> Result<()> {
     let changes: Vec<Change> = statements.iter().map(Change::parse).collect::<Result<_>>()?;
     let mut has_command = false;
     for change in changes {
-        change.apply(config, read.escape, &mut has_command)?;
+        let variables = Variables::of(config.env.as_deref().unwrap_or_default());
+        change.expand(&Lexer::new(read.escape, &variables))?.apply(config, &mut has_command)?;
     }
     Ok(())
 }
 
 impl Change {
-    /// Does to a config what the instruction says, its variables expanded from the config's environment.
-    /// `has_command` is whether an earlier instruction set the command, which an entry point then leaves alone.
+    /// The instruction with its variables expanded and quotes removed, in those words that have any.
     ///
     /// # Errors
-    /// When a word cannot be expanded or is not what it should be.
-    pub fn apply(self, config: &mut RunConfig, escape: char, has_command: &mut bool) -> Result<()> {
-        let variables = Variables::of(config.env.as_deref().unwrap_or_default());
-        let lexer = Lexer::new(escape, &variables);
+    /// When a word cannot be expanded.
+    pub fn expand(self, lexer: &Lexer<'_>) -> Result<Self> {
+        let each = |words: Vec<String>| words.iter().map(|word| lexer.word(word)).collect::<Result<Vec<_>>>();
+        Ok(match self {
+            Self::Env(pairs) => Self::Env(expanded(pairs, lexer)?),
+            Self::Label(pairs) => Self::Label(expanded(pairs, lexer)?),
+            Self::Expose(words) => {
+                let ports: Vec<Vec<String>> =
+                    words.iter().map(|word| lexer.words(word)).collect::<Result<_>>()?;
+                Self::Expose(ports.concat())
+            }
+            Self::Stopsignal(word) => Self::Stopsignal(lexer.word(&word)?),
+            Self::User(word) => Self::User(lexer.word(&word)?),
+            Self::Volume(paths) => Self::Volume(each(paths)?),
+            Self::Workdir(path) => Self::Workdir(lexer.word(&path)?),
+            as_written => as_written,
+        })
+    }
+
+    /// Does to a config what the expanded instruction says. `has_command` is whether an earlier instruction set the
+    /// command, which an entry point then leaves alone.
+    ///
+    /// # Errors
+    /// When a word is not what it should be.
+    pub fn apply(self, config: &mut RunConfig, has_command: &mut bool) -> Result<()> {
         match self {
             Self::Cmd(line) => {
                 *has_command |= !line.words().is_empty();
@@ -46,52 +67,76 @@ impl Change {
                     config.cmd = None;
                 }
             }
-            Self::Env(pairs) => set_env(config, expanded(pairs, &lexer)?),
-            Self::Expose(given) => {
-                for word in given {
-                    for spec in lexer.words(&word)? {
-                        let ports = ports::parse(&spec)?;
-                        config.exposed_ports.extend(ports.into_iter().map(|port| (port, Empty)));
-                    }
+            Self::Env(pairs) => set_env(config, pairs),
+            Self::Expose(specs) => {
+                for spec in specs {
+                    let ports = ports::parse(&spec)?;
+                    config.exposed_ports.extend(ports.into_iter().map(|port| (port, Empty)));
                 }
             }
             Self::Healthcheck(check) => config.healthcheck = Some(check),
             Self::Label(pairs) => {
-                let pairs = expanded(pairs, &lexer)?.into_iter().map(|pair| (pair.key, pair.value));
+                let pairs = pairs.into_iter().map(|pair| (pair.key, pair.value));
                 config.labels.get_or_insert_default().extend(pairs);
             }
             Self::Onbuild(trigger) => config.on_build.get_or_insert_default().push(trigger),
+            Self::Shell(words) => config.shell = Some(words),
             Self::Stopsignal(word) => {
-                let word = lexer.word(&word)?;
                 signal::parse(&word)?;
                 config.stop_signal = word;
             }
-            Self::User(word) => config.user = lexer.word(&word)?,
-            Self::Volume(paths) => add_volumes(config, &paths, &lexer)?,
-            Self::Workdir(path) => config.working_dir = workdir(&config.working_dir, &lexer.word(&path)?)?,
+            Self::User(name) => config.user = name,
+            Self::Volume(paths) => add_volumes(config, paths)?,
+            Self::Workdir(path) => config.working_dir = workdir(&config.working_dir, &path)?,
         }
         Ok(())
+    }
+
+    /// What the history says of the expanded instruction, once it was applied to `config` (source: moby
+    /// `daemon/builder/dockerfile/dispatchers.go`).
+    pub fn comment(&self, config: &RunConfig) -> String {
+        let list = |words: &Option<Vec<String>>| go::quoted_list(words.as_deref().unwrap_or_default());
+        let pairs = |pairs: &[KeyValue]| {
+            pairs.iter().map(|pair| format!(" {}={}", pair.key, pair.value)).collect::<String>()
+        };
+        match self {
+            Self::Cmd(_) => format!("CMD {}", list(&config.cmd)),
+            Self::Entrypoint(_) => format!("ENTRYPOINT {}", list(&config.entrypoint)),
+            Self::Env(given) => format!("ENV{}", pairs(given)),
+            Self::Expose(ports) => format!("EXPOSE {}", ports.join(" ")),
+            Self::Healthcheck(check) => format!("HEALTHCHECK {}", go::healthcheck(check)),
+            Self::Label(given) => format!("LABEL{}", pairs(given)),
+            Self::Onbuild(trigger) => format!("ONBUILD {trigger}"),
+            Self::Shell(words) => format!("SHELL [{}]", words.join(" ")),
+            Self::Stopsignal(word) => format!("STOPSIGNAL {word}"),
+            Self::User(name) => format!("USER {name}"),
+            Self::Volume(paths) => format!("VOLUME [{}]", paths.join(" ")),
+            Self::Workdir(_) => format!("WORKDIR {}", config.working_dir),
+        }
     }
 }
 
 impl CommandLine {
-    fn words(&self) -> &[String] {
+    /// What is run, without a shell.
+    pub fn words(&self) -> &[String] {
         match self {
             Self::Exec(words) | Self::Shell(words) => words,
         }
     }
 
-    fn resolve(self, config: &RunConfig) -> Vec<String> {
+    /// What is run, by the config's shell if it is to be.
+    pub fn resolve(self, config: &RunConfig) -> Vec<String> {
         match self {
             Self::Exec(words) => words,
-            Self::Shell(words) => {
-                let own = config.shell.clone().filter(|shell| !shell.is_empty());
-                let mut line = own.unwrap_or_else(|| vec!["/bin/sh".into(), "-c".into()]);
-                line.extend(words);
-                line
-            }
+            Self::Shell(words) => [shell_of(config), words].concat(),
         }
     }
+}
+
+/// The shell that instructions are given to.
+pub fn shell_of(config: &RunConfig) -> Vec<String> {
+    let own = config.shell.clone().filter(|shell| !shell.is_empty());
+    own.unwrap_or_else(|| vec!["/bin/sh".into(), "-c".into()])
 }
 
 fn expanded(pairs: Vec<KeyValue>, lexer: &Lexer<'_>) -> Result<Vec<KeyValue>> {
@@ -113,13 +158,13 @@ fn set_env(config: &mut RunConfig, pairs: Vec<KeyValue>) {
     }
 }
 
-fn add_volumes(config: &mut RunConfig, paths: &[String], lexer: &Lexer<'_>) -> Result<()> {
+fn add_volumes(config: &mut RunConfig, paths: Vec<String>) -> Result<()> {
     let volumes = config.volumes.get_or_insert_default();
     for path in paths {
-        match lexer.word(path)? {
-            path if path.is_empty() => return Err(Error::EmptyVolume),
-            path => drop(volumes.insert(path, Empty)),
+        if path.is_empty() {
+            return Err(Error::EmptyVolume);
         }
+        volumes.insert(path, Empty);
     }
     Ok(())
 }

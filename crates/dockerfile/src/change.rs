@@ -19,6 +19,7 @@ pub enum Change {
     Label(Vec<KeyValue>),
     /// The instruction that is put off, as written.
     Onbuild(String),
+    Shell(Vec<String>),
     Stopsignal(String),
     User(String),
     Volume(Vec<String>),
@@ -48,8 +49,16 @@ impl Change {
     /// # Errors
     /// When it is no such instruction or its flags or arguments are wrong.
     pub fn parse(statement: &Statement) -> Result<Self> {
+        // Of moby's `commit --change`, `SHELL` is none.
+        Self::parse_any(statement)?
+            .filter(|change| !matches!(change, Self::Shell(_)))
+            .ok_or_else(|| Error::NoChange(statement.name.clone()))
+    }
+
+    /// As [`Self::parse`], in a file; `None` is an instruction that does more, or none.
+    pub(crate) fn parse_any(statement: &Statement) -> Result<Option<Self>> {
         let given = &statement.flags;
-        match statement.name.to_ascii_lowercase().as_str() {
+        let change = match statement.name.to_ascii_lowercase().as_str() {
             "cmd" => flags::none(given).map(|()| Self::Cmd(command_line(&statement.arguments))),
             "entrypoint" => flags::none(given).map(|()| Self::Entrypoint(command_line(&statement.arguments))),
             "env" => pairs(statement, "ENV").map(Self::Env),
@@ -57,6 +66,7 @@ impl Change {
             "healthcheck" => healthcheck(statement).map(Self::Healthcheck),
             "label" => pairs(statement, "LABEL").map(Self::Label),
             "onbuild" => onbuild(statement),
+            "shell" => shell(statement),
             // Flags of this one are not looked at, no more than Docker does.
             "stopsignal" => one(statement, "STOPSIGNAL").map(Self::Stopsignal),
             "user" => one(statement, "USER").and_then(|user| flags::none(given).map(|()| Self::User(user))),
@@ -64,12 +74,13 @@ impl Change {
             "workdir" => {
                 one(statement, "WORKDIR").and_then(|path| flags::none(given).map(|()| Self::Workdir(path)))
             }
-            _ => Err(Error::NoChange(statement.name.clone())),
-        }
+            _ => return Ok(None),
+        };
+        change.map(Some)
     }
 }
 
-fn command_line(arguments: &Arguments) -> CommandLine {
+pub(crate) fn command_line(arguments: &Arguments) -> CommandLine {
     match arguments {
         Arguments::Json(words) => CommandLine::Exec(words.clone()),
         other => CommandLine::Shell(other.words().to_vec()),
@@ -84,6 +95,15 @@ fn pairs(statement: &Statement, name: &'static str) -> Result<Vec<KeyValue>> {
         key => Ok(KeyValue { key: key.to_owned(), value: value.clone() }),
     };
     pairs.iter().map(pair).collect()
+}
+
+fn shell(statement: &Statement) -> Result<Change> {
+    flags::none(&statement.flags)?;
+    match &statement.arguments {
+        Arguments::Json(words) if !words.is_empty() => Ok(Change::Shell(words.clone())),
+        Arguments::Plain(_) => Err(Error::NotJson("SHELL")),
+        _ => Err(Error::AtLeastOneArgument("SHELL")),
+    }
 }
 
 fn one(statement: &Statement, name: &'static str) -> Result<String> {

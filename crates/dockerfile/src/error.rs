@@ -25,6 +25,32 @@ pub enum Error {
     NoEqualsSign(String),
     #[error("{0} requires at least one argument")]
     AtLeastOneArgument(&'static str),
+    #[error("dockerfile parse error on line {line}: {why}")]
+    Line { line: usize, why: Box<Error> },
+    #[error("unknown instruction: {name}{hint}")]
+    UnknownInstruction { name: String, hint: String },
+    #[error("no build stage in current context")]
+    NoStage,
+    #[error("{0} requires the arguments to be in JSON form")]
+    NotJson(&'static str),
+    #[error("FROM requires either one or three arguments")]
+    FromArguments,
+    #[error("invalid name for build stage: {0:?}, name can't start with a number or contain symbols")]
+    StageName(String),
+    #[error(
+        "{0} requires at least two arguments, but only one was provided. Destination could not be determined"
+    )]
+    NoDestination(&'static str),
+    #[error("{0} cannot accept a heredoc as a destination")]
+    HeredocDestination(&'static str),
+    #[error("unterminated heredoc")]
+    UnterminatedHeredoc,
+    #[error("expecting boolean value for flag --{name}, not: {value}")]
+    FlagNotBoolean { name: String, value: String },
+    #[error("{0}")]
+    Mount(String),
+    #[error("onbuild trigger should be a single expression")]
+    OnbuildExpression,
     #[error("{0} requires exactly one argument")]
     ExactlyOneArgument(&'static str),
     #[error("{0} names can not be blank")]

@@ -22,6 +22,11 @@ impl Variables {
         Self(env.iter().map(pair).collect())
     }
 
+    /// Sets one that is not there.
+    pub fn set_default(&mut self, name: &str, value: &str) {
+        self.0.entry(name.to_owned()).or_insert_with(|| value.to_owned());
+    }
+
     fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
     }
@@ -80,6 +85,15 @@ impl<'v> Lexer<'v> {
     /// As [`Lexer::word`].
     pub fn words(&self, word: &str) -> Result<Vec<String>> {
         self.resolve(word).map(Resolved::into_words)
+    }
+
+    /// A document's text with its variables expanded; quotes in it are text.
+    ///
+    /// # Errors
+    /// As [`Lexer::word`].
+    pub fn document(&self, text: &str) -> Result<String> {
+        let mut scan = Scan { lexer: *self, chars: text.chars().collect(), at: 0, raw_escapes: false };
+        scan.document().map_err(|why| Error::Word { word: text.to_owned(), why })
     }
 
     fn resolve(&self, word: &str) -> Result<Resolved> {
@@ -156,6 +170,25 @@ impl Scan<'_> {
             None => Ok(out),
             Some(stop) => Err(format!("unexpected end of statement while looking for matching {stop}")),
         }
+    }
+
+    /// As between double quotes, up to the end.
+    fn document(&mut self) -> Text {
+        let mut out = String::new();
+        while let Some(c) = self.next() {
+            match c {
+                '$' => out.push_str(&self.dollar(0)?),
+                escape if escape == self.lexer.escape => match self.peek() {
+                    Some(next) if next == '$' || next == escape => {
+                        out.push(next);
+                        self.at += 1;
+                    }
+                    _ => out.push(escape),
+                },
+                c => out.push(c),
+            }
+        }
+        Ok(out)
     }
 
     fn single_quoted(&mut self) -> Text {

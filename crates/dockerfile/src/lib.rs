@@ -9,8 +9,8 @@
 //! 3. [`Change`]: a statement → a typed instruction, with Docker's rules and error texts;
 //!    [`Change::apply`] is what it does to a config, variables expanded by [`Lexer`].
 //!
-//! Entry point for changes of a config: [`apply_changes`]. Still to come with the builder: the instructions that
-//! make layers, heredocs and `.dockerignore`.
+//! Entry points: [`Dockerfile::parse`] for a file with its stages, [`apply_changes`] for changes of a config, and
+//! [`Patterns`] for `.dockerignore`.
 //!
 //! Source: moby/buildkit `frontend/dockerfile/{parser,instructions,shell}`; moby
 //! `daemon/builder/dockerfile/{builder,dispatchers}.go`.
@@ -19,9 +19,17 @@
 mod apply;
 mod change;
 mod error;
+mod file;
+#[cfg(test)]
+mod file_tests;
 mod flags;
+mod go;
+mod heredoc;
+mod ignore;
+mod instruction;
 mod lexer;
 mod lines;
+mod mount;
 mod ports;
 mod statement;
 mod suggest;
@@ -29,9 +37,15 @@ mod suggest;
 mod tests;
 mod words;
 
-pub use apply::apply_changes;
+pub use apply::{apply_changes, shell_of};
 pub use change::{Change, CommandLine, KeyValue};
 pub use error::{Error, Result};
+pub use file::{Dockerfile, Stage, Step, parse_trigger};
+pub use go::quote;
+pub use heredoc::Heredoc;
+pub use ignore::{Patterns, glob};
+pub use instruction::{Argument, Copy, Instruction, Run, Source};
 pub use lexer::{Lexer, Variables};
 pub use lines::{Line, Lines, lines};
+pub use mount::{Mount, MountKind, Sharing};
 pub use statement::{Arguments, Statement};

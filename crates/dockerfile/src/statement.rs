@@ -102,6 +102,15 @@ impl Statement {
         };
         Ok(Self { name: name.to_owned(), flags, arguments, line: line.to_owned() })
     }
+
+    /// Whether `<<` in it begins a document.
+    pub(crate) fn may_have_documents(&self) -> bool {
+        if let Arguments::Statement(trigger) = &self.arguments {
+            return trigger.may_have_documents();
+        }
+        let takes = matches!(self.name.to_ascii_lowercase().as_str(), "add" | "copy" | "run");
+        takes && !self.arguments.is_json()
+    }
 }
 
 /// An instruction that there is not has none.
