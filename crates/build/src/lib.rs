@@ -1,5 +1,33 @@
-//! The builder: from a parsed Dockerfile to layers.
+//! The builder: from a Dockerfile and a context to an image.
 //!
-//! Role: a graph of stages, content-addressed cache keys, and the trait `Worker`, which the engine implements so
-//! that this crate stays below it. Nothing of it is built yet; `POST /build` answers 501.
+//! Role: what a build does, step by step, in the order and the words of Docker's classic builder. It knows files and
+//! configs; images, layers and containers are the [`Worker`]'s, which the engine implements, so that this crate stays
+//! below it.
+//!
+//! Entry points: [`Context`] for what a client sends, [`build`] for the build itself. Everything here blocks.
+//!
+//! Files on disk: contexts and downloads, each in a directory of its own below the one that a caller names; they go
+//! with their owner.
+//!
+//! Invariants: every path of a Dockerfile is resolved inside the context's or an image's root; what a step leaves
+//! behind is the worker's to undo.
 #![forbid(unsafe_code)]
+
+mod args;
+mod checksum;
+mod classic;
+mod context;
+mod copy;
+mod error;
+mod mode;
+mod mounts;
+mod scratch;
+mod select;
+mod stage;
+mod worker;
+
+pub use classic::{Request, build};
+pub use context::Context;
+pub use error::{Error, Result};
+pub use scratch::Scratch;
+pub use worker::{Base, Bind, Commit, Download, Output, Run, Worker};

@@ -1,0 +1,159 @@
+//! A whole build, in the order and the words of Docker's classic builder (source: moby
+//! `daemon/builder/dockerfile/builder.go`).
+
+use crate::{
+    Context, Error, Output, Result, Worker,
+    args::Args,
+    stage::{Builder, Stage},
+};
+use std::collections::BTreeMap;
+use wharf_dockerfile::{Dockerfile, Instruction, KeyValue, Lexer, Step, Variables};
+use wharf_spec::{ImageId, Platform};
+
+/// What a client asks for besides the file.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// `--build-arg`.
+    pub build_args: BTreeMap<String, Option<String>>,
+    /// `--label`: set at the end.
+    pub labels: BTreeMap<String, String>,
+    /// `--target`, or empty for the last stage.
+    pub target: String,
+    /// No step is taken from earlier builds.
+    pub no_cache: bool,
+    /// Base images are looked for anew.
+    pub pull: bool,
+    /// Containers go when their step succeeded.
+    pub remove: bool,
+    /// They go in any case.
+    pub force_remove: bool,
+    /// For which machines.
+    pub platform: Option<Platform>,
+    /// Commands may use the host's network.
+    pub host_network: bool,
+    /// Times of files are no later, in seconds since the epoch.
+    pub epoch: Option<i64>,
+}
+
+/// Builds an image. A file that is alone has no context.
+///
+/// # Errors
+/// In Docker's words; images of steps that succeeded stay, as a cache.
+pub fn build<W: Worker>(
+    worker: &W,
+    request: &Request,
+    mut file: Dockerfile,
+    context: Option<&Context>,
+    out: &mut dyn Output,
+) -> Result<ImageId> {
+    if !request.target.is_empty() {
+        let at = file
+            .stage(&request.target)
+            .ok_or_else(|| Error::Invalid(format!("target stage {:?} could not be found", request.target)))?;
+        file.stages.truncate(at + 1);
+    }
+    add_labels(&mut file, &request.labels);
+    for warning in &file.warnings {
+        out.text(&format!("[WARNING]: {warning}\n"))?;
+    }
+    if !file.warnings.is_empty() {
+        out.text("[WARNING]: Empty continuation lines will become errors in a future release.\n")?;
+    }
+    let steps: usize = file.stages.iter().map(|stage| 1 + stage.steps.len()).sum();
+    let mut progress = Progress { next: 1, total: file.arguments.len() + steps };
+    let mut args = Args::new(request.build_args.clone());
+    preset_platforms(&mut args, request.platform.as_ref());
+    for step in &file.arguments {
+        progress.step(out, &step.text)?;
+        declare_globals(&mut args, step, file.escape)?;
+    }
+    let mut builder = Builder::new(worker, request, context, file.escape, out);
+    let mut image = None;
+    for stage in file.stages {
+        image = run_stage(&mut builder, &mut progress, &mut args, stage)?;
+    }
+    let unused = args.unused();
+    if !unused.is_empty() {
+        let unused = unused.join(" ");
+        builder.text(&format!("[Warning] One or more build-args [{unused}] were not consumed\n"))?;
+    }
+    image.ok_or_else(|| Error::Refused("No image was generated. Is your Dockerfile empty?".into()))
+}
+
+/// `Step 3/7 : ...`
+struct Progress {
+    next: usize,
+    total: usize,
+}
+
+impl Progress {
+    fn step(&mut self, out: &mut dyn Output, text: &str) -> Result<()> {
+        let number = self.next;
+        self.next += 1;
+        out.text(&format!("Step {number}/{} : {text}\n", self.total))
+    }
+}
+
+/// Labels of the request are the last stage's last steps (source: moby `buildLabelOptions`).
+fn add_labels(file: &mut Dockerfile, labels: &BTreeMap<String, String>) {
+    let Some(last) = file.stages.last_mut() else { return };
+    let line = last.line;
+    for (key, value) in labels {
+        let pair = KeyValue { key: key.clone(), value: value.clone() };
+        let instruction = Instruction::Change(wharf_dockerfile::Change::Label(vec![pair]));
+        last.steps.push(Step { text: format!("LABEL {key}={value}"), line, instruction });
+    }
+}
+
+/// What BuildKit knows without being told (source: buildkit `dockerfile2llb/platform.go`).
+fn preset_platforms(args: &mut Args, target: Option<&Platform>) {
+    let host = Platform::host();
+    for (prefix, platform) in [("BUILD", &host), ("TARGET", target.unwrap_or(&host))] {
+        args.preset(&format!("{prefix}PLATFORM"), &platform.to_string());
+        args.preset(&format!("{prefix}OS"), &platform.os);
+        args.preset(&format!("{prefix}ARCH"), &platform.architecture);
+        args.preset(&format!("{prefix}VARIANT"), &platform.variant);
+    }
+}
+
+fn declare_globals(
+    args: &mut Args,
+    step: &Step<Vec<wharf_dockerfile::Argument>>,
+    escape: char,
+) -> Result<()> {
+    for argument in &step.instruction {
+        let variables = variables(args.in_stage());
+        let lexer = Lexer::new(escape, &variables);
+        let default = argument.default.as_deref().map(|value| lexer.word(value)).transpose()?;
+        args.declare_global(&wharf_dockerfile::Argument { name: lexer.word(&argument.name)?, default });
+    }
+    Ok(())
+}
+
+pub(crate) fn variables(values: BTreeMap<String, String>) -> Variables {
+    Variables::of(&values.into_iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>())
+}
+
+fn run_stage<W: Worker>(
+    builder: &mut Builder<'_, W>,
+    progress: &mut Progress,
+    args: &mut Args,
+    file: wharf_dockerfile::Stage,
+) -> Result<Option<ImageId>> {
+    builder.check_name(file.name.as_deref())?;
+    progress.step(builder.out(), &file.text)?;
+    let mut stage: Stage = builder.begin(&file, args)?;
+    builder.tell_image(&stage)?;
+    for step in file.steps {
+        progress.step(builder.out(), &step.text)?;
+        builder.step(&mut stage, step.instruction)?;
+        builder.tell_image(&stage)?;
+    }
+    if let Some(image) = &stage.image {
+        builder.out().image(image)?;
+    }
+    args.merge_used(&stage.args);
+    let image = stage.image;
+    builder.end(file.name, stage);
+    Ok(image)
+}

@@ -1,0 +1,132 @@
+//! What a client sends to be built from (source: moby `daemon/builder/remotecontext`).
+
+use crate::{Error, Result, Scratch, error::refuse};
+use rustix::fs::{AtFlags, Mode, OFlags};
+use std::{
+    fs::File,
+    io::Read,
+    os::fd::AsFd,
+    path::{Component, Path, PathBuf},
+};
+use wharf_archive::{Decompressor, Options, Owner};
+use wharf_dockerfile::Patterns;
+use wharf_sys::path::Root;
+
+/// The name of the file when the request says none.
+const DEFAULT: &str = "Dockerfile";
+/// No Dockerfile is larger.
+const MAX_DOCKERFILE: u64 = 64 << 20;
+
+/// A directory of files to build from. It goes with this.
+#[derive(Debug)]
+pub struct Context {
+    scratch: Scratch,
+    root: Root,
+}
+
+impl Context {
+    /// Unpacks an archive, compressed or not, into a directory made below `parent`.
+    ///
+    /// # Errors
+    /// When it is none, or the disk fails.
+    pub fn unpack(archive: impl Read + Send, parent: &Path) -> Result<Self> {
+        let context = Self::empty(parent)?;
+        let directory = File::open(context.path()).map_err(Error::io("open", context.path().display()))?;
+        // As moby's: a context belongs to who builds.
+        let options = Options { owner: Owner::Fixed { uid: 0, gid: 0 }, ..Options::default() };
+        wharf_archive::unpack(Decompressor::new(archive)?, directory.as_fd(), options)?;
+        Ok(context)
+    }
+
+    /// One without files.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn empty(parent: &Path) -> Result<Self> {
+        let scratch = Scratch::new(parent)?;
+        let root = Root::open(scratch.path())?;
+        Ok(Self { scratch, root })
+    }
+
+    /// Where its files are.
+    pub fn path(&self) -> &Path {
+        self.scratch.path()
+    }
+
+    /// Its files.
+    pub fn root(&self) -> &Root {
+        &self.root
+    }
+
+    /// The text of its Dockerfile, `Dockerfile` or `dockerfile` where no name is given. It is taken out of the context
+    /// if its `.dockerignore` says so, and so is that.
+    ///
+    /// # Errors
+    /// `Cannot locate specified Dockerfile: ...`; when it is empty or outside of the context.
+    pub fn dockerfile(&self, name: &str) -> Result<String> {
+        let name = if name.is_empty() { DEFAULT } else { name };
+        if escapes(Path::new(name)) {
+            return refuse(format!("forbidden path outside the build context: {name} ()"));
+        }
+        let (name, text) = match self.read(name) {
+            Ok(text) => (name.to_owned(), text),
+            Err(_) if name == DEFAULT => {
+                let name = name.to_lowercase();
+                let text = self.read(&name).map_err(|_| missing(DEFAULT))?;
+                (name, text)
+            }
+            Err(_) => return Err(missing(name)),
+        };
+        if text.is_empty() {
+            return Err(Error::Invalid(format!("the Dockerfile ({name}) cannot be empty")));
+        }
+        let text = String::from_utf8_lossy(&text).into_owned();
+        self.forget_ignored(&name)?;
+        Ok(text)
+    }
+
+    fn read(&self, name: &str) -> Result<Vec<u8>> {
+        Ok(self.root.read_limited(Path::new(name), MAX_DOCKERFILE)?)
+    }
+
+    /// The client sends these two though they are to be ignored, because they are needed.
+    fn forget_ignored(&self, dockerfile: &str) -> Result<()> {
+        let Ok(text) = self.read(".dockerignore") else { return Ok(()) };
+        let ignored = Patterns::read(&String::from_utf8_lossy(&text));
+        let ignored = ignored.map_err(|why| Error::Refused(format!("error reading .dockerignore: {why}")))?;
+        for name in [".dockerignore", dockerfile].into_iter().filter(|name| ignored.excludes(name)) {
+            let (parent, last) = self.root.parent_of(Path::new(name))?;
+            // It may be ignored already.
+            let _ = rustix::fs::unlinkat(&parent, last, AtFlags::empty());
+        }
+        Ok(())
+    }
+
+    /// Adds a file.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn add(&self, name: &str, content: &[u8]) -> Result<PathBuf> {
+        let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::TRUNC | OFlags::CLOEXEC;
+        let fd = self.root.open_file(Path::new(name), flags, Mode::from_raw_mode(0o600))?;
+        std::io::Write::write_all(&mut File::from(fd), content).map_err(Error::io("write", name))?;
+        Ok(self.path().join(name))
+    }
+}
+
+fn missing(name: &str) -> Error {
+    Error::Refused(format!("Cannot locate specified Dockerfile: {name}"))
+}
+
+/// Whether a path goes above where it begins.
+fn escapes(path: &Path) -> bool {
+    let mut depth = 0_i64;
+    path.components().any(|component| {
+        match component {
+            Component::ParentDir => depth -= 1,
+            Component::Normal(_) => depth += 1,
+            _ => {}
+        }
+        depth < 0
+    })
+}

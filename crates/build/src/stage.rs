@@ -1,0 +1,668 @@
+//! A stage and its steps (source: moby `daemon/builder/dockerfile/{dispatchers,evaluator,internals}.go`).
+
+use crate::{
+    Base, Commit, Context, Error, Output, Request, Result, Run, Worker,
+    args::Args,
+    checksum::combined_sources,
+    classic::variables,
+    copy::{self, Destination, Manner},
+    error::refuse,
+    mode::Mode,
+    mounts::Mounts,
+    select::{Selected, select},
+};
+use std::path::Path;
+use wharf_dockerfile::{
+    Argument, Change, Copy, Instruction, Lexer, Patterns, Source, Variables, parse_trigger, shell_of,
+};
+use wharf_spec::{Healthcheck, ImageId, Platform, RunConfig};
+use wharf_sys::path::Root;
+
+/// What an image without a `PATH` gets.
+const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// In a step's container config: what it mounted, so that other content is another step.
+const MOUNTS_LABEL: &str = "wharf.build.mounts";
+
+/// A stage so far.
+pub(crate) struct Stage {
+    /// Its last image; `None` is nothing.
+    pub(crate) image: Option<ImageId>,
+    pub(crate) args: Args,
+    config: RunConfig,
+    author: String,
+    has_command: bool,
+    platform: Platform,
+    /// A step was not found among earlier builds: later ones are not looked for.
+    is_new: bool,
+}
+
+/// A stage that is done.
+struct Done {
+    name: Option<String>,
+    image: Option<ImageId>,
+}
+
+/// A build under way.
+pub(crate) struct Builder<'b, W> {
+    pub(crate) worker: &'b W,
+    pub(crate) request: &'b Request,
+    context: Option<&'b Context>,
+    escape: char,
+    out: &'b mut dyn Output,
+    done: Vec<Done>,
+    /// Containers of the step, and whether they exist.
+    containers: Vec<(String, bool)>,
+}
+
+/// Where files are copied from.
+enum From {
+    Context,
+    Image(ImageId),
+}
+
+impl<'b, W: Worker> Builder<'b, W> {
+    pub(crate) fn new(
+        worker: &'b W,
+        request: &'b Request,
+        context: Option<&'b Context>,
+        escape: char,
+        out: &'b mut dyn Output,
+    ) -> Self {
+        Self { worker, request, context, escape, out, done: Vec::new(), containers: Vec::new() }
+    }
+
+    pub(crate) fn out(&mut self) -> &mut dyn Output {
+        self.out
+    }
+
+    pub(crate) fn text(&mut self, text: &str) -> Result<()> {
+        self.out.text(text)
+    }
+
+    pub(crate) fn tell_image(&mut self, stage: &Stage) -> Result<()> {
+        let id = stage.image.map(|id| short(&id)).unwrap_or_default();
+        self.out.text(&format!(" ---> {id}\n"))
+    }
+
+    pub(crate) fn check_name(&self, name: Option<&str>) -> Result<()> {
+        match name {
+            Some(name) if self.named(name).is_some() => refuse(format!("{name} stage name already used")),
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn end(&mut self, name: Option<String>, stage: Stage) {
+        self.done.push(Done { name, image: stage.image });
+    }
+
+    fn named(&self, name: &str) -> Option<&Done> {
+        self.done.iter().find(|done| done.name.as_deref() == Some(&*name.to_lowercase()))
+    }
+
+    /// `FROM`: the base, and what its `ONBUILD` says.
+    pub(crate) fn begin(&mut self, file: &wharf_dockerfile::Stage, args: &Args) -> Result<Stage> {
+        let known = variables(args.in_from());
+        let lexer = Lexer::new(self.escape, &known);
+        let platform = match lexer.word(&file.platform)? {
+            text if text.is_empty() => self.request.platform.clone(),
+            text => Some(text.parse().map_err(|why: wharf_spec::ParsePlatformError| {
+                Error::Invalid(format!("failed to parse platform {text}: {why}"))
+            })?),
+        };
+        let name = lexer.word(&file.base)?;
+        if name.is_empty() {
+            return refuse(format!("base name ({}) should not be blank", file.base));
+        }
+        let base = self.base(&name, platform.as_ref())?;
+        let mut stage = Stage::new(base, args.for_stage());
+        if let Some(triggers) = stage.config.on_build.take().filter(|triggers| !triggers.is_empty()) {
+            let s = if triggers.len() > 1 { "s" } else { "" };
+            self.text(&format!("# Executing {} build trigger{s}\n", triggers.len()))?;
+            for trigger in triggers {
+                self.step(&mut stage, parse_trigger(&trigger)?)?;
+            }
+        }
+        Ok(stage)
+    }
+
+    fn base(&mut self, name: &str, platform: Option<&Platform>) -> Result<Base> {
+        let stage = self.named(name).map(|done| done.image);
+        match stage {
+            Some(None) => Ok(Base::default()),
+            Some(Some(image)) => self.worker.image(&image.to_string(), None, false, self.out),
+            None if name == "scratch" => {
+                let platform = platform.cloned().unwrap_or_else(Platform::host);
+                Ok(Base { platform, ..Base::default() })
+            }
+            None => self.worker.image(name, platform, self.request.pull, self.out),
+        }
+    }
+
+    /// Carries one instruction out. Its containers go afterwards, as the request says.
+    pub(crate) fn step(&mut self, stage: &mut Stage, instruction: Instruction) -> Result<()> {
+        let done = self.dispatch(stage, instruction);
+        if self.request.force_remove || (self.request.remove && done.is_ok()) {
+            self.remove_containers()?;
+        }
+        self.containers.clear();
+        done
+    }
+
+    fn remove_containers(&mut self) -> Result<()> {
+        for (id, exists) in std::mem::take(&mut self.containers) {
+            let short = &id[..12];
+            let removed = if exists { self.worker.remove(&id) } else { Ok(()) };
+            self.text(&match removed {
+                Ok(()) => format!(" ---> Removed intermediate container {short}\n"),
+                Err(error) => format!("Removing intermediate container {short}: {error}\n"),
+            })?;
+        }
+        Ok(())
+    }
+
+    fn dispatch(&mut self, stage: &mut Stage, instruction: Instruction) -> Result<()> {
+        let known = stage.variables();
+        match instruction.expand(&Lexer::new(self.escape, &known))? {
+            Instruction::Change(Change::Workdir(path)) => self.workdir(stage, path),
+            Instruction::Change(change) => self.change(stage, change),
+            Instruction::Arg(arguments) => self.arg(stage, &arguments),
+            Instruction::Maintainer(name) => {
+                stage.author.clone_from(&name);
+                self.commit_comment(stage, &format!("MAINTAINER {name}"))
+            }
+            Instruction::Run(run) => self.run(stage, run, &known),
+            Instruction::Copy(copy) => self.copy(stage, copy),
+        }
+    }
+
+    fn change(&mut self, stage: &mut Stage, change: Change) -> Result<()> {
+        let before =
+            stage.config.healthcheck.as_ref().and_then(|check| check.test.clone()).unwrap_or_default();
+        if matches!(change, Change::Healthcheck(_)) && before.first().is_some_and(|kind| kind != "NONE") {
+            self.text(&format!("Note: overriding previous HEALTHCHECK: [{}]\n", before.join(" ")))?;
+        }
+        change.clone().apply(&mut stage.config, &mut stage.has_command)?;
+        let comment = change.comment(&stage.config);
+        self.commit_comment(stage, &comment)
+    }
+
+    fn arg(&mut self, stage: &mut Stage, arguments: &[Argument]) -> Result<()> {
+        let mut told = Vec::new();
+        for argument in arguments {
+            let default = argument.default.as_ref().map(|value| format!("={value}"));
+            told.push(format!("{}{}", argument.name, default.unwrap_or_default()));
+            stage.args.declare(argument);
+        }
+        self.commit_comment(stage, &format!("ARG {}", told.join(" ")))
+    }
+
+    /// A step that changes the config only.
+    fn commit_comment(&mut self, stage: &mut Stage, comment: &str) -> Result<()> {
+        let made_by = stage.made_by(["#(nop) ".to_owned(), comment.to_owned()]);
+        if self.is_cached(stage, &made_by)? {
+            return Ok(());
+        }
+        let container = self.container(stage, &made_by)?;
+        stage.image = Some(self.worker.commit_config(&stage.commit(&made_by, &container))?);
+        Ok(())
+    }
+
+    /// The container that a step stands for: it is made only where it stays to be seen.
+    fn container(&mut self, stage: &Stage, made_by: &RunConfig) -> Result<String> {
+        let id = if self.request.remove || self.request.force_remove {
+            let id = self.worker.container_id();
+            self.containers.push((id.clone(), false));
+            id
+        } else {
+            self.create(&Run { image: stage.image, config: made_by, network: "", binds: &[] })?
+        };
+        self.text(&format!(" ---> Running in {}\n", &id[..12]))?;
+        Ok(id)
+    }
+
+    fn create(&mut self, run: &Run<'_>) -> Result<String> {
+        let (id, warnings) = self.worker.create(run)?;
+        self.containers.push((id.clone(), true));
+        for warning in warnings {
+            self.text(&format!(" ---> [Warning] {warning}\n"))?;
+        }
+        Ok(id)
+    }
+
+    fn is_cached(&mut self, stage: &mut Stage, made_by: &RunConfig) -> Result<bool> {
+        if self.request.no_cache || stage.is_new {
+            return Ok(false);
+        }
+        match self.worker.cached(stage.image, made_by)? {
+            Some(image) => {
+                self.text(" ---> Using cache\n")?;
+                stage.image = Some(image);
+                Ok(true)
+            }
+            None => {
+                stage.is_new = true;
+                Ok(false)
+            }
+        }
+    }
+
+    fn workdir(&mut self, stage: &mut Stage, path: String) -> Result<()> {
+        Change::Workdir(path).apply(&mut stage.config, &mut stage.has_command)?;
+        let made_by = stage.made_by([format!("#(nop) WORKDIR {}", stage.config.working_dir)]);
+        if self.is_cached(stage, &made_by)? {
+            return Ok(());
+        }
+        let container = self.container(stage, &made_by)?;
+        let path = stage.config.working_dir.clone();
+        let mut make = |root: &Root| {
+            root.mkdir_all(Path::new(&path), rustix::fs::Mode::from_raw_mode(0o755))?;
+            Ok(())
+        };
+        let image = self.worker.commit_files(&stage.commit(&made_by, &container), &mut make)?;
+        stage.image = Some(image);
+        Ok(())
+    }
+
+    fn run(&mut self, stage: &mut Stage, run: wharf_dockerfile::Run, known: &Variables) -> Result<()> {
+        self.check_entitlements(&run)?;
+        let lexer = Lexer::new(self.escape, known);
+        let shown = run.line.clone().resolve(&stage.config);
+        let mounts = Mounts::read(self, &run, &lexer)?;
+        let environment = stage.args.environment(stage.config.env.as_deref().unwrap_or_default());
+        let mut told: Vec<String> =
+            environment.iter().filter(|variable| stage.args.is_told(variable)).cloned().collect();
+        told.sort_unstable();
+        let saved = match environment.is_empty() {
+            true => shown.clone(),
+            false => [vec![format!("|{}", told.len())], told, shown.clone()].concat(),
+        };
+        let mut probe = RunConfig { cmd: Some(saved), entrypoint: None, ..stage.config_on_image() };
+        if let Some(digest) = mounts.digest(self.context)? {
+            probe.labels.get_or_insert_default().insert(MOUNTS_LABEL.into(), digest);
+        }
+        if self.is_cached(stage, &probe)? {
+            return Ok(());
+        }
+        let no_health = Healthcheck { test: Some(vec!["NONE".into()]), ..Healthcheck::default() };
+        let mut config = RunConfig {
+            cmd: Some(shown.clone()),
+            entrypoint: Some(vec![String::new()]),
+            healthcheck: Some(no_health),
+            ..stage.config_on_image()
+        };
+        config.env.get_or_insert_default().extend(environment);
+        let ran = mounts.with(self, &mut |builder, binds, secrets| {
+            let mut config = config.clone();
+            config.env.get_or_insert_default().extend(secrets.iter().cloned());
+            let run = Run { image: stage.image, config: &config, network: &run.network, binds };
+            let id = builder.create(&run)?;
+            builder.text(&format!(" ---> Running in {}\n", &id[..12]))?;
+            let code = builder.worker.run(&id, builder.out)?;
+            Ok((id, code))
+        })?;
+        match ran {
+            (id, 0) => {
+                stage.image = Some(self.worker.commit_container(&id, &stage.commit(&probe, &id))?);
+                Ok(())
+            }
+            (_, code) => Err(Error::Command { command: shown.join(" "), code }),
+        }
+    }
+
+    fn check_entitlements(&self, run: &wharf_dockerfile::Run) -> Result<()> {
+        match run.network.as_str() {
+            "" | "default" | "none" => {}
+            "host" if self.request.host_network => {}
+            "host" => return refuse("network.host is not allowed"),
+            other => return refuse(format!("unsupported network mode {other:?}")),
+        }
+        match run.security.as_str() {
+            "" | "sandbox" => Ok(()),
+            "insecure" => refuse("security.insecure is not allowed"),
+            other => refuse(format!("security {other:?} is not valid")),
+        }
+    }
+
+    fn copy(&mut self, stage: &mut Stage, copy: Copy) -> Result<()> {
+        let from = self
+            .from(&copy.from)
+            .map_err(|error| error.context(format!("invalid from flag value {}", copy.from)))?;
+        let scratch = crate::Scratch::new(self.worker.scratch())?;
+        let fetched = self.fetch(&copy, scratch.path())?;
+        match (from, self.context) {
+            (From::Image(image), _) => {
+                let worker = self.worker;
+                let mut done = Ok(());
+                worker.with_image(image, &mut |path| {
+                    let root = Root::open(path)?;
+                    done = self.copy_from(stage, &copy, Some(&root), false, &fetched);
+                    Ok(())
+                })?;
+                done
+            }
+            (From::Context, context) => {
+                self.copy_from(stage, &copy, context.map(Context::root), true, &fetched)
+            }
+        }
+    }
+
+    /// What `--from` says.
+    fn from(&mut self, given: &str) -> Result<From> {
+        if given.is_empty() {
+            return Ok(From::Context);
+        }
+        self.image_of(given).map(From::Image)
+    }
+
+    /// A stage by name or number, or an image.
+    pub(crate) fn image_of(&mut self, name: &str) -> Result<ImageId> {
+        if let Some(done) = self.named(name) {
+            return done.image.ok_or_else(|| Error::Refused(format!("stage {name} has no files")));
+        }
+        if let Ok(number) = name.parse::<i64>() {
+            let count = self.done.len() as i64;
+            if number == count {
+                return refuse("refers to current build stage");
+            }
+            if number < 0 || number > count {
+                return refuse("index out of bounds");
+            }
+            let image = self.done[number as usize].image;
+            return image.ok_or_else(|| Error::Refused(format!("stage {name} has no files")));
+        }
+        let base = self.worker.image(name, self.request.platform.as_ref(), false, self.out)?;
+        base.id.ok_or_else(|| Error::Refused(format!("image {name} has no files")))
+    }
+
+    pub(crate) fn context(&self) -> Option<&'b Context> {
+        self.context
+    }
+
+    /// Documents and what addresses lead to, as files of a directory.
+    fn fetch(&mut self, copy: &Copy, scratch: &Path) -> Result<Vec<Fetched>> {
+        let mut fetched = Vec::new();
+        for (number, source) in copy.sources.iter().enumerate() {
+            let directory = scratch.join(number.to_string());
+            let io = |error| Error::io("write", directory.display())(error);
+            match source {
+                Source::Document(document) => {
+                    std::fs::create_dir(&directory).map_err(io)?;
+                    std::fs::write(directory.join(&document.name), &document.content).map_err(io)?;
+                    set_mode(&directory.join(&document.name), 0o644).map_err(io)?;
+                    fetched.push(Fetched {
+                        number,
+                        directory,
+                        name: document.name.clone(),
+                        is_remote: false,
+                    });
+                }
+                Source::Path(address) if is_url(address) => {
+                    if !copy.is_add {
+                        return refuse(format!("{} failed: source can't be a URL for COPY", copy.name()));
+                    }
+                    std::fs::create_dir(&directory).map_err(io)?;
+                    let name = self.download(copy, address, &directory)?;
+                    fetched.push(Fetched { number, directory, name, is_remote: true });
+                }
+                Source::Path(_) => {}
+            }
+        }
+        Ok(fetched)
+    }
+
+    fn download(&mut self, copy: &Copy, address: &str, directory: &Path) -> Result<String> {
+        let failed = |error: Error| error.context(format!("{} failed", copy.name()));
+        let file = directory.join("__unnamed__");
+        let download = self.worker.download(address, &file).map_err(failed)?;
+        self.text("\n")?;
+        check_digest(&file, &copy.checksum)?;
+        let path = address.split(['?', '#']).next().unwrap_or_default();
+        let path =
+            path.split_once("://").and_then(|(_, rest)| rest.split_once('/')).map_or("", |(_, path)| path);
+        let last = path.rsplit('/').next().filter(|name| !name.is_empty()).map(str::to_owned);
+        let named = download.name.filter(|name| !name.is_empty() && !name.contains('/'));
+        let name = match last.or(named) {
+            Some(name) => name,
+            None if copy.destination.ends_with('/') => {
+                return refuse(format!("ADD failed: cannot determine filename for source {address}"));
+            }
+            None => "__unnamed__".into(),
+        };
+        let io = |error| Error::io("write", file.display())(error);
+        set_mode(&file, 0o600).map_err(io)?;
+        let modified = std::time::UNIX_EPOCH
+            + std::time::Duration::from_secs(download.modified.unwrap_or(0).try_into().unwrap_or(0));
+        let times = std::fs::FileTimes::new().set_accessed(modified).set_modified(modified);
+        std::fs::File::open(&file).and_then(|opened| opened.set_times(times)).map_err(io)?;
+        std::fs::rename(&file, directory.join(&name)).map_err(io)?;
+        Ok(name)
+    }
+
+    fn copy_from(
+        &mut self,
+        stage: &mut Stage,
+        copy: &Copy,
+        root: Option<&Root>,
+        is_context: bool,
+        fetched: &[Fetched],
+    ) -> Result<()> {
+        let excluded = Patterns::new(&copy.excludes).map_err(Error::Refused)?;
+        let selected = select_all(copy, root, is_context, &excluded, fetched)
+            .map_err(|error| error.context(format!("{} failed", copy.name())))?;
+        if selected.len() > 1 && !copy.destination.ends_with('/') {
+            return refuse(format!(
+                "When using {} with more than one source file, the destination must be a directory and end with a /",
+                copy.name()
+            ));
+        }
+        let digests: Vec<String> = selected.iter().map(|(_, found)| found.digest.clone()).collect();
+        let comment =
+            format!("{} {}{} in {} ", copy.name(), flags(copy), combined_sources(&digests), copy.destination);
+        let made_by = stage.made_by([format!("#(nop) {comment}")]);
+        if self.is_cached(stage, &made_by)? {
+            return Ok(());
+        }
+        let mode = Mode::parse(&copy.chmod)?;
+        let destination = absolute(&stage.config.working_dir, &copy.destination);
+        let preserves = !copy.from.is_empty() && copy.chown.is_empty();
+        let mut change = |target: &Root| {
+            let owner = match copy.chown.as_str() {
+                "" if preserves => None,
+                "" => Some((0, 0)),
+                names => Some(copy::owner(target, names).map_err(|error| {
+                    error.context("unable to convert uid/gid chown string to host mapping")
+                })?),
+            };
+            for (source, found) in &selected {
+                let (is_remote, own);
+                let from = match source {
+                    None => {
+                        is_remote = false;
+                        root.ok_or_else(|| Error::Refused("missing build context".into()))?
+                    }
+                    Some(fetched) => {
+                        is_remote = fetched.is_remote;
+                        own = Root::open(&fetched.directory)?;
+                        &own
+                    }
+                };
+                let unpack = copy.unpack.unwrap_or(copy.is_add && !is_remote);
+                let manner = Manner {
+                    owner,
+                    mode: mode.clone(),
+                    excluded: excluded.clone(),
+                    unpack,
+                    parents: copy.parents && source.is_none(),
+                };
+                let to = Destination { root: target, path: destination.clone() };
+                copy::copy(from, &found.path, &to, &manner).map_err(|e| e.context("failed to copy files"))?;
+            }
+            Ok(())
+        };
+        stage.image = Some(self.worker.commit_files(&stage.commit(&made_by, ""), &mut change)?);
+        Ok(())
+    }
+}
+
+/// A file made for a step.
+struct Fetched {
+    /// Which source it is.
+    number: usize,
+    directory: std::path::PathBuf,
+    name: String,
+    is_remote: bool,
+}
+
+/// What all sources mean, in their order: where it is, and what.
+fn select_all<'f>(
+    copy: &Copy,
+    root: Option<&Root>,
+    is_context: bool,
+    excluded: &Patterns,
+    fetched: &'f [Fetched],
+) -> Result<Vec<(Option<&'f Fetched>, Selected)>> {
+    let mut all = Vec::new();
+    for (number, source) in copy.sources.iter().enumerate() {
+        if let Some(file) = fetched.iter().find(|file| file.number == number) {
+            let own = Root::open(&file.directory)?;
+            let found = select(&own, &escaped(&file.name), &Patterns::default(), false)?;
+            all.extend(found.into_iter().map(|found| (Some(file), found)));
+        } else if let Source::Path(path) = source {
+            let root = root.ok_or_else(|| Error::Refused("missing build context".into()))?;
+            // What comes before the pivot of `--parents` is told apart by a dot.
+            let found = select(root, path, excluded, is_context)?;
+            let pivot = path.rsplit_once("/./").filter(|_| copy.parents).map(|(before, _)| before.len() + 1);
+            all.extend(found.into_iter().map(|mut found| {
+                if let Some(at) =
+                    pivot.filter(|at| found.path.is_char_boundary(*at) && found.path.len() > *at)
+                {
+                    found.path = format!("{}./{}", &found.path[..at], &found.path[at..]);
+                }
+                (None, found)
+            }));
+        }
+    }
+    if all.is_empty() {
+        return refuse("no source files were specified");
+    }
+    Ok(all)
+}
+
+/// A name whose wildcards are none.
+fn escaped(name: &str) -> String {
+    name.chars()
+        .flat_map(|c| matches!(c, '*' | '?' | '[' | '\\').then_some('\\').into_iter().chain([c]))
+        .collect()
+}
+
+/// What the history tells of how files were copied.
+fn flags(copy: &Copy) -> String {
+    let mut told = String::new();
+    for (name, value) in [("chown", &copy.chown), ("chmod", &copy.chmod)] {
+        if !value.is_empty() {
+            told.push_str(&format!("--{name}={value} "));
+        }
+    }
+    for pattern in &copy.excludes {
+        told.push_str(&format!("--exclude={pattern} "));
+    }
+    if copy.parents {
+        told.push_str("--parents ");
+    }
+    if let Some(unpack) = copy.unpack {
+        told.push_str(&format!("--unpack={unpack} "));
+    }
+    told
+}
+
+fn is_url(source: &str) -> bool {
+    source.starts_with("http://") || source.starts_with("https://")
+}
+
+fn set_mode(path: &Path, mode: u32) -> std::io::Result<()> {
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode))
+}
+
+/// `--checksum` of what was fetched.
+fn check_digest(file: &Path, wanted: &str) -> Result<()> {
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let wanted: wharf_spec::Digest =
+        wanted.parse().map_err(|_| Error::Refused(format!("invalid checksum digest format: {wanted}")))?;
+    let mut bytes = std::fs::File::open(file).map_err(Error::io("open", file.display()))?;
+    let found = crate::checksum::of_reader(&mut bytes).map_err(Error::io("read", file.display()))?;
+    let found = format!("sha256:{found}");
+    if found == wanted.to_string() {
+        return Ok(());
+    }
+    refuse(format!("digest mismatch {found}: {wanted}"))
+}
+
+/// A destination from the working directory on; its last slash stays.
+fn absolute(working_dir: &str, destination: &str) -> String {
+    if destination.starts_with('/') {
+        return destination.to_owned();
+    }
+    let slash = if destination.ends_with('/') || matches!(destination, "." | "..") { "/" } else { "" };
+    let inner = crate::select::cleaned(&format!("{working_dir}/{destination}"));
+    if inner.is_empty() { "/".into() } else { format!("/{inner}{slash}") }
+}
+
+impl Stage {
+    fn new(base: Base, args: Args) -> Self {
+        let mut config = base.config;
+        let env = config.env.get_or_insert_default();
+        if !env.iter().any(|variable| variable.starts_with("PATH=")) {
+            env.push(PATH.into());
+        }
+        config.open_stdin = false;
+        config.stdin_once = false;
+        Self {
+            image: base.id,
+            args,
+            config,
+            author: String::new(),
+            has_command: false,
+            platform: base.platform,
+            is_new: false,
+        }
+    }
+
+    /// What instructions may use: the image's environment before arguments.
+    fn variables(&self) -> Variables {
+        let mut variables = Variables::of(self.config.env.as_deref().unwrap_or_default());
+        for (name, value) in self.args.in_stage() {
+            variables.set_default(&name, &value);
+        }
+        variables
+    }
+
+    /// As containers of this step have it.
+    fn config_on_image(&self) -> RunConfig {
+        let image = self.image.map(|id| id.to_string()).unwrap_or_default();
+        RunConfig { image, ..self.config.clone() }
+    }
+
+    /// The config of the step's container: a comment for the shell.
+    fn made_by<const N: usize>(&self, comment: [String; N]) -> RunConfig {
+        let command = [shell_of(&self.config), comment.to_vec()].concat();
+        RunConfig { cmd: Some(command), ..self.config_on_image() }
+    }
+
+    fn commit<'s>(&'s self, made_by: &'s RunConfig, container: &'s str) -> Commit<'s> {
+        Commit {
+            parent: self.image,
+            author: &self.author,
+            config: &self.config,
+            container_config: made_by,
+            platform: &self.platform,
+            container,
+        }
+    }
+}
+
+fn short(id: &ImageId) -> String {
+    let text = id.to_string();
+    text.strip_prefix("sha256:").unwrap_or(&text)[..12].to_owned()
+}
