@@ -1,6 +1,11 @@
 //! What a client sends to be built from (source: moby `daemon/builder/remotecontext`).
 
-use crate::{Error, Result, Scratch, error::refuse};
+use crate::{
+    Error, Result, Scratch,
+    copy::{self, Destination, Manner},
+    error::refuse,
+    select,
+};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use std::{
     fs::File,
@@ -46,6 +51,22 @@ impl Context {
         let scratch = Scratch::new(parent)?;
         let root = Root::open(scratch.path())?;
         Ok(Self { scratch, root })
+    }
+
+    /// A directory of another one, such as a checkout. What git keeps of its own stays behind.
+    ///
+    /// # Errors
+    /// When there is no such directory in it.
+    pub fn of_directory(whole: &Path, directory: &str, parent: &Path) -> Result<Self> {
+        let context = Self::empty(parent)?;
+        let manner = Manner {
+            owner: Some((0, 0)),
+            excluded: Patterns::new(&[".git".to_owned()]).map_err(Error::Refused)?,
+            ..Manner::default()
+        };
+        let to = Destination { root: &context.root, path: "/".into() };
+        copy::copy(&Root::open(whole)?, &select::cleaned(directory), &to, &manner)?;
+        Ok(context)
     }
 
     /// Where its files are.

@@ -173,7 +173,8 @@ impl Ready {
         let lock = File::open(&directory).map_err(Error::io("open", directory.display()))?;
         let io = |errno: rustix::io::Errno| Error::io("lock", directory.display())(errno.into());
         match mount.sharing {
-            Sharing::Shared => {}
+            // Nobody prunes it meanwhile.
+            Sharing::Shared => rustix::fs::flock(&lock, FlockOperation::LockShared).map_err(io)?,
             Sharing::Locked => rustix::fs::flock(&lock, FlockOperation::LockExclusive).map_err(io)?,
             Sharing::Private => {
                 if rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {

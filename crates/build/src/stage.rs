@@ -144,7 +144,9 @@ impl<'b, W: Worker> Builder<'b, W> {
         if self.request.force_remove || (self.request.remove && done.is_ok()) {
             self.remove_containers()?;
         }
-        self.containers.clear();
+        for (id, _) in self.containers.drain(..).filter(|(_, exists)| *exists) {
+            self.worker.release(&id);
+        }
         done
     }
 

@@ -13,6 +13,12 @@ pub trait Output {
     /// [`crate::Error::Cancelled`].
     fn text(&mut self, text: &str) -> Result<()>;
 
+    /// What a command writes to its error output.
+    ///
+    /// # Errors
+    /// As [`Self::text`].
+    fn error_text(&mut self, text: &str) -> Result<()>;
+
     /// An image came out.
     ///
     /// # Errors
@@ -153,6 +159,9 @@ pub trait Worker {
     /// # Errors
     /// When it cannot be removed.
     fn remove(&self, container: &str) -> Result<()>;
+
+    /// Leaves a container to whoever wants to look at it.
+    fn release(&self, container: &str);
 
     /// Lets `work` read an image's files.
     ///

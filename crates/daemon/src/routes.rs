@@ -101,9 +101,9 @@ pub(crate) static ROUTES: &[Route] = routes! {
     PUT "/volumes/{name:.*}" since 42 => swarm::volume_update,
     DELETE "/volumes/{name:.*}" => volumes::remove,
 
-    POST "/build" => not_built,
+    POST "/build" => build::build,
     POST "/build/prune" since 31 => build::prune,
-    POST "/build/cancel" => not_built,
+    POST "/build/cancel" => build::cancel,
     POST "/session" => not_built,
     POST "/grpc" => not_built,
 

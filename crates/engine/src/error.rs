@@ -114,6 +114,9 @@ pub enum Error {
     /// The shim said no.
     #[error("{0}")]
     Task(#[source] Failure),
+    /// A build failed.
+    #[error("{0}")]
+    Build(#[source] wharf_build::Error),
     /// The main process could not be started.
     #[error("failed to create task for container: {message}")]
     Start {
@@ -180,6 +183,7 @@ impl Error {
             Self::Invalid(_) | Self::AmbiguousPrefix(_) => ErrorKind::InvalidArgument,
             Self::Conflict(_) | Self::NameInUse { .. } | Self::NotRunning(_) => ErrorKind::Conflict,
             Self::Request(error) => error.kind(),
+            Self::Build(error) => error.kind(),
             Self::Forbidden(_) => ErrorKind::Forbidden,
             Self::NotModified => ErrorKind::NotModified,
             Self::NotImplemented(_) | Self::LogsNotReadable => ErrorKind::NotImplemented,
@@ -208,6 +212,14 @@ impl Error {
             | Self::Protocol(_)
             | Self::Log(_)
             | Self::Panicked => ErrorKind::System,
+        }
+    }
+
+    /// Exit status of the build's command that failed, or 0.
+    pub fn code(&self) -> i64 {
+        match self {
+            Self::Build(error) => error.code(),
+            _ => 0,
         }
     }
 

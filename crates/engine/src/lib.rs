@@ -21,6 +21,7 @@
 #![forbid(unsafe_code)]
 
 mod blocking;
+pub mod builds;
 mod cdi;
 pub mod check;
 mod clock;
@@ -43,6 +44,7 @@ mod task;
 mod undo;
 pub mod volumes;
 
+pub use builds::Builds;
 pub use config::Config;
 pub use containers::{Containers, End};
 pub use error::{Error, Result};
@@ -68,6 +70,8 @@ pub struct Engine {
     pub networks: Networks,
     /// Volumes.
     pub volumes: Volumes,
+    /// Builds of images.
+    pub builds: Builds,
     /// Processes started in running containers.
     pub exec: Execs,
     /// What happened and happens.
@@ -104,7 +108,8 @@ impl Engine {
         let system =
             System::open(Arc::clone(&config), containers.clone(), images.clone(), events.clone()).await?;
         containers.restore().await?;
-        Ok(Self { containers, images, networks, volumes, exec, events, system })
+        let builds = Builds::open(Arc::clone(&config), containers.clone(), images.clone()).await?;
+        Ok(Self { containers, images, networks, volumes, builds, exec, events, system })
     }
 
     /// How long [`Self::shutdown`] waits for containers at most; `None` for as long as they take.

@@ -21,6 +21,12 @@ const ERROR_MAX: usize = 64 << 10;
 pub struct Download {
     /// Its length, if the server says so.
     pub length: Option<u64>,
+    /// What the server calls it, by `Content-Disposition`.
+    pub name: Option<String>,
+    /// `Last-Modified`, as written.
+    pub modified: String,
+    /// `Content-Type`, as written.
+    pub content_type: String,
     body: Incoming,
 }
 
@@ -93,8 +99,18 @@ impl Registry {
             return Err(refusal(url, answer).await);
         }
         let length = answer.header(header::CONTENT_LENGTH).parse().ok();
-        Ok(Download { length, body: answer.response.into_body() })
+        let name = file_name(answer.header(header::CONTENT_DISPOSITION));
+        let modified = answer.header(header::LAST_MODIFIED).to_owned();
+        let content_type = answer.header(header::CONTENT_TYPE).to_owned();
+        Ok(Download { length, name, modified, content_type, body: answer.response.into_body() })
     }
+}
+
+/// The parameter `filename` of a disposition (RFC 6266).
+fn file_name(disposition: &str) -> Option<String> {
+    let parameter = disposition.split(';').map(str::trim).find_map(|part| part.strip_prefix("filename="))?;
+    let name = parameter.trim_matches('"').rsplit('/').next()?;
+    (!name.is_empty()).then(|| name.to_owned())
 }
 
 async fn refusal(url: &str, answer: Answer) -> DownloadError {

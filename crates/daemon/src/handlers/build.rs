@@ -1,17 +1,173 @@
-//! The builder's endpoints.
+//! The builder's endpoints (source: moby `daemon/server/router/build/build_routes.go`).
 
+use super::progress::{self, EarlyErrors};
 use crate::{
-    error::Result,
+    error::{Error, Result},
     http::{
         call::Call,
         reply::{self, Reply},
     },
 };
-use wharf_api::build_cache::PruneReport;
+use base64::{Engine as _, engine::general_purpose};
+use http::StatusCode;
+use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
+use wharf_api::{
+    Version,
+    auth::AuthConfig,
+    build_cache::PruneReport,
+    container::{HostConfig, Ulimit},
+};
+use wharf_engine::builds::{BuildImage, Request};
+use wharf_spec::{ErrorKind, ParsePlatformError};
 
-/// `POST /build/prune`: as long as there is no builder there is no cache, so that nothing is ever freed.
-/// `docker system prune` needs the answer.
+/// A client's secrets for commands, `{"id": "<base64>"}` in base64: an extension of ours, for classic builds have none.
+const SECRETS: &str = "x-wharf-build-secrets";
+
+/// `POST /build`
+pub(crate) async fn build(call: Call) -> Result<Reply> {
+    let options = options(&call)?;
+    let builds = call.app.engine.builds.clone();
+    let context = call.body_stream();
+    progress::run(EarlyErrors::Status, |sender| async move { builds.build(options, context, sender).await })
+        .await
+}
+
+/// `POST /build/prune`: steps of classic builds are images, which `image prune` removes; what is freed here are cache
+/// mounts.
 pub(crate) async fn prune(call: Call) -> Result<Reply> {
     call.form.filters()?;
-    reply::ok(&PruneReport::default())
+    let reclaimed = call.app.engine.builds.prune().await?;
+    reply::ok(&PruneReport { space_reclaimed: reclaimed, ..PruneReport::default() })
+}
+
+/// `POST /build/cancel`
+pub(crate) async fn cancel(call: Call) -> Result<Reply> {
+    match call.form.get("id") {
+        "" => Err(Error::invalid("build ID not provided")),
+        id => {
+            call.app.engine.builds.cancel(id);
+            Ok(reply::empty(StatusCode::OK))
+        }
+    }
+}
+
+fn options(call: &Call) -> Result<BuildImage> {
+    let form = &call.form;
+    if form.has("securityopt") {
+        return Err(Error::invalid("security options are not supported on linux"));
+    }
+    match form.get("version") {
+        "" | "1" => {}
+        "2" => return Err(not_built("BuildKit's builds (version=2)")),
+        other => return Err(Error::invalid(format!("invalid version {other:?}"))),
+    }
+    if form.bool("squash") {
+        return Err(Error::invalid("squash is only supported with experimental mode"));
+    }
+    if call.version >= Version(1, 40) && !matches!(form.get("outputs"), "" | "[]" | "null") {
+        return Err(not_built("outputs of a build"));
+    }
+    let platform = match form.get("platform") {
+        text if text.is_empty() || call.version < Version(1, 32) => None,
+        text => Some(text.parse().map_err(|error: ParsePlatformError| Error::invalid(error.to_string()))?),
+    };
+    let force_remove = form.bool("forcerm");
+    let request = Request {
+        build_args: json(call, "buildargs", "error reading build args")?,
+        labels: json(call, "labels", "error reading labels")?,
+        target: form.get("target").to_owned(),
+        no_cache: form.bool("nocache"),
+        pull: form.bool("pull"),
+        remove: force_remove || form.get("rm").is_empty() || form.bool("rm"),
+        force_remove,
+        platform,
+        ..Request::default()
+    };
+    Ok(BuildImage {
+        request,
+        id: form.get("buildid").to_owned(),
+        dockerfile: form.get("dockerfile").to_owned(),
+        remote: form.get("remote").to_owned(),
+        tags: form.all("t").map(str::to_owned).collect(),
+        quiet: form.bool("q"),
+        host: host(call)?,
+        registries: registries(call),
+        cache_from: json(call, "cachefrom", "error reading cache-from")?,
+        secrets: secrets(call)?,
+    })
+}
+
+/// How commands run.
+fn host(call: &Call) -> Result<HostConfig> {
+    let form = &call.form;
+    // As moby, which takes what is no number as none.
+    let number = |key: &str| form.get(key).trim().parse::<i64>().unwrap_or(0);
+    let isolation = form.get("isolation");
+    if !matches!(isolation.to_ascii_lowercase().as_str(), "" | "default") {
+        return Err(Error::invalid(format!("unsupported isolation: {isolation:?}")));
+    }
+    let ulimits: Vec<Ulimit> = json(call, "ulimits", "error reading ulimit settings")?;
+    let hosts: Vec<String> = form.all("extrahosts").map(str::to_owned).collect();
+    let mut host = HostConfig {
+        network_mode: match form.get("networkmode") {
+            "" => "default".into(),
+            mode => mode.into(),
+        },
+        extra_hosts: (!hosts.is_empty()).then_some(hosts),
+        shm_size: match form.get("shmsize") {
+            "" => 0,
+            text => text.parse().map_err(|_| {
+                Error::new(ErrorKind::System, format!("strconv.ParseInt: parsing {text:?}: invalid syntax"))
+            })?,
+        },
+        ..HostConfig::default()
+    };
+    host.memory = number("memory");
+    host.memory_swap = number("memswap");
+    host.cpu_shares = number("cpushares");
+    host.cpu_period = number("cpuperiod");
+    host.cpu_quota = number("cpuquota");
+    host.cpuset_cpus = form.get("cpusetcpus").to_owned();
+    host.cpuset_mems = form.get("cpusetmems").to_owned();
+    host.cgroup_parent = form.get("cgroupparent").to_owned();
+    host.ulimits = (!ulimits.is_empty()).then_some(ulimits);
+    Ok(host)
+}
+
+/// A parameter that is JSON; none is nothing.
+fn json<T: DeserializeOwned + Default>(call: &Call, key: &str, what: &str) -> Result<T> {
+    match call.form.get(key) {
+        "" => Ok(T::default()),
+        text => serde_json::from_str::<Option<T>>(text)
+            .map(Option::unwrap_or_default)
+            .map_err(|error| Error::invalid(format!("{what}: {error}"))),
+    }
+}
+
+/// Who asks which registry; what cannot be read counts as nobody, as in moby.
+fn registries(call: &Call) -> BTreeMap<String, AuthConfig> {
+    let decoded = decode(call.header("x-registry-config"));
+    decoded.and_then(|json| serde_json::from_slice(&json).ok()).unwrap_or_default()
+}
+
+fn secrets(call: &Call) -> Result<BTreeMap<String, Vec<u8>>> {
+    let text = call.header(SECRETS);
+    if text.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let wrong = || Error::invalid(format!("header {SECRETS} cannot be read"));
+    let encoded: BTreeMap<String, String> =
+        decode(text).and_then(|json| serde_json::from_slice(&json).ok()).ok_or_else(wrong)?;
+    encoded.into_iter().map(|(id, value)| Ok((id, decode(&value).ok_or_else(wrong)?))).collect()
+}
+
+fn decode(text: &str) -> Option<Vec<u8>> {
+    let text = text.trim_end_matches('=');
+    let decoded = general_purpose::URL_SAFE_NO_PAD.decode(text);
+    decoded.or_else(|_| general_purpose::STANDARD_NO_PAD.decode(text)).ok()
+}
+
+fn not_built(what: &str) -> Error {
+    Error::new(ErrorKind::NotImplemented, format!("not implemented in Wharf yet: {what}"))
 }

@@ -40,7 +40,7 @@ where
         // No message will ever come: the work is at its end.
         return match ((&mut work).await.map_err(|_| Error::Panicked)?, early) {
             (Err(e), EarlyErrors::Status) => Err(e.into()),
-            (Err(e), EarlyErrors::Stream) => Ok(lines(stream::iter([Message::error(e.to_string())]))),
+            (Err(e), EarlyErrors::Stream) => Ok(lines(stream::iter([failure_message(&e)]))),
             (Ok(()), _) => Ok(lines(stream::empty())),
         };
     };
@@ -59,9 +59,16 @@ async fn next(
     }
     match work.await {
         Ok(Ok(())) => None,
-        Ok(Err(e)) => Some((Message::error(e.to_string()), (messages, None))),
+        Ok(Err(e)) => Some((failure_message(&e), (messages, None))),
         Err(_) => Some((Message::error(Error::Panicked.to_string()), (messages, None))),
     }
+}
+
+/// With the exit status of a build's command, if it was that.
+fn failure_message(error: &wharf_engine::Error) -> Message {
+    let mut message = Message::error(error.to_string());
+    message.error.iter_mut().for_each(|detail| detail.code = error.code());
+    message
 }
 
 fn lines(messages: impl Stream<Item = Message> + Send + 'static) -> Reply {

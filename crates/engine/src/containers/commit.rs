@@ -9,7 +9,7 @@ use crate::{
 };
 use std::sync::Arc;
 use wharf_api::container as api;
-use wharf_spec::ImageId;
+use wharf_spec::{ImageId, Platform};
 
 impl Containers {
     /// Makes an image of a container. Carried through even if nobody waits for it, so that a container that
@@ -45,9 +45,10 @@ impl Containers {
         });
         let config = commit_config(&own, options.config, &options.changes)?;
         let image = CommitImage {
-            container: container.id.clone(),
+            layer_of: Some(container.id.clone()),
+            container: container.id.to_string(),
             parent: parent.parse().ok(),
-            os,
+            platform: Platform::new(&os, "", ""),
             author: options.author,
             comment: options.comment.clone(),
             reference: options.reference.clone(),

@@ -12,12 +12,14 @@ use wharf_spec::{
 /// For [`super::Images::commit`].
 #[derive(Debug, Clone)]
 pub(crate) struct CommitImage {
-    /// Whose changes are the new layer.
-    pub(crate) container: ContainerId,
+    /// Whose changes are the new layer; `None`: there is no new layer.
+    pub(crate) layer_of: Option<ContainerId>,
+    /// The container that it was made of.
+    pub(crate) container: String,
     /// What it was made of; `None` is nothing.
     pub(crate) parent: Option<ImageId>,
-    /// The container's operating system.
-    pub(crate) os: String,
+    /// For which machines, as far as it says so; else its parent's.
+    pub(crate) platform: Platform,
     /// Who made it.
     pub(crate) author: String,
     /// The comment of its history.
@@ -43,9 +45,14 @@ impl Inner {
         let below = wharf_store::chain_ids(parent.diff_ids()).last().copied();
         // Both are held until the image holds them.
         let below = below.map(|chain| layers.get(chain)).transpose().map_err(store_error)?;
-        let unpacked = layers.unpack_rw(&new.container).map_err(store_error)?;
-        let layer = layers.register(unpacked, below.as_ref()).map_err(store_error)?;
-        let config = child(parent, new, layer.diff_id);
+        let layer = match &new.layer_of {
+            None => None,
+            Some(container) => {
+                let unpacked = layers.unpack_rw(container).map_err(store_error)?;
+                Some(layers.register(unpacked, below.as_ref()).map_err(store_error)?)
+            }
+        };
+        let config = child(parent, new, layer.as_ref().map(|layer| layer.diff_id));
         self.store.create_named(&config.to_json(), |id| {
             self.emit("create", id, &id.to_string());
             self.store.images.set_built_locally(id)?;
@@ -60,13 +67,13 @@ impl Inner {
     }
 }
 
-fn child(parent: ImageConfig, new: &CommitImage, layer: DiffId) -> ImageConfig {
-    let empty_layer = Digest::from_hex(EMPTY_LAYER).is_ok_and(|empty| layer.0 == empty);
+fn child(parent: ImageConfig, new: &CommitImage, layer: Option<DiffId>) -> ImageConfig {
+    let is_empty = |layer: &DiffId| Digest::from_hex(EMPTY_LAYER).is_ok_and(|empty| layer.0 == empty);
+    let layer = layer.filter(|layer| !is_empty(layer));
+    let empty_layer = layer.is_none();
     let created = Some(jiff::Timestamp::now().to_string());
     let mut rootfs = parent.rootfs.unwrap_or_default();
-    if !empty_layer {
-        rootfs.diff_ids.push(layer);
-    }
+    rootfs.diff_ids.extend(layer);
     let mut history = parent.history;
     history.push(History {
         created: created.clone(),
@@ -75,22 +82,23 @@ fn child(parent: ImageConfig, new: &CommitImage, layer: DiffId) -> ImageConfig {
         comment: new.comment.clone(),
         empty_layer,
     });
-    let (architecture, variant) = match parent.architecture.as_str() {
-        "" => {
+    let (architecture, variant) = match (parent.architecture.as_str(), new.platform.architecture.as_str()) {
+        ("", "") => {
             let host = Platform::host();
             (host.architecture, host.variant)
         }
-        known => (known.to_owned(), parent.variant),
+        ("", wanted) => (wanted.to_owned(), new.platform.variant.clone()),
+        (known, _) => (known.to_owned(), parent.variant),
     };
     ImageConfig {
         architecture,
         author: new.author.clone(),
         config: Some(new.config.clone()),
-        container: new.container.to_string(),
+        container: new.container.clone(),
         container_config: new.container_config.clone(),
         created,
         history,
-        os: if new.os.is_empty() { "linux".into() } else { new.os.clone() },
+        os: if new.platform.os.is_empty() { "linux".into() } else { new.platform.os.clone() },
         os_features: parent.os_features,
         os_version: parent.os_version,
         rootfs: Some(rootfs),

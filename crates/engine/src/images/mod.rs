@@ -4,6 +4,7 @@
 //! for the writable layers of containers. This file is the async face; each verb is a file of blocking
 //! methods of `Inner`, which work on `wharf_store`.
 
+mod cache;
 mod commit;
 mod import;
 mod inspect;
@@ -44,7 +45,7 @@ use std::{
 use tokio::sync::mpsc;
 use wharf_api::{auth::AuthConfig, image as api, progress};
 use wharf_registry::Registry;
-use wharf_spec::{ImageConfig, ImageId, Platform};
+use wharf_spec::{ImageConfig, ImageId, ImageRef, Platform, RunConfig};
 use wharf_store::Store;
 
 /// The handle of images: cheap to clone.
@@ -318,6 +319,28 @@ impl Images {
     /// Makes an image of a container's changes.
     pub(crate) async fn commit(&self, new: CommitImage) -> Result<ImageId> {
         self.run(move |inner| inner.commit(&new)).await
+    }
+
+    /// The image that a build step came to earlier: made from this parent, by a container of this config. Else what
+    /// the images of `from` have at its place.
+    pub(crate) async fn cached(
+        &self,
+        parent: Option<ImageId>,
+        made_by: RunConfig,
+        from: Vec<ImageId>,
+    ) -> Result<Option<ImageId>> {
+        self.run(move |inner| inner.cached(parent, &made_by, &from)).await
+    }
+
+    /// Gives an image a name; `repository:tag` as it is.
+    pub(crate) async fn name(&self, id: ImageId, reference: ImageRef) -> Result<()> {
+        self.run(move |inner| inner.add_tag(id, &reference)).await
+    }
+
+    /// Fetches a file of the web.
+    pub(crate) async fn fetch(&self, url: &str) -> Result<wharf_registry::Download> {
+        let started = self.0.registry().download(url).await;
+        started.map_err(|error| Error::Registry(error.to_string(), error.kind()))
     }
 
     /// `DELETE /images/{name}`

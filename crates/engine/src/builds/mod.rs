@@ -1,0 +1,342 @@
+//! Builds of images: what `wharf_build` needs, made of containers, images and layers (source: moby
+//! `daemon/builder/{backend,dockerfile}`).
+//!
+//! Files on disk, below `<data-root>/builder/`: `tmp/`, contexts and downloads of builds under way; `running/<id>`, one
+//! for each container that a build runs; `caches/<digest>/data`, the cache mounts. Below `<exec-root>/builder/`, in
+//! memory: secrets. What a killed daemon leaves of a build is removed when the next one starts.
+
+mod caches;
+mod remote;
+mod worker;
+
+use crate::{
+    Config, Containers, Error, Images, Result,
+    blocking::blocking,
+    containers::RemoveOptions,
+    images::{ByteStream, Progress, StreamReader},
+};
+use remote::Source;
+use std::{
+    collections::{BTreeMap, HashMap},
+    io,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, mpsc},
+};
+use wharf_api::{auth::AuthConfig, container::HostConfig, progress::Message};
+pub use wharf_build::Request;
+use wharf_build::{Context, Output};
+use wharf_dockerfile::Dockerfile;
+use wharf_spec::{ImageId, ImageRef};
+use worker::EngineWorker;
+
+/// The handle of builds: cheap to clone.
+#[derive(Clone)]
+pub struct Builds(Arc<Inner>);
+
+struct Inner {
+    config: Arc<Config>,
+    containers: Containers,
+    images: Images,
+    /// Builds under way that have a name.
+    named: Mutex<HashMap<String, Arc<Notify>>>,
+}
+
+/// For [`Builds::build`].
+#[derive(Default)]
+pub struct BuildImage {
+    /// What is built, and how.
+    pub request: Request,
+    /// What the client calls the build, to cancel it; or empty.
+    pub id: String,
+    /// Name of the file in the context, or empty.
+    pub dockerfile: String,
+    /// Where the context is, or empty: the client sends it.
+    pub remote: String,
+    /// What to call the image.
+    pub tags: Vec<String>,
+    /// Only the image's id is told.
+    pub quiet: bool,
+    /// How commands run.
+    pub host: HostConfig,
+    /// Who asks which registry.
+    pub registries: BTreeMap<String, AuthConfig>,
+    /// Images whose steps may be taken.
+    pub cache_from: Vec<String>,
+    /// What commands may see.
+    pub secrets: BTreeMap<String, Vec<u8>>,
+}
+
+impl Builds {
+    /// Removes what builds of an earlier daemon left.
+    ///
+    /// # Errors
+    /// When the directories cannot be made.
+    pub(crate) async fn open(config: Arc<Config>, containers: Containers, images: Images) -> Result<Self> {
+        let builds = Self(Arc::new(Inner { config, containers, images, named: Mutex::default() }));
+        builds.0.clean().await?;
+        Ok(builds)
+    }
+
+    /// Builds an image; tells how far it is. Given up when nobody listens any more.
+    ///
+    /// # Errors
+    /// In Docker's words.
+    pub async fn build(&self, options: BuildImage, context: ByteStream, progress: Progress) -> Result<()> {
+        if options.id.is_empty() {
+            return self.run(options, context, progress).await;
+        }
+        // Who cancels takes the listener away.
+        let (sender, mut messages) = mpsc::channel(1);
+        let (id, cancelled) = (options.id.clone(), Arc::new(Notify::new()));
+        self.0.named().insert(id.clone(), Arc::clone(&cancelled));
+        let listening = async {
+            tokio::select! {
+                () = async {
+                    while let Some(message) = messages.recv().await {
+                        if progress.send(message).await.is_err() {
+                            break;
+                        }
+                    }
+                } => {}
+                () = cancelled.notified() => {}
+            }
+            drop(messages);
+        };
+        let (built, ()) = tokio::join!(self.run(options, context, sender), listening);
+        self.0.named().remove(&id);
+        built
+    }
+
+    /// Ends a build by its name; there need be none.
+    pub fn cancel(&self, id: &str) {
+        if let Some(build) = self.0.named().get(id) {
+            build.notify_one();
+        }
+    }
+
+    /// Removes cache mounts; gives how many bytes that frees.
+    ///
+    /// # Errors
+    /// When they cannot be removed.
+    pub async fn prune(&self) -> Result<u64> {
+        let caches = self.0.caches();
+        blocking(move || caches::prune(&caches)).await
+    }
+
+    async fn run(&self, mut options: BuildImage, context: ByteStream, progress: Progress) -> Result<()> {
+        let tags = names(&options.tags)?;
+        let inner = Arc::clone(&self.0);
+        let reader = StreamReader::new(context);
+        let source = remote::source(&inner, &options.remote, &progress).await?;
+        let out = Told::new(progress.clone(), options.quiet);
+        options.request.host_network = options.host.network_mode.is_host();
+        let quiet = options.quiet;
+        let handle = Handle::current();
+        let images = self.0.images.clone();
+        let (id, mut out) = blocking(move || {
+            let mut out = out;
+            let built = reader.exhausted_by(|reader| inner.build(options, source, reader, handle, &mut out));
+            match built {
+                Ok(id) => Ok((id, out)),
+                Err(error) => {
+                    out.reveal();
+                    Err(error)
+                }
+            }
+        })
+        .await?;
+        if quiet {
+            let _ = progress.send(Message::stream(format!("{id}\n"))).await;
+        }
+        out.say(format!("Successfully built {}\n", short(&id))).await;
+        for tag in tags {
+            let name = tag.familiar_string();
+            images.name(id, tag).await?;
+            out.say(format!("Successfully tagged {name}\n")).await;
+        }
+        Ok(())
+    }
+}
+
+impl Inner {
+    /// `<data-root>/builder`
+    fn home(&self) -> PathBuf {
+        self.config.data_root.join("builder")
+    }
+
+    fn scratch(&self) -> PathBuf {
+        self.home().join("tmp")
+    }
+
+    fn caches(&self) -> PathBuf {
+        self.home().join("caches")
+    }
+
+    fn named(&self) -> MutexGuard<'_, HashMap<String, Arc<Notify>>> {
+        self.named.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn running(&self) -> PathBuf {
+        self.home().join("running")
+    }
+
+    fn volatile(&self) -> PathBuf {
+        self.config.exec_root.join("builder")
+    }
+
+    async fn clean(&self) -> Result<()> {
+        let (fresh, running) = ([self.scratch(), self.volatile()], self.running());
+        let left = blocking(move || {
+            for directory in &fresh {
+                empty(directory)?;
+            }
+            make(&running)?;
+            let names = std::fs::read_dir(&running).map_err(failed("read", &running))?;
+            Ok(names
+                .flatten()
+                .map(|entry| entry.file_name().to_string_lossy().into_owned())
+                .collect::<Vec<_>>())
+        })
+        .await?;
+        for id in left {
+            let options = RemoveOptions { force: true, volumes: true, link: false };
+            match self.containers.remove(&id, options).await {
+                Ok(()) => tracing::info!(container = id, "removed a container of a build that was cut off"),
+                Err(Error::NoSuchContainer(_)) => {}
+                Err(error) => {
+                    tracing::warn!(container = id, %error, "a container of a build that was cut off stays");
+                    continue;
+                }
+            }
+            let mark = self.running().join(&id);
+            blocking(move || std::fs::remove_file(&mark).map_err(failed("remove", &mark))).await?;
+        }
+        Ok(())
+    }
+
+    fn build(
+        self: &Arc<Self>,
+        options: BuildImage,
+        source: Source,
+        reader: &mut StreamReader,
+        handle: Handle,
+        out: &mut Told,
+    ) -> Result<ImageId> {
+        let scratch = self.scratch();
+        let (text, context) = match source {
+            Source::Client => {
+                let context = Context::unpack(reader, &scratch).map_err(Error::Build)?;
+                (context.dockerfile(&options.dockerfile).map_err(Error::Build)?, Some(context))
+            }
+            Source::Dockerfile(text) => (text, None),
+            Source::Context(context) => {
+                (context.dockerfile(&options.dockerfile).map_err(Error::Build)?, Some(context))
+            }
+        };
+        let file = Dockerfile::parse(&text).map_err(|error| Error::Build(error.into()))?;
+        let worker =
+            EngineWorker::new(self, options.host, options.registries, options.secrets, handle, out.sender());
+        let worker = worker.with_cache_from(&options.cache_from)?;
+        wharf_build::build(&worker, &options.request, file, context.as_ref(), out).map_err(Error::Build)
+    }
+}
+
+fn empty(directory: &std::path::Path) -> Result<()> {
+    match std::fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(failed("remove", directory)(error));
+        }
+        _ => {}
+    }
+    make(directory)
+}
+
+fn make(directory: &std::path::Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
+    made.map_err(failed("mkdir", directory))
+}
+
+fn failed(step: &'static str, path: &std::path::Path) -> impl FnOnce(io::Error) -> Error + use<> {
+    let path = path.to_owned();
+    move |source| Error::Io { step, path, source }
+}
+
+/// Names without their doubles (source: moby `daemon/builder/backend/tag.go`, sanitizeRepoAndTags).
+fn names(given: &[String]) -> Result<Vec<ImageRef>> {
+    let mut names: Vec<ImageRef> = Vec::new();
+    for text in given.iter().filter(|text| !text.is_empty()) {
+        let name: ImageRef = text
+            .parse()
+            .map_err(|error: wharf_spec::ParseReferenceError| Error::Invalid(error.to_string()))?;
+        if name.digest().is_some() {
+            return Err(Error::Invalid("build tag cannot contain a digest".into()));
+        }
+        let name = name.or_latest();
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+fn short(id: &ImageId) -> String {
+    id.hex()[..12].to_owned()
+}
+
+/// What a client is told, line by line.
+struct Told {
+    progress: Progress,
+    /// A quiet build keeps all back, for the case that it fails.
+    kept: Option<Vec<Message>>,
+}
+
+impl Told {
+    fn new(progress: Progress, quiet: bool) -> Self {
+        Self { progress, kept: quiet.then(Vec::new) }
+    }
+
+    fn sender(&self) -> Progress {
+        self.progress.clone()
+    }
+
+    fn send(&mut self, message: Message) -> wharf_build::Result<()> {
+        match &mut self.kept {
+            Some(kept) => kept.push(message),
+            None => self.progress.blocking_send(message).map_err(|_| wharf_build::Error::Cancelled)?,
+        }
+        Ok(())
+    }
+
+    async fn say(&mut self, text: String) {
+        if self.kept.is_none() {
+            // The image is there, whoever hears of it.
+            let _ = self.progress.send(Message::stream(text)).await;
+        }
+    }
+
+    fn reveal(&mut self) {
+        for message in self.kept.take().into_iter().flatten() {
+            let _ = self.progress.blocking_send(message);
+        }
+    }
+}
+
+impl Output for Told {
+    fn text(&mut self, text: &str) -> wharf_build::Result<()> {
+        self.send(Message::stream(text))
+    }
+
+    fn error_text(&mut self, text: &str) -> wharf_build::Result<()> {
+        // In red, as Docker sends it.
+        self.send(Message::stream(format!("\u{1b}[91m{text}\u{1b}[0m")))
+    }
+
+    fn image(&mut self, id: &ImageId) -> wharf_build::Result<()> {
+        self.send(Message::aux(serde_json::json!({ "ID": id.to_string() })))
+    }
+}
