@@ -7,12 +7,9 @@ use crate::{
     Error, Result,
     error::refuse,
     mode::Mode,
-    select::{at, cleaned, follow, open_directory},
+    select::{at, cleaned, follow, follow_to_end, open_directory},
 };
-use rustix::{
-    fs::{FileType, OFlags},
-    io::Errno,
-};
+use rustix::fs::{FileType, OFlags};
 use std::{
     fs::File,
     io::{Read, Seek},
@@ -79,14 +76,9 @@ pub(crate) fn copy(from: &Root, path: &str, to: &Destination<'_>, manner: &Manne
 
 /// A file, to a name or into a directory.
 fn file(from: &Root, path: &str, to: &Destination<'_>, name: &str, manner: &Manner) -> Result<()> {
-    let wanted = cleaned(&to.path);
-    let whole = match follow(to.root, &wanted) {
-        Ok(existing) if is_directory(to.root, &existing)? => format!("{existing}/{name}"),
-        _ if to.path.ends_with('/') => format!("{wanted}/{name}"),
-        Ok(existing) => existing,
-        Err(error) if error.is(Errno::NOENT) => wanted,
-        Err(error) => return Err(error.into()),
-    };
+    let wanted = follow_to_end(to.root, &cleaned(&to.path))?;
+    let is_directory = to.path.ends_with('/') || is_directory(to.root, &wanted).unwrap_or(false);
+    let whole = if is_directory { format!("{wanted}/{name}") } else { wanted };
     let (parent, last) = whole.rsplit_once('/').unwrap_or(("", &whole));
     let target = make_directory(to.root, parent, manner)?;
     let source = at(path);

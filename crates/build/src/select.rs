@@ -76,10 +76,23 @@ fn one(root: &Root, path: &str, checksums: &mut Checksums, is_context: bool) -> 
 }
 
 /// Where a path is once its last component is no link any more.
+///
+/// # Errors
+/// When it leads nowhere, or in a circle.
 pub(crate) fn follow(root: &Root, path: &str) -> Result<String, wharf_sys::Error> {
+    let end = follow_to_end(root, path)?;
+    root.stat_nofollow(Path::new(&at(&end)))?;
+    Ok(end)
+}
+
+/// As [`follow`], for something that need not be there yet.
+pub(crate) fn follow_to_end(root: &Root, path: &str) -> Result<String, wharf_sys::Error> {
     let mut path = path.to_owned();
     for _ in 0..MAX_LINKS {
-        let stat = root.stat_nofollow(Path::new(&at(&path)))?;
+        let stat = match root.stat_nofollow(Path::new(&at(&path))) {
+            Err(error) if error.is(Errno::NOENT) => return Ok(path),
+            other => other?,
+        };
         if !FileType::from_raw_mode(stat.st_mode).is_symlink() {
             return Ok(path);
         }

@@ -137,12 +137,21 @@ impl EngineWorker {
         let image = run.image.map(|id| id.to_string()).unwrap_or_default();
         let config = Config { image, ..api_config(run.config)? };
         let request = CreateRequest { config, host_config: Some(host), networking_config: None };
-        let created =
-            self.inner.containers.create(CreateOptions { name: None, platform: None, request }).await?;
-        let mark = self.mark(&created.id);
+        let id = ContainerId::from_random(random::bytes32());
+        // Before it is there, so that no crash leaves it unknown.
+        let mark = self.mark(id.as_str());
         std::fs::write(&mark, "").map_err(failed("write", &mark))?;
-        fault::death("build.created");
-        Ok((created.id, created.warnings))
+        let options = CreateOptions { id: Some(id), request, ..CreateOptions::default() };
+        match self.inner.containers.create(options).await {
+            Ok(created) => {
+                fault::death("build.created");
+                Ok((created.id, created.warnings))
+            }
+            Err(error) => {
+                std::fs::remove_file(&mark).map_err(failed("remove", &mark))?;
+                Err(error)
+            }
+        }
     }
 
     async fn run_container(&self, id: &str, out: &mut dyn Output) -> wharf_build::Result<i64> {

@@ -33,7 +33,8 @@ impl Containers {
     /// # Errors
     /// In Docker's words and order; nothing is left then.
     pub async fn create(&self, options: CreateOptions) -> Result<api::CreateResponse> {
-        let CreateOptions { name, platform, request } = options;
+        let CreateOptions { id, name, platform, request } = options;
+        let id = id.unwrap_or_else(|| ContainerId::from_random(random::bytes32()));
         let api::CreateRequest { mut config, host_config, networking_config } = request;
         let mut host = host_config.unwrap_or_default();
         if host.restart_policy.name.is_empty() {
@@ -60,7 +61,7 @@ impl Containers {
         let options = host.security_opt.as_deref().unwrap_or_default();
         warnings.extend(plan::check_security_options(options, self.kernel().apparmor)?);
         let mut undo = Undo::default();
-        let made = self.make(&mut undo, name.as_deref(), config, host, image, networking_config).await;
+        let made = self.make(&mut undo, (id, name.as_deref()), config, host, image, networking_config).await;
         match made {
             Ok(container) => {
                 undo.commit();
@@ -101,13 +102,12 @@ impl Containers {
     async fn make(
         &self,
         undo: &mut Undo,
-        wanted_name: Option<&str>,
+        (id, wanted_name): (ContainerId, Option<&str>),
         mut config: api::Config,
         host: api::HostConfig,
         image: Option<Image>,
         networking: Option<NetworkingConfig>,
     ) -> Result<Arc<Container>> {
-        let id = ContainerId::from_random(random::bytes32());
         let name = self.reserve_name(wanted_name, &id)?;
         let (index, reserved) = (self.parts().index.clone(), (name.clone(), id.clone()));
         undo.push("release name", async move { index.release(&reserved.0, &reserved.1) });

@@ -10,6 +10,8 @@ use wharf_spec::{ImageRef, Platform};
 /// For [`crate::Containers::create`].
 #[derive(Debug, Default)]
 pub struct CreateOptions {
+    /// Of a container that somebody has to know of before it is there; `None`: one is made up.
+    pub id: Option<wharf_spec::ContainerId>,
     /// `?name=`; `None` or empty: one is made up.
     pub name: Option<String>,
     /// `?platform=`.
