@@ -282,6 +282,15 @@ fn what_is_wrong_is_said_in_dockers_words() -> Result<()> {
         let code = if text.contains("exit 7") { json!(7) } else { Value::Null };
         assert_eq!(last["errorDetail"]["code"], code);
     }
+    daemon.docker(&["image", "prune", "-f"])?.ok()?;
+    before.comes_back(&daemon)?;
+    daemon.stop()
+}
+
+#[test]
+fn what_is_wrong_at_the_start_has_a_status() -> Result<()> {
+    let daemon = Daemon::with_busybox()?;
+    let before = Footprint::at_rest(&daemon)?;
     for (files, query, status, expected) in [
         (vec![file("x", "")], "", 500, "Cannot locate specified Dockerfile: Dockerfile"),
         (vec![dockerfile("")], "", 400, "the Dockerfile (Dockerfile) cannot be empty"),
@@ -314,7 +323,6 @@ fn what_is_wrong_is_said_in_dockers_words() -> Result<()> {
             answer.message()
         );
     }
-    daemon.docker(&["image", "prune", "-f"])?.ok()?;
     before.comes_back(&daemon)?;
     daemon.stop()
 }

@@ -18,6 +18,7 @@ mod checksum;
 mod classic;
 mod context;
 mod copy;
+mod copying;
 mod error;
 mod mode;
 mod mounts;
