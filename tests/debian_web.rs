@@ -8,7 +8,7 @@ use std::{
     path::Path,
     process::Command,
 };
-use wharf_testkit::{Archive, Daemon, Registry, Uplink, from_layers, lacks, until};
+use wharf_testkit::{Archive, Daemon, Entry, Registry, Tar, Uplink, from_layers, lacks, until};
 
 const NEEDED: &[&str] = &["debootstrap", "docker-registry", "skopeo", "slirp4netns"];
 
@@ -70,6 +70,32 @@ fn apache_is_installed_published_and_stopped() -> Result<()> {
     let followed = String::from_utf8(followed.wait_with_output()?.stdout)?;
     assert!(followed.contains("served"), "{followed}");
     daemon.docker(&["rm", "web"])?.ok()?;
+    a_built_one_serves_too(&daemon, &name)?;
     drop((registry, uplink));
     daemon.stop()
+}
+
+/// The same by a Dockerfile, with the installation cached the second time.
+fn a_built_one_serves_too(daemon: &Daemon, base: &str) -> Result<()> {
+    let file = format!(
+        "FROM {base}\nENV DEBIAN_FRONTEND=noninteractive\n\
+         RUN apt-get update && apt-get install -y --no-install-recommends apache2\n\
+         COPY page.html /var/www/html/index.html\nEXPOSE 80\nCMD [\"apachectl\", \"-D\", \"FOREGROUND\"]\n"
+    );
+    let context = |page: &str| {
+        Tar::of(&[Entry::file("Dockerfile", 0o644, file.as_str()), Entry::file("page.html", 0o644, page)])
+            .bytes()
+    };
+    for (text, cached) in [("first page", 0), ("second page", 2)] {
+        let built = daemon.docker_stdin(&["build", "-t", "web", "-"], &context(text))?.ok()?;
+        assert_eq!(built.matches("Using cache").count(), cached, "{built}");
+        daemon.docker(&["run", "-d", "--name", "web", "-p", "8080:80", "web"])?.ok()?;
+        let answer =
+            until("the page", || Ok(daemon.net().within(page).ok().filter(|page| !page.is_empty())))?;
+        ensure!(answer.starts_with("HTTP/1.1 200") && answer.contains(text), "{answer}");
+        daemon.docker(&["rm", "-f", "web"])?.ok()?;
+    }
+    let ports = daemon.inspect_image("web")?["Config"]["ExposedPorts"].clone();
+    assert_eq!(ports, json!({"80/tcp": {}}));
+    Ok(())
 }
