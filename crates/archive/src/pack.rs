@@ -46,6 +46,36 @@ pub enum Devices {
     Refused,
 }
 
+/// What becomes of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// It is packed.
+    Yes,
+    /// It is left out, and what is below it too.
+    No,
+    /// It is left out; what is below it is asked for.
+    Below,
+}
+
+/// Says of a name in the archive what becomes of it.
+#[derive(Clone)]
+pub struct Filter(Arc<Ask>);
+
+type Ask = dyn Fn(&[u8]) -> Keep + Send + Sync;
+
+impl Filter {
+    /// From a function.
+    pub fn new(keep: impl Fn(&[u8]) -> Keep + Send + Sync + 'static) -> Self {
+        Self(Arc::new(keep))
+    }
+}
+
+impl std::fmt::Debug for Filter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Filter")
+    }
+}
+
 /// How files are packed.
 #[derive(Debug, Clone, Default)]
 pub struct PackOptions {
@@ -58,6 +88,8 @@ pub struct PackOptions {
     /// Files have the host's ids, the archive gets the container's. An id of the host that the container does not
     /// have stays as it is: it is that of a container outside of the user namespace.
     pub ids: Option<Arc<IdMaps>>,
+    /// What is left out below a directory that is packed.
+    pub filter: Option<Filter>,
 }
 
 /// Adds files to an archive.
@@ -115,6 +147,24 @@ impl<W: Write> Packer<W> {
         }
     }
 
+    /// Adds a file that is not on disk.
+    ///
+    /// # Errors
+    /// When the stream fails.
+    pub fn content(&mut self, archive_name: &[u8], mode: u32, content: &[u8]) -> Result<(), Error> {
+        let (uid, gid) = self.options.owner.unwrap_or_default();
+        self.writer.header(&Header {
+            name: archive_name.to_vec(),
+            kind: Kind::Regular,
+            size: content.len() as u64,
+            mode,
+            uid: uid.into(),
+            gid: gid.into(),
+            ..Header::default()
+        })?;
+        self.writer.write_all(content).map_err(Error::Write)
+    }
+
     /// Adds what is in a directory; `archive_name` is put before the names, with a slash unless it is empty or has
     /// one.
     ///
@@ -140,7 +190,13 @@ impl<W: Write> Packer<W> {
             }
             archive_name.extend_from_slice(&name);
             let directory = level.directory.as_fd();
-            if let Some(child) = self.one(directory, &name, kind, &archive_name)? {
+            let keep = self.options.filter.as_ref().map_or(Keep::Yes, |filter| filter.0(&archive_name));
+            let child = match keep {
+                Keep::Yes => self.one(directory, &name, kind, &archive_name)?,
+                Keep::No => None,
+                Keep::Below => subdirectory(directory, &name, &archive_name)?,
+            };
+            if let Some(child) = child {
                 if stack.len() >= MAX_DEPTH {
                     return Err(Error::TooLong);
                 }
@@ -359,6 +415,16 @@ fn copy<W: Write>(
         left -= read as u64;
     }
     Ok(())
+}
+
+/// A directory that is not packed itself; nothing when it is none.
+fn subdirectory(parent: BorrowedFd<'_>, name: &[u8], archive_name: &[u8]) -> Result<Option<OwnedFd>, Error> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match fs::openat(parent, name, flags, Mode::empty()) {
+        Ok(directory) => Ok(Some(directory)),
+        Err(Errno::NOTDIR | Errno::NOENT | Errno::LOOP) => Ok(None),
+        Err(error) => Err(Error::file("open", archive_name)(error)),
+    }
 }
 
 fn is_opaque(directory: BorrowedFd<'_>, name: &[u8]) -> Result<bool, Error> {

@@ -3,7 +3,9 @@
 use crate::{
     cli,
     command::{Action, Command, Entry, entry, entry_or},
-    commands::{container as c, image as i, manifest as m, network as n, system as s, volume as v},
+    commands::{
+        build as b, container as c, image as i, manifest as m, network as n, system as s, volume as v,
+    },
     help,
 };
 
@@ -19,6 +21,7 @@ const COMMON: &[Entry] = &[
     entry("run", &c::run::COMMAND),
     entry("exec", &c::exec::COMMAND),
     entry("ps", &c::ls::COMMAND),
+    entry("build", &b::COMMAND),
     entry("pull", &i::pull::COMMAND),
     entry("push", &i::push::COMMAND),
     entry("images", &i::ls::COMMAND),
@@ -30,6 +33,8 @@ const COMMON: &[Entry] = &[
 ];
 
 const NOUNS: &[Entry] = &[
+    entry("builder", &Command::group("Manage builds", BUILDER)),
+    entry("buildx", &Command::group("Docker Buildx", BUILDER)),
     entry("container", &Command::group("Manage containers", CONTAINER)),
     entry("image", &Command::group("Manage images", IMAGE)),
     entry("manifest", &Command::group("Manage Docker image manifests and manifest lists", MANIFEST)),
@@ -97,7 +102,10 @@ const CONTAINER: &[Entry] = &[
     entry("wait", &c::wait::COMMAND),
 ];
 
+const BUILDER: &[Entry] = &[entry("build", &b::COMMAND), entry("prune", &b::prune::COMMAND)];
+
 const IMAGE: &[Entry] = &[
+    entry("build", &b::COMMAND),
     entry("history", &i::history::COMMAND),
     entry("import", &i::import::COMMAND),
     entry("inspect", &i::inspect::COMMAND),

@@ -91,6 +91,8 @@ pub enum Error {
     FlagWithoutValue(String),
     #[error("{0}")]
     Port(String),
+    #[error("{0}")]
+    Check(String),
     #[error("failed to process {word:?}: {why}")]
     Word { word: String, why: String },
 }

@@ -125,7 +125,7 @@ fn stage_name(given: &str) -> Result<String> {
 }
 
 impl Error {
-    fn at(line: usize, why: Self) -> Self {
+    pub(crate) fn at(line: usize, why: Self) -> Self {
         Self::Line { line, why: Box::new(why) }
     }
 }

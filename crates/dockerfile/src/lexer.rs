@@ -3,7 +3,10 @@
 
 use crate::{Error, Result};
 use regex_lite::Regex;
-use std::collections::HashMap;
+use std::{
+    cell::RefCell,
+    collections::{BTreeSet, HashMap},
+};
 
 /// `${a:-${b:-...}}` goes no deeper.
 const MAX_DEPTH: usize = 100;
@@ -27,7 +30,16 @@ impl Variables {
         self.0.entry(name.to_owned()).or_insert_with(|| value.to_owned());
     }
 
-    fn get(&self, name: &str) -> Option<&str> {
+    /// Sets one, whether it is there or not.
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
+        self.0.insert(name.to_owned(), value.to_owned());
+    }
+
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
     }
 }
@@ -37,6 +49,8 @@ impl Variables {
 pub struct Lexer<'v> {
     escape: char,
     variables: &'v Variables,
+    /// Gets the names of all variables that are looked up.
+    names: Option<&'v RefCell<BTreeSet<String>>>,
 }
 
 /// What a word became: as a whole, and split at the blanks that are not quoted.
@@ -68,7 +82,16 @@ impl Resolved {
 impl<'v> Lexer<'v> {
     /// A lexer whose escapes are this character.
     pub fn new(escape: char, variables: &'v Variables) -> Self {
-        Self { escape, variables }
+        Self { escape, variables, names: None }
+    }
+
+    /// As [`Lexer::new`]; it notes the names of the variables that it looks up.
+    pub(crate) fn noting(
+        escape: char,
+        variables: &'v Variables,
+        names: &'v RefCell<BTreeSet<String>>,
+    ) -> Self {
+        Self { escape, variables, names: Some(names) }
     }
 
     /// A word without quotes, its variables expanded.
@@ -342,6 +365,9 @@ impl Scan<'_> {
     }
 
     fn value(&self, name: &str) -> Option<String> {
+        if let Some(names) = self.lexer.names {
+            names.borrow_mut().insert(name.to_owned());
+        }
         self.lexer.variables.get(name).map(str::to_owned)
     }
 }

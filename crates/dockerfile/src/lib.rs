@@ -9,8 +9,8 @@
 //! 3. [`Change`]: a statement → a typed instruction, with Docker's rules and error texts;
 //!    [`Change::apply`] is what it does to a config, variables expanded by [`Lexer`].
 //!
-//! Entry points: [`Dockerfile::parse`] for a file with its stages, [`apply_changes`] for changes of a config, and
-//! [`Patterns`] for `.dockerignore`.
+//! Entry points: [`Dockerfile::parse`] for a file with its stages, [`apply_changes`] for changes of a config,
+//! [`Patterns`] for `.dockerignore`, and [`lint::lint`] for what is doubtful in a file.
 //!
 //! Source: moby/buildkit `frontend/dockerfile/{parser,instructions,shell}`; moby
 //! `daemon/builder/dockerfile/{builder,dispatchers}.go`.
@@ -29,6 +29,7 @@ mod ignore;
 mod instruction;
 mod lexer;
 mod lines;
+pub mod lint;
 mod mount;
 mod ports;
 mod statement;

@@ -1,5 +1,6 @@
 //! The commands, one file each, and what they share.
 
+pub(crate) mod build;
 pub(crate) mod container;
 pub(crate) mod image;
 pub(crate) mod manifest;

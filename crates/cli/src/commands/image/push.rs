@@ -50,17 +50,24 @@ async fn run(cli: Cli, m: Matches) -> Result<()> {
             serde_json::to_string(&platform).map_err(|e| Error::text(e.to_string()))?
         }
     };
+    push(&cli, &image, &platform, if quiet { Place::Nowhere } else { Place::Stdout }).await?;
+    if quiet {
+        say(&image.to_string());
+    }
+    Ok(())
+}
+
+/// Pushes an image, or all tags of its repository when it has none; `platform` is JSON or empty.
+///
+/// # Errors
+/// When the daemon cannot push it.
+pub(crate) async fn push(cli: &Cli, image: &ImageRef, platform: &str, place: Place) -> Result<()> {
     let query =
-        Query::new().with_text("tag", image.tag().unwrap_or_default()).with_text("platform", &platform);
+        Query::new().with_text("tag", image.tag().unwrap_or_default()).with_text("platform", platform);
     let path = format!("/images/{}/push", encode_path(&image.name()));
     // A credential helper that fails leaves it to the registry to refuse (docker/cli: `ResolveAuthConfig`).
     let auth = cli.config().auth(image.domain()).unwrap_or_default().to_header();
     let call = Call::new(Method::POST, &path, query).header("x-registry-auth", auth);
     let response = cli.client().await?.send(call).await?;
-    let place = if quiet { Place::Nowhere } else { Place::Stdout };
-    progress::show(JsonLines::of(response), place).await?;
-    if quiet {
-        say(&image.to_string());
-    }
-    Ok(())
+    progress::show(JsonLines::of(response), place).await.map(drop)
 }

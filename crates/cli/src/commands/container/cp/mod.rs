@@ -1,9 +1,9 @@
 //! `docker cp` (source: docker/cli `cli/command/container/cp.go`).
 
 mod outside;
-mod progress;
+pub(crate) mod progress;
 mod rules;
-mod stream;
+pub(crate) mod stream;
 
 use crate::{
     cli::Cli,

@@ -21,15 +21,20 @@ const CLEAR_LINE: &str = "\x1b[2K";
 
 /// Bytes copied.
 #[derive(Clone, Default)]
-pub(super) struct Counter(Arc<AtomicU64>);
+pub(crate) struct Counter(Arc<AtomicU64>);
 
 impl Counter {
-    pub(super) fn add(&self, bytes: usize) {
+    /// How many so far.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn add(&self, bytes: usize) {
         self.0.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     fn text(&self) -> String {
-        human_with_precision(self.0.load(Ordering::Relaxed) as f64, 3)
+        human_with_precision(self.bytes() as f64, 3)
     }
 }
 

@@ -77,22 +77,33 @@ pub(super) fn pack(
     let directory = rustix::fs::openat(CWD, parent.as_str(), flags, Mode::empty())
         .map_err(|error| Error::text(format!("open {parent}: {}", go_error(&error.into()))))?;
     let entry = if entry == "/" { ".".to_owned() } else { entry };
+    let tree =
+        move |packer: &mut Packer<Pieces>| packer.tree(directory.as_fd(), entry.as_bytes(), name.as_bytes());
+    Ok(archive(PackOptions::default(), counter, tree))
+}
+
+/// An archive that a thread writes while it is read.
+pub(crate) fn archive(
+    options: PackOptions,
+    counter: Counter,
+    add: impl FnOnce(&mut Packer<Pieces>) -> std::result::Result<(), wharf_archive::Error> + Send + 'static,
+) -> impl Stream<Item = io::Result<Bytes>> + Send {
     let (sender, pieces) = mpsc::channel(WAITING);
     tokio::task::spawn_blocking(move || {
         let out = Pieces { sender: sender.clone(), buffer: BytesMut::new(), counter };
-        let mut packer = Packer::new(out, PackOptions::default());
-        let packed = packer.tree(directory.as_fd(), entry.as_bytes(), name.as_bytes());
+        let mut packer = Packer::new(out, options);
+        let packed = add(&mut packer);
         if let Err(error) = packed.and_then(|()| packer.finish().map(drop)) {
             // Whoever does not read any more has an error of his own.
             let _ = sender.blocking_send(Err(io::Error::other(error)));
         }
     });
     let next = |mut pieces: mpsc::Receiver<_>| async move { Some((pieces.recv().await?, pieces)) };
-    Ok(futures_util::stream::unfold(pieces, next))
+    futures_util::stream::unfold(pieces, next)
 }
 
 /// Gathers what is written.
-struct Pieces {
+pub(crate) struct Pieces {
     sender: mpsc::Sender<io::Result<Bytes>>,
     buffer: BytesMut,
     counter: Counter,

@@ -1,0 +1,328 @@
+//! What is built from: a directory, an archive or a Dockerfile on standard input, an address (source: docker/cli
+//! `cli/command/image/build/context.go`).
+
+use crate::{
+    client::{Call, Query},
+    commands::container::cp::{progress::Counter, stream},
+    error::{Error, Result},
+    opts::keyvalue::go_error,
+};
+use rustix::fs::{CWD, Mode, OFlags};
+use std::{
+    fs, io,
+    io::Read,
+    os::fd::{AsFd, OwnedFd},
+    path::{Path, PathBuf},
+};
+use tokio::io::AsyncReadExt;
+use wharf_archive::{Compression, Filter, Keep, PackOptions, Reader};
+use wharf_dockerfile::Patterns;
+
+/// Name of the file when none is given.
+const DOCKERFILE: &str = "Dockerfile";
+const IGNORE: &str = ".dockerignore";
+/// No Dockerfile that is read here is larger.
+const MAX_FILE: u64 = 16 << 20;
+/// What is looked at to see whether standard input is an archive: a block of tar.
+const HEAD: usize = 512;
+
+/// What is built from.
+pub(super) struct Context {
+    source: Source,
+    /// The Dockerfile's name in it, or empty.
+    name: String,
+    /// As the user knows it.
+    shown: String,
+    /// Its text, where this machine has it.
+    text: Option<String>,
+}
+
+enum Source {
+    /// The daemon fetches it.
+    Remote(String),
+    /// An archive on standard input, of which this was read.
+    Archive(Vec<u8>),
+    /// A Dockerfile alone.
+    Lone(Vec<u8>),
+    Directory(Directory),
+}
+
+struct Directory {
+    root: OwnedFd,
+    ignored: Patterns,
+    ignore_text: Option<Vec<u8>>,
+    /// A Dockerfile that is not in the directory.
+    outside: Option<Vec<u8>>,
+}
+
+impl Context {
+    /// Finds out what the words of the command line mean.
+    ///
+    /// # Errors
+    /// When there is no such directory or file.
+    pub(super) fn find(argument: &str, file: &str) -> Result<Self> {
+        match argument {
+            "-" if file == "-" => Err(Error::text(
+                "ERROR: invalid argument: can't use stdin for both build context and dockerfile",
+            )),
+            "-" => Self::stdin(file),
+            _ if Path::new(argument).is_dir() => Self::directory(argument, file),
+            _ if is_remote(argument) => {
+                if file == "-" {
+                    return Err(Error::text(
+                        "ERROR: Dockerfile from stdin is not supported with a remote context",
+                    ));
+                }
+                let shown = if file.is_empty() { DOCKERFILE } else { file }.to_owned();
+                Ok(Self { source: Source::Remote(argument.into()), name: file.into(), shown, text: None })
+            }
+            _ => Err(Error::text(format!("ERROR: unable to prepare context: path {argument:?} not found"))),
+        }
+    }
+
+    fn stdin(file: &str) -> Result<Self> {
+        let mut head = Vec::new();
+        io::stdin().take(HEAD as u64).read_to_end(&mut head)?;
+        if is_archive(&head) {
+            let shown = if file.is_empty() { DOCKERFILE } else { file }.to_owned();
+            return Ok(Self { source: Source::Archive(head), name: file.into(), shown, text: None });
+        }
+        io::stdin().take(MAX_FILE).read_to_end(&mut head)?;
+        let text = String::from_utf8_lossy(&head).into_owned();
+        Ok(Self {
+            source: Source::Lone(head),
+            name: DOCKERFILE.into(),
+            shown: DOCKERFILE.into(),
+            text: Some(text),
+        })
+    }
+
+    fn directory(argument: &str, file: &str) -> Result<Self> {
+        let failed = |error: io::Error| {
+            Error::text(format!("ERROR: unable to prepare context: {argument}: {}", go_error(&error)))
+        };
+        let path = fs::canonicalize(argument).map_err(failed)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root =
+            rustix::fs::openat(CWD, &path, flags, Mode::empty()).map_err(|error| failed(error.into()))?;
+        let dockerfile = Dockerfile::find(&path, file)?;
+        let own = dockerfile.path.as_ref().and_then(|path| {
+            let mut name = path.file_name()?.to_owned();
+            name.push(IGNORE);
+            read(&path.with_file_name(name)).ok()
+        });
+        let ignore_text = own.or_else(|| read(&path.join(IGNORE)).ok());
+        let ignored = match &ignore_text {
+            None => Patterns::default(),
+            Some(text) => Patterns::read(&String::from_utf8_lossy(text))
+                .map_err(|why| Error::text(format!("ERROR: failed to read {IGNORE}: {why}")))?,
+        };
+        let text = Some(String::from_utf8_lossy(&dockerfile.content).into_owned());
+        let (name, outside) = match dockerfile.inside {
+            Some(name) => (name, None),
+            None => (format!(".dockerfile.{:x}", unique()), Some(dockerfile.content)),
+        };
+        let source = Source::Directory(Directory { root, ignored, ignore_text, outside });
+        Ok(Self { source, name, shown: dockerfile.shown, text })
+    }
+
+    /// The Dockerfile's name, as the user knows it.
+    pub(super) fn dockerfile_name(&self) -> String {
+        self.shown.clone()
+    }
+
+    /// The Dockerfile's text, where this machine has it.
+    pub(super) fn dockerfile_text(&self) -> Option<String> {
+        self.text.clone()
+    }
+
+    /// Patterns of what is not sent.
+    pub(super) fn ignored(&self) -> Option<&Patterns> {
+        match &self.source {
+            Source::Directory(directory) => Some(&directory.ignored),
+            _ => None,
+        }
+    }
+
+    /// With what the daemon must know of it.
+    pub(super) fn parameters(&self, query: Query) -> Query {
+        let remote = match &self.source {
+            Source::Remote(address) => address,
+            _ => "",
+        };
+        query.with_text("remote", remote).with_text("dockerfile", &self.name)
+    }
+
+    /// A request that sends it, its bytes counted.
+    pub(super) fn send(self, call: Call, counter: &Counter) -> Call {
+        let options = PackOptions { owner: Some((0, 0)), ..PackOptions::default() };
+        match self.source {
+            Source::Remote(_) => call,
+            Source::Archive(head) => {
+                let whole = AsyncReadExt::chain(io::Cursor::new(head), tokio::io::stdin());
+                call.tar(crate::commands::image::load::stream(Box::new(whole)))
+            }
+            Source::Lone(content) => call.tar(stream::archive(options, counter.clone(), move |packer| {
+                packer.content(DOCKERFILE.as_bytes(), 0o600, &content)
+            })),
+            Source::Directory(directory) => {
+                let (options, name) =
+                    (PackOptions { filter: Some(directory.filter(&self.name)), ..options }, self.name);
+                call.tar(stream::archive(options, counter.clone(), move |packer| {
+                    packer.children(directory.root.as_fd(), b"")?;
+                    let Some(content) = directory.outside else { return Ok(()) };
+                    // Both are taken out again by the daemon, for the second says so.
+                    packer.content(name.as_bytes(), 0o600, &content)?;
+                    let mut ignore = directory.ignore_text.unwrap_or_else(|| IGNORE.into());
+                    ignore.extend_from_slice(format!("\n{name}\n").as_bytes());
+                    packer.content(IGNORE.as_bytes(), 0o600, &ignore)
+                }))
+            }
+        }
+    }
+}
+
+impl Directory {
+    /// What is sent. The Dockerfile and `.dockerignore` are, whatever the latter says.
+    fn filter(&self, dockerfile: &str) -> Filter {
+        let (ignored, dockerfile) = (self.ignored.clone(), dockerfile.to_owned());
+        let is_replaced = self.outside.is_some();
+        Filter::new(move |name| {
+            let Ok(name) = std::str::from_utf8(name) else { return Keep::Yes };
+            if name == IGNORE {
+                return if is_replaced { Keep::No } else { Keep::Yes };
+            }
+            if name == dockerfile || !ignored.excludes(name) {
+                return Keep::Yes;
+            }
+            let is_above = dockerfile.strip_prefix(name).is_some_and(|rest| rest.starts_with('/'));
+            if is_above || ignored.has_exceptions() { Keep::Below } else { Keep::No }
+        })
+    }
+}
+
+/// The Dockerfile of a directory.
+struct Dockerfile {
+    path: Option<PathBuf>,
+    /// Its name in the directory.
+    inside: Option<String>,
+    shown: String,
+    content: Vec<u8>,
+}
+
+impl Dockerfile {
+    fn find(context: &Path, file: &str) -> Result<Self> {
+        if file == "-" {
+            let mut content = Vec::new();
+            io::stdin().take(MAX_FILE).read_to_end(&mut content)?;
+            return Ok(Self { path: None, inside: None, shown: DOCKERFILE.into(), content });
+        }
+        let lower = context.join(DOCKERFILE.to_lowercase());
+        let path = match file {
+            "" if !context.join(DOCKERFILE).exists() && lower.exists() => lower,
+            "" => context.join(DOCKERFILE),
+            file => PathBuf::from(file),
+        };
+        let shown = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        let failed = |error: io::Error| {
+            Error::text(format!(
+                "ERROR: failed to build: failed to solve: failed to read dockerfile: open {shown}: {}",
+                go_error(&error)
+            ))
+        };
+        let path = fs::canonicalize(&path).map_err(failed)?;
+        let content = read(&path).map_err(failed)?;
+        let inside = path.strip_prefix(context).ok().map(|name| name.to_string_lossy().into_owned());
+        Ok(Self { path: Some(path), inside, shown, content })
+    }
+}
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    fs::File::open(path)?.take(MAX_FILE).read_to_end(&mut content)?;
+    Ok(content)
+}
+
+/// Distinguishes this build's files from those of others.
+fn unique() -> u128 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(0, |now| now.as_nanos()) ^ (u128::from(std::process::id()) << 64)
+}
+
+fn is_archive(head: &[u8]) -> bool {
+    let is_tar =
+        head.get(257..262) == Some(b"ustar") || matches!(Reader::new(head).next_entry(), Ok(Some(_)));
+    is_tar || Compression::detect(head) != Compression::None
+}
+
+/// Addresses that the daemon fetches (source: moby `builder/remotecontext/urlutil`).
+fn is_remote(text: &str) -> bool {
+    ["http://", "https://", "git://", "git@", "ssh://", "github.com/"]
+        .iter()
+        .any(|start| text.starts_with(start))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    /// The names that are sent of a directory.
+    async fn sent(context: Context) -> Vec<String> {
+        let Source::Directory(directory) = context.source else { panic!("no directory") };
+        let options = PackOptions { filter: Some(directory.filter(&context.name)), ..PackOptions::default() };
+        let mut packer = wharf_archive::Packer::new(Vec::new(), options);
+        packer.children(directory.root.as_fd(), b"").unwrap();
+        let archive = packer.finish().unwrap();
+        let mut reader = Reader::new(archive.as_slice());
+        let mut names = Vec::new();
+        while let Some(header) = reader.next_entry().unwrap() {
+            names.push(String::from_utf8(header.name).unwrap());
+        }
+        names
+    }
+
+    #[tokio::test]
+    async fn what_is_ignored_stays_here_and_the_dockerfile_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text) in [
+            ("Dockerfile", "FROM scratch"),
+            (".dockerignore", "*\n!a/keep\n"),
+            ("a/keep", "x"),
+            ("a/drop", "x"),
+            ("b/drop", "x"),
+        ] {
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::File::create(path).unwrap().write_all(text.as_bytes()).unwrap();
+        }
+        let at = dir.path().to_str().unwrap();
+        let context = Context::find(at, "").unwrap();
+        assert_eq!(context.dockerfile_text().as_deref(), Some("FROM scratch"));
+        assert_eq!(sent(context).await, [".dockerignore", "Dockerfile", "a/keep"]);
+        fs::write(dir.path().join("b/Other.dockerignore"), "a\n").unwrap();
+        fs::write(dir.path().join("b/Other"), "FROM scratch\n").unwrap();
+        let context = Context::find(at, &format!("{at}/b/Other")).unwrap();
+        assert_eq!(context.name, "b/Other");
+        let names = sent(context).await;
+        assert!(
+            names.contains(&"b/drop".to_owned()) && !names.iter().any(|n| n.starts_with("a/")),
+            "{names:?}"
+        );
+    }
+
+    #[test]
+    fn what_is_missing_is_said_in_dockers_words() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = |argument: &str, file: &str| match Context::find(argument, file) {
+            Ok(_) => panic!("{argument} was found"),
+            Err(error) => error.to_string(),
+        };
+        assert_eq!(error("nosuch", ""), "ERROR: unable to prepare context: path \"nosuch\" not found");
+        assert_eq!(
+            error(dir.path().to_str().unwrap(), ""),
+            "ERROR: failed to build: failed to solve: failed to read dockerfile: open Dockerfile: no such file or directory"
+        );
+        assert!(is_archive(&[0x1f, 0x8b, 8, 0]) && !is_archive(b"FROM scratch\n"));
+    }
+}
