@@ -7,6 +7,7 @@
 mod adoption;
 mod api_errors;
 mod api_transcript;
+mod build_corpus;
 mod cgroup_systemd;
 mod cli_wharf;
 mod container_attach;
