@@ -8,6 +8,7 @@ mod adoption;
 mod api_errors;
 mod api_transcript;
 mod build_wharf;
+mod build_corpus;
 mod cgroup_systemd;
 mod cli_wharf;
 mod container_attach;

@@ -54,10 +54,10 @@ pub fn build<W: Worker>(
     }
     add_labels(&mut file, &request.labels);
     for warning in &file.warnings {
-        out.text(&format!("[WARNING]: {warning}\n"))?;
+        out.error_text(&format!("[WARNING]: {warning}\n"))?;
     }
     if !file.warnings.is_empty() {
-        out.text("[WARNING]: Empty continuation lines will become errors in a future release.\n")?;
+        out.error_text("[WARNING]: Empty continuation lines will become errors in a future release.\n")?;
     }
     let steps: usize = file.stages.iter().map(|stage| 1 + stage.steps.len()).sum();
     let mut progress = Progress { next: 1, total: file.arguments.len() + steps };

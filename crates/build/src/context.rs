@@ -14,7 +14,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 use wharf_archive::{Decompressor, Options, Owner};
-use wharf_dockerfile::Patterns;
+use wharf_dockerfile::{Dockerfile, Patterns};
 use wharf_sys::path::Root;
 
 /// The name of the file when the request says none.
@@ -135,12 +135,26 @@ impl Context {
     }
 }
 
+/// Reads a Dockerfile of this name.
+///
+/// # Errors
+/// In Docker's words: the name is told where the parser gives up.
+pub fn parse(text: &str, name: &str) -> Result<Dockerfile> {
+    Dockerfile::parse(text).map_err(|error| match error.of_parser() {
+        Some(source) => {
+            let name = if name.is_empty() { DEFAULT } else { name }.to_owned();
+            Error::Syntax { name, source: source.clone() }
+        }
+        None => error.into(),
+    })
+}
+
 fn missing(name: &str) -> Error {
     Error::Refused(format!("Cannot locate specified Dockerfile: {name}"))
 }
 
 /// Whether a path goes above where it begins.
-fn escapes(path: &Path) -> bool {
+pub(crate) fn escapes(path: &Path) -> bool {
     let mut depth = 0_i64;
     path.components().any(|component| {
         match component {

@@ -24,6 +24,9 @@ use wharf_dockerfile::Patterns;
 use wharf_spec::user;
 use wharf_sys::path::Root;
 
+/// Set-user-ID and set-group-ID.
+const SET_ID: u32 = 0o6000;
+
 /// How files are copied.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Manner {
@@ -65,7 +68,7 @@ pub(crate) fn copy(from: &Root, path: &str, to: &Destination<'_>, manner: &Manne
     if manner.unpack
         && let Some(archive) = archive(from, &path)?
     {
-        let target = make_directory(to.root, &to.path, manner)?;
+        let target = make_directory(to.root, &to.path, &Manner::default())?;
         let owner = Owner::Archive;
         wharf_archive::unpack(archive, target.as_fd(), Options { owner, ..Options::default() })?;
         return Ok(());
@@ -149,9 +152,12 @@ fn extract(archive: impl Read, target: &OwnedFd, manner: &Manner) -> Result<()> 
         if manner.excluded.excludes(name.trim_end_matches('/')) {
             continue;
         }
-        if let Some(mode) = &manner.mode {
-            let is_directory = header.kind == wharf_archive::Kind::Directory;
-            header.mode = mode.apply(header.mode, is_directory);
+        let is_directory = header.kind == wharf_archive::Kind::Directory;
+        match &manner.mode {
+            Some(mode) => header.mode = mode.apply(header.mode, is_directory),
+            // A file that gets another owner loses these bits, as with chown(2), by which Docker does it.
+            None if manner.owner.is_some() && !is_directory => header.mode &= !SET_ID,
+            None => {}
         }
         extractor.entry(&header, reader.content())?;
     }

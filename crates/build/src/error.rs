@@ -12,6 +12,9 @@ pub enum Error {
     /// The file is wrong.
     #[error("{0}")]
     Dockerfile(#[from] wharf_dockerfile::Error),
+    /// It is none.
+    #[error("failed to parse {name}: {source}")]
+    Syntax { name: String, source: wharf_dockerfile::Error },
     /// It is the request that is wrong.
     #[error("{0}")]
     Invalid(String),
@@ -42,7 +45,7 @@ impl Error {
     /// What it means to a client.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Dockerfile(_) | Self::Invalid(_) => ErrorKind::InvalidArgument,
+            Self::Dockerfile(_) | Self::Syntax { .. } | Self::Invalid(_) => ErrorKind::InvalidArgument,
             Self::While { source, .. } => source.kind(),
             Self::Worker { kind, .. } => *kind,
             Self::Cancelled => ErrorKind::Cancelled,

@@ -28,7 +28,7 @@ mod stage;
 mod worker;
 
 pub use classic::{Request, build};
-pub use context::Context;
+pub use context::{Context, parse};
 pub use error::{Error, Result};
 pub use scratch::Scratch;
 pub use worker::{Base, Bind, Commit, Download, Output, Run, Worker};

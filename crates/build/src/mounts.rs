@@ -168,8 +168,7 @@ impl Ready {
     }
 
     fn cache<W: Worker>(&mut self, mount: &Mount, root: Option<&Path>, worker: &W) -> Result<()> {
-        let id = if mount.id.is_empty() { cleaned(&mount.target) } else { mount.id.clone() };
-        let mut directory = worker.cache(&id)?;
+        let mut directory = worker.cache(&cache_name(mount))?;
         let lock = File::open(&directory).map_err(Error::io("open", directory.display()))?;
         let io = |errno: rustix::io::Errno| Error::io("lock", directory.display())(errno.into());
         match mount.sharing {
@@ -221,6 +220,15 @@ impl Ready {
         self.binds.push(Bind::Path { source, target, read_only: true });
         self.scratches.push(scratch);
         Ok(())
+    }
+}
+
+/// What a cache is known by. As with BuildKit, those that begin otherwise are others.
+fn cache_name(mount: &Mount) -> String {
+    let id = if mount.id.is_empty() { cleaned(&mount.target) } else { mount.id.clone() };
+    match (&*mount.from, mount.uid, mount.gid, mount.mode) {
+        ("", None, None, None) => id,
+        (from, uid, gid, mode) => format!("{id}\0{from}\0{}\0{uid:?} {gid:?} {mode:?}", mount.source),
     }
 }
 

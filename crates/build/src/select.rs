@@ -3,6 +3,7 @@
 use crate::{
     Error, Result,
     checksum::{Checksums, join},
+    context::escapes,
     error::refuse,
 };
 use rustix::{
@@ -36,10 +37,12 @@ pub(crate) fn select(
     is_context: bool,
 ) -> Result<Vec<Selected>> {
     let mut checksums = Checksums::new(excluded.clone());
-    let path = cleaned(given);
-    if !has_wildcards(&path) {
-        return one(root, &path, &mut checksums, is_context).map(|selected| vec![selected]);
+    let given = given.strip_prefix('/').unwrap_or(given);
+    let given = given.strip_prefix("./").unwrap_or(given);
+    if !has_wildcards(given) {
+        return one(root, given, &mut checksums, is_context).map(|selected| vec![selected]);
     }
+    let path = cleaned(given);
     let mut found = Vec::new();
     let directory = open_directory(root, "")?;
     walk(directory, "", depth(&path), &mut |name| {
@@ -52,25 +55,30 @@ pub(crate) fn select(
     found.iter().map(|name| one(root, name, &mut checksums, is_context)).collect()
 }
 
-fn one(root: &Root, path: &str, checksums: &mut Checksums, is_context: bool) -> Result<Selected> {
+fn one(root: &Root, given: &str, checksums: &mut Checksums, is_context: bool) -> Result<Selected> {
     let missing = || {
         let why =
             if is_context { "file not found in build context or excluded by .dockerignore: " } else { "" };
-        format!("{why}stat {path}: file does not exist")
+        format!("{why}stat {given}: file does not exist")
     };
+    let forbidden = || format!("forbidden path outside the build context: {given} ()");
+    if escapes(Path::new(given)) {
+        return refuse(forbidden());
+    }
+    let path = &cleaned(given);
     let followed = match follow(root, path) {
-        Err(error) if error.errno().is_some_and(|e| matches!(e, Errno::NOENT | Errno::NOTDIR)) => {
-            return refuse(missing());
-        }
+        Err(error) if error.is(Errno::NOENT) => return refuse(missing()),
+        // moby's way through links gives up there, and says this of all its troubles.
+        Err(error) if error.is(Errno::NOTDIR) => return refuse(forbidden()),
         other => other?,
     };
     let stat = root.stat_nofollow(Path::new(&at(&followed)))?;
     let digest = if FileType::from_raw_mode(stat.st_mode).is_dir() {
-        checksums.directory(open_directory(root, &followed)?, path)?
+        checksums.directory(open_directory(root, &followed)?, &followed)?
     } else {
         let inside = at(&followed);
         let (parent, last) = root.parent_of(Path::new(&inside))?;
-        checksums.file(parent.as_fd(), last, path)?
+        checksums.file(parent.as_fd(), last, &followed)?
     };
     Ok(Selected { path: path.to_owned(), digest })
 }

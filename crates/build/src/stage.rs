@@ -241,10 +241,13 @@ impl<'b, W: Worker> Builder<'b, W> {
         }
         let container = self.container(stage, &made_by)?;
         let path = stage.config.working_dir.clone();
-        let mut make = |root: &Root| {
-            root.mkdir_all(Path::new(&path), rustix::fs::Mode::from_raw_mode(0o755))?;
-            Ok(())
-        };
+        let mut make =
+            |root: &Root| match root.mkdir_all(Path::new(&path), rustix::fs::Mode::from_raw_mode(0o755)) {
+                Err(error) if error.is(rustix::io::Errno::NOTDIR) => {
+                    refuse(format!("Cannot mkdir: {path} is not a directory"))
+                }
+                made => Ok(made.map(drop)?),
+            };
         let image = self.worker.commit_files(&stage.commit(&made_by, &container), &mut make)?;
         stage.image = Some(image);
         Ok(())
@@ -273,7 +276,12 @@ impl<'b, W: Worker> Builder<'b, W> {
         let no_health = Healthcheck { test: Some(vec!["NONE".into()]), ..Healthcheck::default() };
         let mut config = RunConfig {
             cmd: Some(shown.clone()),
-            entrypoint: Some(vec![String::new()]),
+            // An empty command is the image's, as moby's withEntrypointOverride leaves it.
+            entrypoint: if shown.is_empty() {
+                stage.config.entrypoint.clone()
+            } else {
+                Some(vec![String::new()])
+            },
             healthcheck: Some(no_health),
             ..stage.config_on_image()
         };
@@ -285,14 +293,16 @@ impl<'b, W: Worker> Builder<'b, W> {
             let id = builder.create(&run)?;
             builder.text(&format!(" ---> Running in {}\n", &id[..12]))?;
             let code = builder.worker.run(&id, builder.out)?;
-            Ok((id, code))
+            let mount_points: Vec<String> = binds.iter().map(|bind| bind.target().to_owned()).collect();
+            Ok((id, mount_points, code))
         })?;
         match ran {
-            (id, 0) => {
-                stage.image = Some(self.worker.commit_container(&id, &stage.commit(&probe, &id))?);
+            (id, mount_points, 0) => {
+                let commit = stage.commit(&probe, &id);
+                stage.image = Some(self.worker.commit_container(&id, &mount_points, &commit)?);
                 Ok(())
             }
-            (_, code) => Err(Error::Command { command: shown.join(" "), code }),
+            (.., code) => Err(Error::Command { command: shown.join(" "), code }),
         }
     }
 

@@ -97,6 +97,15 @@ pub struct Download {
     pub modified: Option<i64>,
 }
 
+impl Bind {
+    /// Where it is seen.
+    pub(crate) fn target(&self) -> &str {
+        match self {
+            Self::Path { target, .. } | Self::Tmpfs { target, .. } => target,
+        }
+    }
+}
+
 /// Images, layers and containers. One call at a time.
 pub trait Worker {
     /// The image of this name, fetched if it is missing or `pull` says so.
@@ -148,11 +157,16 @@ pub trait Worker {
     /// When it cannot be started, and [`crate::Error::Cancelled`].
     fn run(&self, container: &str, out: &mut dyn Output) -> Result<i64>;
 
-    /// Makes the image of what a container changed.
+    /// Makes the image of what a container changed; places where something was mounted meanwhile are no change.
     ///
     /// # Errors
     /// When the disk fails.
-    fn commit_container(&self, container: &str, commit: &Commit<'_>) -> Result<ImageId>;
+    fn commit_container(
+        &self,
+        container: &str,
+        mount_points: &[String],
+        commit: &Commit<'_>,
+    ) -> Result<ImageId>;
 
     /// Removes a container with its anonymous volumes.
     ///

@@ -98,6 +98,23 @@ pub enum Error {
 }
 
 impl Error {
+    /// What Docker's parser says, which ends before it knows instructions and tells no line; `None`: it is an
+    /// instruction that is wrong.
+    pub fn of_parser(&self) -> Option<&Self> {
+        match self {
+            Self::Line { why, .. } => why.of_parser(),
+            Self::NoInstructions
+            | Self::LineTooLong
+            | Self::DirectiveTwice(_)
+            | Self::EscapeToken(_)
+            | Self::UnterminatedHeredoc
+            | Self::NotStrings
+            | Self::TwoArguments(_)
+            | Self::NoEqualsSign(_) => Some(self),
+            _ => None,
+        }
+    }
+
     /// The class of the error for a client.
     pub fn kind(&self) -> ErrorKind {
         ErrorKind::InvalidArgument

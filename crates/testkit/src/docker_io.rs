@@ -98,13 +98,20 @@ impl DockerIo {
     /// # Errors
     /// When it cannot be started.
     pub fn docker(&self, args: &[&str]) -> Result<Output> {
-        let mut command = Command::new("docker");
+        let mut command = self.cli_command("docker", args);
+        command.stdin(Stdio::null());
+        Ok(output(self.net.spawn(&mut command)?.wait_with_output()?))
+    }
+
+    /// A command of a CLI, not yet started, with pipes for its output, in no namespace yet.
+    pub fn cli_command(&self, program: &str, args: &[&str]) -> Command {
+        let mut command = Command::new(program);
         let home = self.dir.join("home");
         command.args(args).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("HOME", &home).env("DOCKER_CONFIG", home.join(".docker"));
         command.env("DOCKER_HOST", format!("unix://{}", self.dir.join("docker.sock").display()));
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        Ok(output(self.net.spawn(&mut command)?.wait_with_output()?))
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
     }
 
     /// Loads an image.
@@ -130,8 +137,9 @@ impl DockerIo {
         let mut last = Vec::new();
         let ended = until("the end of its processes", || {
             let leaks = Leaks::look(&self.dir, &self.cgroup_parent, &self.net)?.0;
-            // Docker leaves its bridges; they go with the namespace.
-            last = leaks.into_iter().filter(|leak| !leak.starts_with("link ")).collect();
+            // Docker leaves its bridges, which go with the namespace, and BuildKit a control group, which goes with this.
+            let is_left = |leak: &String| leak.starts_with("link ") || leak.ends_with("/buildkit");
+            last = leaks.into_iter().filter(|leak| !is_left(leak)).collect();
             Ok(last.is_empty().then_some(()))
         });
         ended.with_context(|| format!("left behind by docker.io: {last:#?}"))

@@ -29,7 +29,6 @@ use tokio::{
 use wharf_api::{auth::AuthConfig, container::HostConfig, progress::Message};
 pub use wharf_build::Request;
 use wharf_build::{Context, Output};
-use wharf_dockerfile::Dockerfile;
 use wharf_spec::{ImageId, ImageRef};
 use worker::EngineWorker;
 
@@ -237,7 +236,7 @@ impl Inner {
                 (context.dockerfile(&options.dockerfile).map_err(Error::Build)?, Some(context))
             }
         };
-        let file = Dockerfile::parse(&text).map_err(|error| Error::Build(error.into()))?;
+        let file = wharf_build::parse(&text, &options.dockerfile).map_err(Error::Build)?;
         let worker =
             EngineWorker::new(self, options.host, options.registries, options.secrets, handle, out.sender());
         let worker = worker.with_cache_from(&options.cache_from)?;

@@ -94,7 +94,7 @@ impl EngineWorker {
     ) -> wharf_build::Result<T> {
         let layers = self.inner.images.layers();
         let id = ContainerId::from_random(random::bytes32());
-        layers.create(&id, image, &wharf_api::StringMap::new()).map_err(worker_error)?;
+        layers.create_bare(&id, image).map_err(worker_error)?;
         let done = layers.mount(&id).map_err(worker_error).and_then(|path| {
             let done = work(&id, &path);
             let unmounted = layers.unmount(&id).map_err(worker_error);
@@ -258,8 +258,14 @@ impl Worker for EngineWorker {
         ran
     }
 
-    fn commit_container(&self, container: &str, commit: &Commit<'_>) -> wharf_build::Result<ImageId> {
+    fn commit_container(
+        &self,
+        container: &str,
+        mount_points: &[String],
+        commit: &Commit<'_>,
+    ) -> wharf_build::Result<ImageId> {
         let id = container.parse().map_err(|_| BuildError::Refused(format!("invalid id {container}")))?;
+        self.inner.images.layers().forget_mount_points(&id, mount_points).map_err(worker_error)?;
         self.commit(commit, Some(id))
     }
 

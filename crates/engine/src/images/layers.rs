@@ -2,11 +2,22 @@
 
 use super::store_error;
 use crate::{Error, Result};
-use std::{os::fd::OwnedFd, path::PathBuf, sync::Arc};
+use rustix::{
+    fs::{AtFlags, FileType},
+    io::Errno,
+};
+use std::{
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 use wharf_api::{StringMap, container::FilesystemChange};
 use wharf_spec::{ContainerId, ImageId};
 use wharf_store::{ChangeKind, GraphData, Store};
-use wharf_sys::mount::{Recursion, clone_tree};
+use wharf_sys::{
+    mount::{Recursion, clone_tree},
+    path::Root,
+};
 
 /// The handle of writable layers: cheap to clone.
 #[derive(Clone)]
@@ -42,6 +53,38 @@ impl Layers {
             Some(image) => self.store.images.get(*image).map_err(store_error)?.chain_id,
         };
         self.store.layers.create_rw(id, top, size).map(drop).map_err(store_error)
+    }
+
+    /// Makes one for a step of a build, with an image's files and no others (but there must be something below).
+    ///
+    /// # Errors
+    /// When the image is not there or the disk fails.
+    pub fn create_bare(&self, id: &ContainerId, image: Option<&ImageId>) -> Result<()> {
+        let image = image.map(|image| self.store.images.get(*image).map_err(store_error)).transpose()?;
+        let layers = &self.store.layers;
+        let made = match image.and_then(|image| image.chain_id) {
+            None => layers.create_rw(id, None, None),
+            Some(top) => layers.create_bare(id, top),
+        };
+        made.map(drop).map_err(store_error)
+    }
+
+    /// Removes what a container got to mount something on and is empty: empty directories and files (source: buildkit
+    /// `executor/stubs.go`). What images have there is not in its own layer.
+    ///
+    /// # Errors
+    /// When there is no such layer.
+    pub fn forget_mount_points(&self, id: &ContainerId, targets: &[String]) -> Result<()> {
+        if targets.is_empty() {
+            return Ok(());
+        }
+        let upper = self.store.layers.rw_graph_data(id).map_err(store_error)?.upper;
+        let root = Root::open(&upper).map_err(|error| store_error(error.into()))?;
+        for target in targets {
+            // One that is not empty or not there stays as it is.
+            let _ = forget_empty(&root, Path::new(target));
+        }
+        Ok(())
     }
 
     /// Mounts it on the host and counts the use; returns where.
@@ -169,4 +212,15 @@ fn ignore_missing(result: wharf_store::Result<()>) -> Result<()> {
 /// Sizes in the API are signed.
 pub(super) fn signed(size: u64) -> i64 {
     i64::try_from(size).unwrap_or(i64::MAX)
+}
+
+/// Removes an empty file or directory.
+fn forget_empty(root: &Root, path: &Path) -> std::result::Result<(), Errno> {
+    let (parent, name) = root.parent_of(path).map_err(|_| Errno::NOENT)?;
+    let stat = rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Directory => rustix::fs::unlinkat(&parent, name, AtFlags::REMOVEDIR),
+        FileType::RegularFile if stat.st_size == 0 => rustix::fs::unlinkat(&parent, name, AtFlags::empty()),
+        _ => Err(Errno::NOTEMPTY),
+    }
 }

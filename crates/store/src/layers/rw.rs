@@ -52,9 +52,28 @@ impl Layers {
         parent: Option<ChainId>,
         limit: Option<u64>,
     ) -> Result<Arc<RwLayer>> {
-        let hold = parent.map(|parent| self.get(parent)).transpose()?;
         let mount_id = files::random_id();
-        let layer = Arc::new(RwLayer::new(mount_id.clone(), Some(format!("{mount_id}-init")), parent));
+        let init_id = format!("{mount_id}-init");
+        self.create_mount(container, RwLayer::new(mount_id, Some(init_id), parent), limit)
+    }
+
+    /// The same without the files that every container has of us: a step of a build sees and keeps only those of images.
+    ///
+    /// # Errors
+    /// As [`Self::create_rw`].
+    pub fn create_bare(self: &Arc<Self>, step: &ContainerId, parent: ChainId) -> Result<Arc<RwLayer>> {
+        self.create_mount(step, RwLayer::new(files::random_id(), None, Some(parent)), None)
+    }
+
+    fn create_mount(
+        self: &Arc<Self>,
+        container: &ContainerId,
+        layer: RwLayer,
+        limit: Option<u64>,
+    ) -> Result<Arc<RwLayer>> {
+        let parent = layer.parent;
+        let hold = parent.map(|parent| self.get(parent)).transpose()?;
+        let layer = Arc::new(layer);
         {
             let mut state = self.state();
             if state.mounts.contains_key(container) {
@@ -85,15 +104,18 @@ impl Layers {
     }
 
     fn make_rw(&self, layer: &RwLayer, parent: Option<&super::Layer>) -> Result<()> {
-        let init_id = format!("{}-init", layer.mount_id);
-        self.overlay.create(&init_id)?;
-        if let Some(parent) = parent {
-            self.overlay.set_parent(&init_id, &parent.cache_id)?;
+        let mut below = parent.map(|parent| parent.cache_id.as_str());
+        if let Some(init_id) = &layer.init_id {
+            self.overlay.create(init_id)?;
+            if let Some(parent) = below {
+                self.overlay.set_parent(init_id, parent)?;
+            }
+            let lower = Union::open(&self.overlay.lower_directories(init_id)?)?;
+            init::fill(&files::open_directory(&self.overlay.diff(init_id))?, &lower, self.overlay.root())?;
+            below = Some(init_id);
         }
-        let lower = Union::open(&self.overlay.lower_directories(&init_id)?)?;
-        init::fill(&files::open_directory(&self.overlay.diff(&init_id))?, &lower, self.overlay.root())?;
         self.overlay.create(&layer.mount_id)?;
-        self.overlay.set_parent(&layer.mount_id, &init_id)
+        below.map_or(Ok(()), |below| self.overlay.set_parent(&layer.mount_id, below))
     }
 
     /// Limits what can be written: the layer is still empty, and what comes into it counts.
