@@ -20,21 +20,46 @@ fn context(daemon: &Daemon, name: &str, files: &[(&str, &str)]) -> Result<String
 fn a_directory_becomes_an_image() -> Result<()> {
     let daemon = Daemon::with_busybox()?;
     let dockerfile = "FROM busybox\nARG GREETING\nENV G=$GREETING\nCOPY . /src/\nRUN --network=none echo built; ls -A /src > /list\nCMD [\"cat\", \"/list\"]\n";
-    let files = [("Dockerfile", dockerfile), (".dockerignore", "*\n!a/keep\n"), ("a/keep", "x"), ("a/drop", "x"), ("b", "x")];
+    let files = [
+        ("Dockerfile", dockerfile),
+        (".dockerignore", "*\n!a/keep\n"),
+        ("a/keep", "x"),
+        ("a/drop", "x"),
+        ("b", "x"),
+    ];
     let dir = context(&daemon, "ctx", &files)?;
-    let (iid, metadata) = (daemon.dir().join("iid"), daemon.dir().join("metadata"));
+    let (iid, written) = (daemon.dir().join("iid"), daemon.dir().join("metadata"));
     let args = [
-        "build", "--network=none", "-t", "one", "-t", "two:v2", "--build-arg", "GREETING=hello", "--label", "l=1",
-        "--iidfile", &iid.to_string_lossy(), "--metadata-file", &metadata.to_string_lossy(), &dir,
+        "build",
+        "--network=none",
+        "-t",
+        "one",
+        "-t",
+        "two:v2",
+        "--build-arg",
+        "GREETING=hello",
+        "--label",
+        "l=1",
+        "--iidfile",
+        &iid.to_string_lossy(),
+        "--metadata-file",
+        &written.to_string_lossy(),
+        &dir,
     ];
     let out = daemon.wharf(&args)?;
     ensure!(out.code == 0 && out.stdout.is_empty(), "{out:?}");
-    for line in ["#1 [internal] load build context", "#2 [1/7] FROM busybox", "[5/7] RUN --network=none", " built\n", "exporting to image"] {
+    for line in [
+        "#1 [internal] load build context",
+        "#2 [1/7] FROM busybox",
+        "[5/7] RUN --network=none",
+        " built\n",
+        "exporting to image",
+    ] {
         ensure!(out.stderr.contains(line), "no {line:?} in {}", out.stderr);
     }
     let image = daemon.inspect_image("two:v2")?;
     assert_eq!(fs::read_to_string(&iid)?, image["Id"].as_str().unwrap_or_default());
-    let metadata: Value = serde_json::from_slice(&fs::read(metadata)?)?;
+    let metadata: Value = serde_json::from_slice(&fs::read(&written)?)?;
     assert_eq!(metadata["containerimage.config.digest"], image["Id"]);
     assert_eq!(metadata["image.name"], "docker.io/library/one:latest,docker.io/library/two:v2");
     assert_eq!(image["Config"]["Labels"]["l"], "1");
@@ -50,7 +75,11 @@ fn a_directory_becomes_an_image() -> Result<()> {
 #[test]
 fn dockerfiles_come_from_anywhere() -> Result<()> {
     let daemon = Daemon::with_busybox()?;
-    let dir = context(&daemon, "ctx", &[("data", "d"), ("sub/File", "FROM busybox\nCOPY . /c/\n"), ("sub/File.dockerignore", "sub\n")])?;
+    let dir = context(
+        &daemon,
+        "ctx",
+        &[("data", "d"), ("sub/File", "FROM busybox\nCOPY . /c/\n"), ("sub/File.dockerignore", "sub\n")],
+    )?;
     let outside = context(&daemon, "elsewhere", &[("Other", "FROM busybox\nCOPY . /c/\n")])? + "/Other";
     let list = |image: &str| daemon.wharf(&["run", "--rm", "--network=none", image, "find", "/c"])?.ok();
     daemon.wharf(&["build", "-t", "inside", "-f", &format!("{dir}/sub/File"), &dir])?.ok()?;
@@ -68,28 +97,48 @@ fn dockerfiles_come_from_anywhere() -> Result<()> {
     daemon.wharf_stdin(&["build", "-t", "archive", "-f", "sub/File", "-"], &archive)?.ok()?;
     ensure!(list("archive")?.contains("/c/data\n"));
     let both = daemon.wharf(&["build", "-f", "-", "-"])?;
-    ensure!(both.code == 1 && both.stderr.contains("can't use stdin for both build context and dockerfile"), "{both:?}");
+    ensure!(
+        both.code == 1 && both.stderr.contains("can't use stdin for both build context and dockerfile"),
+        "{both:?}"
+    );
     daemon.stop()
 }
 
 #[test]
 fn errors_show_where_they_are() -> Result<()> {
     let daemon = Daemon::with_busybox()?;
-    let dir = context(&daemon, "ctx", &[("Dockerfile", "FROM busybox\nRUN --network=none echo out; \\\n  exit 3\nCMD x\n")])?;
+    let dir = context(
+        &daemon,
+        "ctx",
+        &[("Dockerfile", "FROM busybox\nRUN --network=none echo out; \\\n  exit 3\nCMD x\n")],
+    )?;
     let out = daemon.wharf(&["build", &dir])?;
     assert_eq!((out.code, out.stdout.as_str()), (1, ""));
     let excerpt = "Dockerfile:2\n--------------------\n   1 |     FROM busybox\n   2 | >>> RUN --network=none echo out; \\\n   3 | >>>   exit 3\n   4 |     CMD x\n   5 |     \n--------------------\nERROR: failed to build: failed to solve: The command '/bin/sh -c echo out;   exit 3' returned a non-zero code: 3\n";
     ensure!(out.stderr.ends_with(excerpt), "{}", out.stderr);
-    ensure!(out.stderr.contains("------\n > [2/3] RUN --network=none echo out;   exit 3:\n"), "{}", out.stderr);
+    ensure!(
+        out.stderr.contains("------\n > [2/3] RUN --network=none echo out;   exit 3:\n"),
+        "{}",
+        out.stderr
+    );
     fs::write(format!("{dir}/Dockerfile"), "FROM busybox\nRAN x\n")?;
     let out = daemon.wharf(&["build", &dir])?;
     ensure!(out.code == 1 && out.stderr.contains("   2 | >>> RAN x\n"), "{}", out.stderr);
     ensure!(out.stderr.contains("unknown instruction: RAN"), "{}", out.stderr);
     let missing = daemon.wharf(&["build", "/nosuch"])?;
     assert_eq!(missing.stderr, "ERROR: unable to prepare context: path \"/nosuch\" not found\n");
-    for flag in ["--ssh=default", "--build-context=a=b", "--cache-to=type=local,dest=/x", "--annotation=a=b", "--sbom=true"] {
+    for flag in [
+        "--ssh=default",
+        "--build-context=a=b",
+        "--cache-to=type=local,dest=/x",
+        "--annotation=a=b",
+        "--sbom=true",
+    ] {
         let out = daemon.wharf(&["build", flag, &dir])?;
-        ensure!(out.code == 1 && out.stderr.starts_with("ERROR: not implemented in Wharf yet: --"), "{flag}: {out:?}");
+        ensure!(
+            out.code == 1 && out.stderr.starts_with("ERROR: not implemented in Wharf yet: --"),
+            "{flag}: {out:?}"
+        );
     }
     daemon.stop()
 }
@@ -98,7 +147,11 @@ fn errors_show_where_they_are() -> Result<()> {
 fn secrets_are_seen_by_commands_only() -> Result<()> {
     let daemon = Daemon::with_busybox()?;
     let dockerfile = "FROM busybox\nRUN --network=none --mount=type=secret,id=word wc -c < /run/secrets/word > /size\nCMD cat /size\n";
-    let dir = context(&daemon, "ctx", &[("Dockerfile", dockerfile), (".dockerignore", "word\n"), ("word", "hunter2hunter2")])?;
+    let dir = context(
+        &daemon,
+        "ctx",
+        &[("Dockerfile", dockerfile), (".dockerignore", "word\n"), ("word", "hunter2hunter2")],
+    )?;
     let secret = format!("id=word,src={dir}/word");
     daemon.wharf(&["build", "--network=none", "-t", "s", "--secret", &secret, &dir])?.ok()?;
     assert_eq!(daemon.wharf(&["run", "--rm", "--network=none", "s"])?.ok()?, "14\n");
@@ -110,7 +163,8 @@ fn secrets_are_seen_by_commands_only() -> Result<()> {
 #[test]
 fn images_go_where_they_are_wanted_and_lines_are_drawn_in_every_way() -> Result<()> {
     let daemon = Daemon::with_busybox()?;
-    let dir = context(&daemon, "ctx", &[("Dockerfile", "FROM busybox\nRUN --network=none echo some-output\n")])?;
+    let dir =
+        context(&daemon, "ctx", &[("Dockerfile", "FROM busybox\nRUN --network=none echo some-output\n")])?;
     let archive = daemon.dir().join("image.tar").to_string_lossy().into_owned();
     daemon.wharf(&["build", "-t", "a", "-o", &format!("type=docker,dest={archive}"), &dir])?.ok()?;
     daemon.wharf(&["rmi", "a"])?.ok()?;

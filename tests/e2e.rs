@@ -7,8 +7,8 @@
 mod adoption;
 mod api_errors;
 mod api_transcript;
-mod build_wharf;
 mod build_corpus;
+mod build_wharf;
 mod cgroup_systemd;
 mod cli_wharf;
 mod container_attach;

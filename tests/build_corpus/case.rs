@@ -21,12 +21,6 @@ impl Case {
         self.name.starts_with("buildkit_")
     }
 
-    /// What is mounted while commands run.
-    pub(super) fn mount_points(&self) -> Vec<&str> {
-        let words = self.files.iter().flat_map(|(_, text)| text.split([',', ' ', '\n']));
-        words.filter_map(|word| word.trim_start_matches("--mount=").strip_prefix("target=/")).collect()
-    }
-
     /// Writes its files into a directory.
     pub(super) fn write(&self, dir: &Path) -> Result<()> {
         for (name, content) in &self.files {

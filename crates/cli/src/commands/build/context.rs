@@ -111,17 +111,24 @@ impl Context {
             name.push(IGNORE);
             read(&path.with_file_name(name)).ok()
         });
-        let ignore_text = own.or_else(|| read(&path.join(IGNORE)).ok());
+        let has_own = own.is_some();
+        let mut ignore_text = own.or_else(|| read(&path.join(IGNORE)).ok());
         let ignored = match &ignore_text {
             None => Patterns::default(),
             Some(text) => Patterns::read(&String::from_utf8_lossy(text))
                 .map_err(|why| Error::text(format!("ERROR: failed to read {IGNORE}: {why}")))?,
         };
         let text = Some(String::from_utf8_lossy(&dockerfile.content).into_owned());
-        let (name, outside) = match dockerfile.inside {
+        // One that is to be ignored travels as one from elsewhere does. One with patterns of its own too, because the
+        // daemon knows the other ones only.
+        let inside = dockerfile.inside.filter(|name| !has_own && !ignored.excludes(name));
+        let (name, outside) = match inside {
             Some(name) => (name, None),
             None => (format!(".dockerfile.{:x}", unique()), Some(dockerfile.content)),
         };
+        if has_own && let Some(text) = &mut ignore_text {
+            text.extend_from_slice(format!("\n{IGNORE}").as_bytes());
+        }
         let source = Source::Directory(Directory { root, ignored, ignore_text, outside });
         Ok(Self { source, name, shown: dockerfile.shown, text })
     }
@@ -167,7 +174,7 @@ impl Context {
             })),
             Source::Directory(directory) => {
                 let (options, name) =
-                    (PackOptions { filter: Some(directory.filter(&self.name)), ..options }, self.name);
+                    (PackOptions { filter: Some(directory.filter()), ..options }, self.name);
                 call.tar(stream::archive(options, counter.clone(), move |packer| {
                     packer.children(directory.root.as_fd(), b"")?;
                     let Some(content) = directory.outside else { return Ok(()) };
@@ -183,20 +190,19 @@ impl Context {
 }
 
 impl Directory {
-    /// What is sent. The Dockerfile and `.dockerignore` are, whatever the latter says.
-    fn filter(&self, dockerfile: &str) -> Filter {
-        let (ignored, dockerfile) = (self.ignored.clone(), dockerfile.to_owned());
-        let is_replaced = self.outside.is_some();
-        Filter::new(move |name| {
-            let Ok(name) = std::str::from_utf8(name) else { return Keep::Yes };
-            if name == IGNORE {
-                return if is_replaced { Keep::No } else { Keep::Yes };
+    /// What is sent; `.dockerignore` is, whatever it says.
+    fn filter(&self) -> Filter {
+        let (ignored, is_replaced) = (self.ignored.clone(), self.outside.is_some());
+        Filter::new(move |name| match std::str::from_utf8(name) {
+            Ok(IGNORE) if is_replaced => Keep::No,
+            Ok(name) if name != IGNORE && ignored.excludes(name) => {
+                if ignored.has_exceptions() {
+                    Keep::Below
+                } else {
+                    Keep::No
+                }
             }
-            if name == dockerfile || !ignored.excludes(name) {
-                return Keep::Yes;
-            }
-            let is_above = dockerfile.strip_prefix(name).is_some_and(|rest| rest.starts_with('/'));
-            if is_above || ignored.has_exceptions() { Keep::Below } else { Keep::No }
+            _ => Keep::Yes,
         })
     }
 }
@@ -270,7 +276,7 @@ mod tests {
     /// The names that are sent of a directory.
     async fn sent(context: Context) -> Vec<String> {
         let Source::Directory(directory) = context.source else { panic!("no directory") };
-        let options = PackOptions { filter: Some(directory.filter(&context.name)), ..PackOptions::default() };
+        let options = PackOptions { filter: Some(directory.filter()), ..PackOptions::default() };
         let mut packer = wharf_archive::Packer::new(Vec::new(), options);
         packer.children(directory.root.as_fd(), b"").unwrap();
         let archive = packer.finish().unwrap();
@@ -299,16 +305,17 @@ mod tests {
         let at = dir.path().to_str().unwrap();
         let context = Context::find(at, "").unwrap();
         assert_eq!(context.dockerfile_text().as_deref(), Some("FROM scratch"));
-        assert_eq!(sent(context).await, [".dockerignore", "Dockerfile", "a/keep"]);
-        fs::write(dir.path().join("b/Other.dockerignore"), "a\n").unwrap();
+        assert!(context.name.starts_with(".dockerfile."), "{}", context.name);
+        assert_eq!(sent(context).await, ["a/keep"]);
+        fs::write(dir.path().join(".dockerignore"), "a\n").unwrap();
+        let context = Context::find(at, "").unwrap();
+        assert_eq!(context.name, "Dockerfile");
+        assert_eq!(sent(context).await, [".dockerignore", "Dockerfile", "b/", "b/drop"]);
+        fs::write(dir.path().join("b/Other.dockerignore"), "b\n").unwrap();
         fs::write(dir.path().join("b/Other"), "FROM scratch\n").unwrap();
         let context = Context::find(at, &format!("{at}/b/Other")).unwrap();
-        assert_eq!(context.name, "b/Other");
-        let names = sent(context).await;
-        assert!(
-            names.contains(&"b/drop".to_owned()) && !names.iter().any(|n| n.starts_with("a/")),
-            "{names:?}"
-        );
+        assert_eq!(context.dockerfile_name(), "Other");
+        assert_eq!(sent(context).await, ["Dockerfile", "a/", "a/drop", "a/keep"]);
     }
 
     #[test]
