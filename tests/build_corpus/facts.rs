@@ -52,7 +52,8 @@ pub(super) fn of(engine: &impl Engine, case: &Case, dir: &Path) -> Result<String
         let dir_name = dir.to_string_lossy();
         let above = dir.parent().unwrap_or(dir).to_string_lossy();
         let without = |text: &str| text.replace(&*dir_name, "<dir>").replace(&*above, "<above>");
-        tell(&mut facts, "out", &without(&built.stdout));
+        // What a command writes to its error output comes in pieces of any size.
+        tell(&mut facts, "out", &without(&built.stdout).replace("\u{1b}[0m\u{1b}[91m", ""));
         tell(&mut facts, "err", &without(&built.stderr));
     }
     if built.code == 0 {
