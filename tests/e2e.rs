@@ -57,6 +57,7 @@ mod image_save;
 mod log_soak;
 mod manifest_lists;
 mod network_names;
+mod network_options;
 mod network_publish;
 mod registry_auth;
 mod registry_login;

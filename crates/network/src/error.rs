@@ -133,6 +133,23 @@ pub enum Error {
     /// An interface of the wanted name that is something else.
     #[error("interface {0} exists and is no bridge")]
     NotABridge(String),
+    /// An interface's name that the container uses already, with the end of Docker's text for it.
+    #[error("error renaming interface to {0:?}: file exists")]
+    InterfaceTaken(String),
+    /// An address that is not link-local (source: moby `daemon/libnetwork/network.go`, `createEndpoint`).
+    #[error("invalid link local IP address: {0}")]
+    NotLinkLocal(IpAddr),
+    /// A kernel parameter in another form (source: moby `daemon/libnetwork/osl/interface_linux.go`, `setSysctls`).
+    #[error("expected sysctl '{parameter}' to have format {format}")]
+    BadSysctl {
+        /// As given.
+        parameter: String,
+        /// The right form.
+        format: &'static str,
+    },
+    /// A kernel parameter that does not exist.
+    #[error("{} is not a sysctl file", .0.display())]
+    NoSysctl(PathBuf),
     /// An endpoint that the sandbox has not.
     #[error("endpoint {0} not found")]
     UnknownEndpoint(String),
@@ -163,9 +180,13 @@ impl Error {
     /// What this error means to a client.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Netlink { .. } | Self::File { .. } | Self::System { .. } | Self::Record { .. } => {
-                ErrorKind::System
-            }
+            Self::Netlink { .. }
+            | Self::File { .. }
+            | Self::System { .. }
+            | Self::Record { .. }
+            | Self::InterfaceTaken(_)
+            | Self::BadSysctl { .. }
+            | Self::NoSysctl(_) => ErrorKind::System,
             Self::PoolOverlap | Self::AddressInUse | Self::BridgeInUse(_) | Self::NetworkBusy(_) => {
                 ErrorKind::Forbidden
             }
@@ -173,6 +194,7 @@ impl Error {
             | Self::InvalidSubPool
             | Self::AddressOutOfRange
             | Self::GatewayOutside { .. }
+            | Self::NotLinkLocal(_)
             | Self::PortRange { .. } => ErrorKind::InvalidArgument,
             Self::NoAddresses => ErrorKind::Unavailable,
             Self::PortAllocated { .. }

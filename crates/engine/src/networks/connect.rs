@@ -39,6 +39,7 @@ impl Networks {
         let desired_mac_address = settings.mac_address.clone();
         let mut record = EndpointRecord { settings, desired_mac_address, ..EndpointRecord::default() };
         if container.is_running() {
+            validate::takes_endpoints(&network)?;
             if connected {
                 let (name, of) = (container.name(), &network.name);
                 return Err(Error::Forbidden(format!(

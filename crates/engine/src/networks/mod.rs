@@ -184,7 +184,7 @@ impl Networks {
             return self.0.config.host_gateway_ips.clone();
         }
         let bridge = self.resolve("bridge").ok().and_then(|(_, id)| self.0.fabric.network(&id));
-        bridge.map(|network| network.gateway).into_iter().collect()
+        bridge.and_then(|network| network.gateway).into_iter().collect()
     }
 }
 

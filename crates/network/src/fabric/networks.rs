@@ -132,15 +132,17 @@ fn take_own_addresses(
     spec: &BridgeSpec,
     subnet: Subnet,
     existing: Option<Subnet>,
-) -> Result<IpAddr> {
+) -> Result<Option<IpAddr>> {
     for address in spec.auxiliary.iter().filter(|address| Some(**address) != spec.gateway) {
         ipam.take_address(subnet, *address)?;
     }
     let present = existing.map(|address| address.address()).filter(|address| subnet.contains(*address));
     match spec.gateway.or(present) {
         Some(gateway) if !subnet.contains(gateway) => Err(Error::GatewayOutside { gateway, subnet }),
-        Some(gateway) => ipam.take_address(subnet, gateway),
-        None => ipam.take_any_address(subnet),
+        Some(gateway) => ipam.take_address(subnet, gateway).map(Some),
+        // Nobody would use it (source: moby `daemon/libnetwork/drivers/bridge/bridge_linux.go`, `GetSkipGwAlloc`).
+        None if spec.without_address && spec.internal => Ok(None),
+        None => ipam.take_any_address(subnet).map(Some),
     }
 }
 

@@ -3,7 +3,7 @@
 mod pool;
 mod reaper;
 
-pub(crate) use pool::Pool;
+pub(crate) use pool::{Pool, READY_INTERFACE};
 pub(crate) use reaper::{Reaper, Removal};
 
 use crate::{
@@ -168,6 +168,24 @@ impl Sandbox {
             requests.push(route::add_default_route(cable.index, gateway));
         }
         self.channel.run(&requests, "configure interface", &cable.name)
+    }
+
+    /// Gives a cable's inner end further addresses.
+    pub(crate) fn add_addresses(&self, cable: &Cable, addresses: &[Subnet]) -> Result<()> {
+        let requests: Vec<_> =
+            addresses.iter().map(|address| route::add_address(cable.index, address)).collect();
+        self.channel.run(&requests, "configure interface", &cable.name)
+    }
+
+    /// Sets kernel parameters of an interface: `net.X.Y.IFNAME.Z=V`.
+    pub(crate) fn set_parameters(&self, interface: &str, parameters: &[String]) -> Result<()> {
+        if parameters.is_empty() {
+            return Ok(());
+        }
+        netns::in_netns(&self.namespace, || {
+            parameters.iter().try_for_each(|parameter| sysctl::set_of_interface(interface, parameter))
+        })
+        .map_err(Error::system("enter network namespace"))?
     }
 
     /// Sends what has no better way to a gateway behind an interface.

@@ -13,6 +13,8 @@ use std::{
     time::Duration,
 };
 
+/// The interface of a namespace made ahead; a container that wants another name gets a namespace of its own.
+pub(crate) const READY_INTERFACE: &str = "eth0";
 /// The filler leaves the machine to the container that just took a namespace for this long.
 const PAUSE: Duration = Duration::from_millis(5);
 /// How long the filler waits after a failure before it tries again.
@@ -118,7 +120,7 @@ impl Shared {
 
     fn make(&self, wiring: &Wiring) -> Result<Ready> {
         let sandbox = Sandbox::create()?;
-        let cable = sandbox.plug(&self.host, "eth0", wiring)?;
+        let cable = sandbox.plug(&self.host, READY_INTERFACE, wiring)?;
         Ok(Ready { sandbox, cable })
     }
 

@@ -38,7 +38,8 @@ impl Live {
         let mut join = json!({ "StaticRoutes": null, "disableGatewayService": self.made.is_none() });
         if let Some(made) = &self.made {
             interface["addr"] = made.address.to_string().into();
-            interface["dstPrefix"] = "eth".into();
+            let prefix = made.interface.trim_end_matches(|letter: char| letter.is_ascii_digit());
+            interface["dstPrefix"] = prefix.into();
             interface["mac"] = made.mac.to_string().into();
             interface["srcName"] = made.host_interface.clone().into();
             interface["v4PoolID"] = v4_pool_id(network).into();

@@ -1,7 +1,7 @@
 //! A network's own records (source: moby `daemon/libnetwork/network.go`, MarshalJSON and UnmarshalJSON;
 //! `daemon/libnetwork/drivers/bridge/bridge_store.go`; `daemon/network.go`, buildIPAMResources).
 
-use super::NetworkMap;
+use super::{NetworkMap, spec};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -283,7 +283,7 @@ pub(in crate::networks) fn encode_bridge(
     let mut record = json!({
         "BridgeIfaceCreator": 1,
         "BridgeName": bridge.bridge,
-        "ContainerIfacePrefix": "",
+        "ContainerIfacePrefix": option(spec::INTERFACE_PREFIX).cloned().unwrap_or_default(),
         "DefaultBindingIP": host_address.map_or(NIL.into(), |_| bridge.default_host_address.to_string()),
         "DefaultBridge": option("com.docker.network.bridge.default_bridge").is_some_and(|text| text == "true"),
         "DefaultGatewayIPv4": NIL,
@@ -292,12 +292,12 @@ pub(in crate::networks) fn encode_bridge(
         "EnableIPMasquerade": bridge.masquerade,
         "EnableIPv4": network.enable_ipv4,
         "EnableIPv6": network.enable_ipv6,
-        "GwModeIPv4": "",
+        "GwModeIPv4": option(spec::GATEWAY_MODE).cloned().unwrap_or_default(),
         "GwModeIPv6": "",
         "HostIP": NIL,
         "HostIPv6": NIL,
         "ID": network.id,
-        "InhibitIPv4": false,
+        "InhibitIPv4": option(spec::INHIBIT_ADDRESS).is_some_and(|text| spec::parse_bool(text) == Some(true)),
         "Internal": network.internal,
         "Mtu": mtu,
         "TrustedHostInterfaces": "",

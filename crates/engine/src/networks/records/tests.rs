@@ -43,6 +43,8 @@ fn live(network: &NetworkId) -> Live {
             is_default_route: true,
             names: vec!["web".into()],
             links: Vec::new(),
+            link_local: Vec::new(),
+            sysctls: Vec::new(),
         }),
         dns_names: Some(vec!["web".into()]),
         aliases: vec!["ali".into()],
