@@ -56,6 +56,7 @@ mod image_remove;
 mod image_save;
 mod log_soak;
 mod manifest_lists;
+mod network_macvlan;
 mod network_names;
 mod network_options;
 mod network_publish;

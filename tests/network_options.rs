@@ -60,21 +60,22 @@ fn interfaces_are_called_as_asked() -> Result<()> {
     daemon.stop()
 }
 
+fn connect<'a>(flags: &[&'a str]) -> Vec<&'a str> {
+    [&["network", "connect"], flags, &["mine", "one"]].concat()
+}
+
 #[test]
 fn parameters_and_link_local_addresses_are_set() -> Result<()> {
     let daemon = Daemon::with_busybox()?;
     network(&daemon, "mine", &[])?;
     sleeper(&daemon, "one", &[])?;
-    let connect = |flags: &[&str]| [&["network", "connect"], flags, &["mine", "one"]].concat();
-    let sysctls = "com.docker.network.endpoint.sysctls=net.ipv4.conf.IFNAME.log_martians=1,\
-                   net.ipv4.conf.IFNAME.forwarding=0";
+    let sysctls = "com.docker.network.endpoint.sysctls=net.ipv4.conf.IFNAME.log_martians=1";
     let flags = ["--driver-opt", sysctls, "--link-local-ip", "169.254.7.7"];
     daemon.docker(&connect(&flags))?.ok()?;
     let value = |interface: &str, name: &str| {
         inside(&daemon, "one", &["cat", &format!("/proc/sys/net/ipv4/conf/{interface}/{name}")])
     };
     assert_eq!((value("eth1", "log_martians")?.trim(), value("eth0", "log_martians")?.trim()), ("1", "0"));
-    assert_eq!(value("eth1", "forwarding")?.trim(), "0");
     let addresses = inside(&daemon, "one", &["ip", "-o", "addr", "show", "dev", "eth1"])?;
     assert!(addresses.contains("inet 169.254.7.7/16"), "{addresses}");
 
@@ -89,6 +90,10 @@ fn parameters_and_link_local_addresses_are_set() -> Result<()> {
     assert!(error.contains("unrecognised network interface sysctl"), "{error}");
     let links = inside(&daemon, "one", &["ls", "/sys/class/net"])?;
     assert_eq!(links.split_whitespace().collect::<Vec<_>>(), ["eth0", "lo"]);
+    let both = format!("name=mine,\"driver-opt={sysctls},net.ipv4.conf.IFNAME.rp_filter=2\"");
+    let names = ["log_martians", "rp_filter"].map(|name| format!("/proc/sys/net/ipv4/conf/eth0/{name}"));
+    let values = ["run", "--rm", "--network", &both, "busybox", "cat", &names[0], &names[1]];
+    assert_eq!(daemon.docker(&values)?.ok()?, "1\n2\n");
     daemon.stop()
 }
 
@@ -132,7 +137,10 @@ fn a_configuration_serves_several_networks() -> Result<()> {
     let settings = ["--subnet", "10.78.0.0/24", "--label", "of=config", "--opt", mtu];
     network(&daemon, "config", &[&["--config-only"], &settings[..]].concat())?;
     for (flags, why) in [
-        (&["--config-only", "--internal"][..], "configuration network can only contain network specific fields"),
+        (
+            &["--config-only", "--internal"][..],
+            "configuration network can only contain network specific fields",
+        ),
         (&["--config-only", "--config-from", "config"], "cannot depend on another configuration network"),
         (&["--config-from", "config", "--label", "a=b"], "user-specified configurations are not supported"),
         (&["--config-from", "config", "--opt", mtu], "network driver options are not supported"),
@@ -150,10 +158,7 @@ fn a_configuration_serves_several_networks() -> Result<()> {
         "config",
         "user",
     ])?;
-    assert_eq!(
-        shown.ok()?,
-        "null true  config 10.78.0.0/24\nbridge false config config 10.78.0.0/24\n"
-    );
+    assert_eq!(shown.ok()?, "null true  config 10.78.0.0/24\nbridge false config config 10.78.0.0/24\n");
     daemon.kill9()?;
     daemon.launch()?;
     sleeper(&daemon, "one", &["--network", "user"])?;

@@ -3,6 +3,7 @@
 use crate::{
     addr::{Mac, Subnet},
     error::{Error, Result},
+    macvlan::{self, MacvlanMode},
     nl::route,
     random,
     sandbox::Host,
@@ -21,6 +22,8 @@ pub struct BridgeSpec {
     pub name: String,
     /// The device's name, at most 15 bytes.
     pub bridge: String,
+    /// The device is no bridge of ours but the parent of the containers' interfaces.
+    pub macvlan: Option<MacvlanMode>,
     /// Its subnet. `None`: the one of an existing device, else the next of the default pools.
     pub subnet: Option<Subnet>,
     /// Where addresses come from that nobody asked for; `None` is the whole subnet.
@@ -67,14 +70,19 @@ pub(crate) struct Device {
 
 /// The subnet that an existing device already has
 /// (source: moby `daemon/daemon_unix.go`, `selectBIP`).
-pub(crate) fn existing_subnet(host: &Host, name: &str) -> Result<Option<Subnet>> {
-    let Some(link) = host.channel.link(name)? else { return Ok(None) };
+pub(crate) fn existing_subnet(host: &Host, spec: &BridgeSpec) -> Result<Option<Subnet>> {
+    let link = if spec.macvlan.is_some() { None } else { host.channel.link(&spec.bridge)? };
+    let Some(link) = link else { return Ok(None) };
     Ok(host.channel.addresses_v4(link.index)?.first().copied())
 }
 
-/// Makes the device, or takes the existing one of that name, and gives it address and parameters.
+/// Makes the device, or takes the existing one of that name, and gives it address and parameters. The parent of a
+/// macvlan network stays as it is.
 pub(crate) fn ensure(host: &Host, network: &BridgeNetwork) -> Result<Device> {
     let name = &network.spec.bridge;
+    if network.spec.macvlan.is_some() {
+        return Ok(Device { index: macvlan::parent(host, name)?, ours: false });
+    }
     let device = match host.channel.link(name)? {
         Some(link) if link.kind == "bridge" => {
             let device = Device { index: link.index, ours: link.alias == host.alias };

@@ -2,7 +2,7 @@
 
 use crate::{addr::Subnet, ports::Protocol};
 use std::{io, net::IpAddr, path::PathBuf};
-use wharf_spec::ErrorKind;
+use wharf_spec::{ErrorKind, NetworkId};
 
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
@@ -130,6 +130,27 @@ pub enum Error {
     /// (source: moby `daemon/libnetwork/drivers/bridge/bridge_linux.go`).
     #[error("bridge name {0} is already in use by another network")]
     BridgeInUse(String),
+    /// A device that is no parent, as moby says it of one whose name is not that of a VLAN
+    /// (source: moby `daemon/libnetwork/drivers/macvlan/macvlan_setup.go`, `createVlanLink`).
+    #[error("invalid subinterface vlan name {0}, example formatting is eth0.10")]
+    NoParent(String),
+    /// A parent whose only child can be the one in mode `passthru`
+    /// (source: moby `daemon/libnetwork/drivers/macvlan/macvlan_network.go`, `createNetwork`).
+    #[error("cannot use mode passthru, macvlan network {network} is already using parent interface {parent}")]
+    ParentInUse {
+        /// The other network.
+        network: NetworkId,
+        /// The device.
+        parent: String,
+    },
+    /// A parent that another network has to itself.
+    #[error("macvlan network {network} is already using parent interface {parent} in mode passthru")]
+    ParentTaken {
+        /// The other network.
+        network: NetworkId,
+        /// The device.
+        parent: String,
+    },
     /// An interface of the wanted name that is something else.
     #[error("interface {0} exists and is no bridge")]
     NotABridge(String),
@@ -186,6 +207,9 @@ impl Error {
             | Self::Record { .. }
             | Self::InterfaceTaken(_)
             | Self::BadSysctl { .. }
+            | Self::NoParent(_)
+            | Self::ParentInUse { .. }
+            | Self::ParentTaken { .. }
             | Self::NoSysctl(_) => ErrorKind::System,
             Self::PoolOverlap | Self::AddressInUse | Self::BridgeInUse(_) | Self::NetworkBusy(_) => {
                 ErrorKind::Forbidden

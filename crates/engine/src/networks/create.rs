@@ -16,7 +16,7 @@ use wharf_api::{
 use wharf_spec::NetworkId;
 
 impl Networks {
-    /// `POST /networks/create`: bridge networks with IPv4.
+    /// `POST /networks/create`: bridge and macvlan networks with IPv4.
     ///
     /// # Errors
     /// In Docker's words for what is wrong with the request (source: moby `daemon/network.go`, createNetwork;
@@ -30,7 +30,8 @@ impl Networks {
         if request.config_only {
             return self.create_configuration(request, ipam).await;
         }
-        let (id, mut network) = table::new(&request.name, "bridge");
+        let driver = if request.driver == "macvlan" { "macvlan" } else { "bridge" };
+        let (id, mut network) = table::new(&request.name, driver);
         network.internal = request.internal;
         network.attachable = request.attachable;
         network.options = Some(request.options.unwrap_or_default());
@@ -128,14 +129,14 @@ impl Networks {
             return Ok(());
         }
         match request.driver.as_str() {
-            "" | "bridge" | "default" => {}
+            "" | "bridge" | "default" | "macvlan" => {}
             "host" | "null" => {
                 let driver = &request.driver;
                 return Err(Error::Forbidden(format!(
                     "only one instance of \"{driver}\" network is allowed"
                 )));
             }
-            "macvlan" | "ipvlan" => return Err(Error::NotImplemented("the network driver")),
+            "ipvlan" => return Err(Error::NotImplemented("the network driver")),
             other => return Err(Error::NotFound(format!("plugin {other:?} not found"))),
         }
         if !matches!(ipam.driver.as_str(), "" | "default") {
@@ -164,7 +165,8 @@ impl Networks {
         if PREDEFINED.contains(&name.as_str()) {
             return Err(Error::Forbidden(format!("{name} is a pre-defined network and cannot be removed")));
         }
-        if network.config_only && self.0.table.lock().values().any(|other| other.config_from.network == *name) {
+        if network.config_only && self.0.table.lock().values().any(|other| other.config_from.network == *name)
+        {
             return Err(Error::Forbidden(format!("configuration network {name:?} is in use"))
                 .context("error while removing network"));
         }
@@ -222,7 +224,11 @@ impl Networks {
         for (id, network) in all {
             let labels = network.labels.clone().unwrap_or_default();
             let young = until.is_some_and(|until| network.created.unix_nanos() > until.unix_nanos());
-            if young || network.config_only || !filters.match_label_pair(&labels) || !self.is_dangling(&id, &network) {
+            if young
+                || network.config_only
+                || !filters.match_label_pair(&labels)
+                || !self.is_dangling(&id, &network)
+            {
                 continue;
             }
             let _one_change = self.0.changing.lock().await;

@@ -9,7 +9,9 @@ use wharf_api::{
     StringMap,
     network::{IpamConfig, Network},
 };
-use wharf_network::{AddressPool, BridgeNetwork, BridgeSpec, FabricConfig, Filtering, IpForwarding, Subnet};
+use wharf_network::{
+    AddressPool, BridgeNetwork, BridgeSpec, FabricConfig, Filtering, IpForwarding, MacvlanMode, Subnet,
+};
 use wharf_spec::NetworkId;
 
 const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
@@ -20,6 +22,9 @@ const HOST_ADDRESS: &str = "com.docker.network.bridge.host_binding_ipv4";
 pub(super) const GATEWAY_MODE: &str = "com.docker.network.bridge.gateway_mode_ipv4";
 pub(super) const INHIBIT_ADDRESS: &str = "com.docker.network.bridge.inhibit_ipv4";
 pub(super) const INTERFACE_PREFIX: &str = "com.docker.network.container_iface_prefix";
+/// Options of macvlan networks (source: moby `daemon/libnetwork/drivers/macvlan/macvlan.go`).
+const PARENT: &str = "parent";
+const MACVLAN_MODE: &str = "macvlan_mode";
 const MTU: &str = "com.docker.network.driver.mtu";
 
 /// The MTU of networks that ask for none (source: moby `daemon/config/config.go`, `DefaultNetworkMtu`).
@@ -110,12 +115,43 @@ pub(super) fn default_bridge(
     Ok(spec)
 }
 
-/// The bridge of a network's record.
+/// Drivers whose networks give interfaces to containers.
+pub(super) fn is_wired(driver: &str) -> bool {
+    matches!(driver, "bridge" | "macvlan")
+}
+
+/// The parent and the mode of a macvlan network
+/// (source: moby `daemon/libnetwork/drivers/macvlan/macvlan_network.go`, `parseNetworkOptions`).
+fn macvlan(options: &StringMap) -> Result<(String, MacvlanMode)> {
+    let option = |key: &str| options.get(key).map(String::as_str).unwrap_or_default();
+    let mode = match option(MACVLAN_MODE) {
+        "" | "bridge" => MacvlanMode::Bridge,
+        "private" => MacvlanMode::Private,
+        "vepa" => MacvlanMode::Vepa,
+        "passthru" => MacvlanMode::Passthru,
+        other => {
+            return Err(Error::Refused(format!(
+                "requested macvlan mode '{other}' is not valid, 'bridge' mode is the macvlan driver default"
+            )));
+        }
+    };
+    match option(PARENT) {
+        "" => Err(Error::NotImplemented("a macvlan network without a parent interface")),
+        "lo" => Err(Error::Refused("loopback interface is not a valid macvlan parent link".into())),
+        parent => Ok((parent.to_owned(), mode)),
+    }
+}
+
+/// The bridge of a network's record; of a macvlan network, the parent.
 pub(super) fn bridge(id: &NetworkId, network: &Network) -> Result<BridgeSpec> {
     let none = StringMap::new();
     let options = network.options.as_ref().unwrap_or(&none);
     let name = options.get(BRIDGE_NAME).filter(|name| !name.is_empty());
     let name = name.cloned().unwrap_or_else(|| format!("br-{}", id.short()));
+    let (name, macvlan) = match network.driver.as_str() {
+        "macvlan" => macvlan(options).map(|(parent, mode)| (parent, Some(mode)))?,
+        _ => (name, None),
+    };
     if name.len() > LONGEST_NAME || name.contains(['/', ' ', '\0']) || name == "." || name == ".." {
         return invalid(format!(
             "invalid bridge name {name:?}: an interface's name has 1 to {LONGEST_NAME} bytes"
@@ -125,6 +161,7 @@ pub(super) fn bridge(id: &NetworkId, network: &Network) -> Result<BridgeSpec> {
         id: id.clone(),
         name: network.name.clone(),
         bridge: name,
+        macvlan,
         subnet: None,
         range: None,
         gateway: None,
@@ -145,6 +182,7 @@ pub(super) fn bridge(id: &NetworkId, network: &Network) -> Result<BridgeSpec> {
             address(&mut spec, config)?;
             Ok(spec)
         }
+        _ if macvlan.is_some() => Err(Error::NotImplemented("a macvlan network with several subnets")),
         _ => Err(Error::Forbidden("bridge driver doesn't support multiple subnets".into())),
     }
 }

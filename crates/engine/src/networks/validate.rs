@@ -50,7 +50,8 @@ pub(super) fn endpoint(network: &Network, settings: &EndpointSettings) -> Result
     reasons.extend(ipam.link_local_ips.iter().flatten().filter_map(|text| link_local(text)));
     reasons.extend(address(network, &ipam.ipv4_address, "IPv4"));
     reasons.extend(address(network, &ipam.ipv6_address, "IPv6"));
-    let sysctls = driver_options.iter().filter(|(key, _)| *key == SYSCTLS).flat_map(|(_, all)| all.split(','));
+    let sysctls =
+        driver_options.iter().filter(|(key, _)| *key == SYSCTLS).flat_map(|(_, all)| all.split(','));
     reasons.extend(sysctls.filter_map(sysctl));
     join(&reasons).map_or(Ok(()), |reasons| invalid(format!("invalid endpoint settings:\n{reasons}")))
 }

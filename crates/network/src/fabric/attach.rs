@@ -12,7 +12,7 @@ use crate::{
     ports::{PortRequest, Reservation},
     random,
     record::{Endpoint, SandboxRecord},
-    sandbox::{Cable, READY_INTERFACE, Removal, Sandbox, Wiring},
+    sandbox::{Cable, Plug, READY_INTERFACE, Removal, Sandbox},
 };
 use std::{net::IpAddr, os::fd::OwnedFd, sync::Arc};
 use wharf_sys::fault;
@@ -22,7 +22,7 @@ struct Draft {
     /// With every address and port taken; interfaces get their index and host's end when they are made.
     record: SandboxRecord,
     /// One per endpoint.
-    wirings: Vec<Wiring>,
+    plugs: Vec<Plug>,
     reservation: Reservation,
     /// The container's own, not made here.
     namespace: Option<Arc<OwnedFd>>,
@@ -89,7 +89,7 @@ impl Fabric {
                 ports: Vec::new(),
                 forwarding: None,
             },
-            wirings: Vec::with_capacity(request.endpoints.len()),
+            plugs: Vec::with_capacity(request.endpoints.len()),
             reservation: Reservation::default(),
             sandbox: None,
             resolver: None,
@@ -109,10 +109,15 @@ impl Fabric {
 
     /// Gets or makes the namespace, its interfaces and its name.
     fn build(&self, draft: &mut Draft) -> Result<()> {
-        let Draft { record, wirings, namespace, sandbox: place, resolver, .. } = draft;
+        let Draft { record, plugs, namespace, sandbox: place, resolver, .. } = draft;
         let fits_ready = record.endpoints.first().is_some_and(|first| first.interface == READY_INTERFACE);
-        let mut wires = record.endpoints.iter_mut().zip(wirings.iter());
-        let first = if namespace.is_none() && fits_ready { wires.next() } else { None };
+        let mut wires = record.endpoints.iter_mut().zip(plugs.iter());
+        let first = match plugs.first() {
+            Some(Plug::Cable(wiring)) if namespace.is_none() && fits_ready => {
+                wires.next().map(|(endpoint, _)| (endpoint, wiring))
+            }
+            _ => None,
+        };
         let sandbox = match (namespace, first) {
             (Some(namespace), _) => {
                 let copy = namespace.try_clone().map_err(Error::system("dup network namespace"))?;
@@ -127,8 +132,8 @@ impl Fabric {
                 sandbox
             }
         };
-        for (endpoint, wiring) in wires {
-            let cable = sandbox.plug(&self.host, &endpoint.interface, wiring)?;
+        for (endpoint, plug) in wires {
+            let cable = sandbox.connect(&self.host, &endpoint.interface, plug)?;
             endpoint.connect(&cable);
             endpoint.configure(sandbox, &cable)?;
         }
@@ -192,10 +197,10 @@ impl Inner {
     fn fill(&mut self, draft: &mut Draft, request: &SandboxRequest) -> Result<()> {
         for endpoint in &request.endpoints {
             let has_route = draft.record.endpoints.iter().any(|endpoint| endpoint.is_default_route);
-            let (mut endpoint, wiring) = self.take_endpoint(endpoint, &interfaces(&draft.record))?;
+            let (mut endpoint, plug) = self.take_endpoint(endpoint, &interfaces(&draft.record))?;
             endpoint.is_default_route = !has_route && endpoint.gateway.is_some();
             draft.record.endpoints.push(endpoint);
-            draft.wirings.push(wiring);
+            draft.plugs.push(plug);
         }
         self.fill_ports(draft, &request.ports)
     }
@@ -203,7 +208,12 @@ impl Inner {
     fn fill_ports(&mut self, draft: &mut Draft, requests: &[PortRequest]) -> Result<()> {
         let outward = draft.record.endpoints.iter().find(|endpoint| endpoint.is_default_route);
         let (Some(endpoint), false) = (outward, requests.is_empty()) else { return Ok(()) };
-        let default_address = self.network(&endpoint.network)?.network.spec.default_host_address;
+        let spec = &self.network(&endpoint.network)?.network.spec;
+        if spec.macvlan.is_some() {
+            // They are reached at their own address; Docker publishes nothing either, and says nothing.
+            return Ok(());
+        }
+        let default_address = spec.default_host_address;
         let allocation = self
             .allocate_ports(requests, default_address)
             .map_err(|error| connectivity(&draft.record, error))?;
@@ -217,7 +227,7 @@ impl Inner {
         &mut self,
         request: &EndpointRequest,
         interfaces: &[String],
-    ) -> Result<(Endpoint, Wiring)> {
+    ) -> Result<(Endpoint, Plug)> {
         let link_local = request.link_local.iter().map(|address| link_local(*address));
         let link_local = link_local.collect::<Result<_>>()?;
         let mac = match request.mac {
@@ -248,7 +258,7 @@ impl Inner {
             link_local,
             sysctls: request.sysctls.clone(),
         };
-        Ok((endpoint, network.wiring()))
+        Ok((endpoint, network.plug()))
     }
 
     /// Gives addresses and ports back.

@@ -131,6 +131,7 @@ pub(crate) fn spec(number: u8, bridge: &str) -> BridgeSpec {
         id: network_id(number),
         name: format!("net{number}"),
         bridge: bridge.into(),
+        macvlan: None,
         subnet: None,
         range: None,
         gateway: None,

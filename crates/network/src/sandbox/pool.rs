@@ -164,7 +164,7 @@ impl Shared {
     /// Stores what was made, or removes it if nobody wants it any more.
     fn finish(&self, made: Option<Ready>) {
         let mut state = self.lock();
-        let is_wanted = |ready: &Ready| !state.stopping && state.wiring.as_ref() == Some(&ready.cable.wiring);
+        let is_wanted = |ready: &Ready| !state.stopping && state.wiring == ready.cable.wiring;
         match made {
             Some(ready) if is_wanted(&ready) => state.ready.push_back(ready),
             Some(ready) => {

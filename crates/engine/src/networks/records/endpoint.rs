@@ -1,7 +1,7 @@
 //! Records of what runs: endpoints and sandboxes (source: moby `daemon/libnetwork/endpoint.go`,
 //! `endpoint_info.go`, `sandbox_store.go`; `daemon/libnetwork/drivers/bridge/bridge_store.go`).
 
-use super::network::v4_pool_id;
+use super::{network::v4_pool_id, spec};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -31,7 +31,7 @@ pub(in crate::networks) struct Live {
 impl Live {
     /// The endpoint's record: with the names of Docker 20.10 and of the present beside each other.
     pub(super) fn record(&self, network: &Network) -> Value {
-        let user_defined = network.driver == "bridge" && network.name != "bridge";
+        let user_defined = spec::is_wired(&network.driver) && network.name != "bridge";
         let mut interface = json!({
             "dstName": "", "dstPrefix": "", "routes": null, "srcName": "", "v4PoolID": "", "v6PoolID": "",
         });
@@ -83,6 +83,18 @@ impl Live {
             "ExternalConnConfig": { "PortBindings": self.asked(), "ExposedPorts": self.exposed() },
             "MacAddress": made.mac.to_string(),
             "PortMapping": self.published(made),
+            "SrcName": made.host_interface,
+            "id": self.id,
+            "nid": self.network,
+        }))
+    }
+
+    /// The macvlan driver's record (source: moby `daemon/libnetwork/drivers/macvlan/macvlan_store.go`).
+    pub(super) fn macvlan_record(&self) -> Option<Value> {
+        let made = self.made.as_ref()?;
+        Some(json!({
+            "Addr": made.address.to_string(),
+            "MacAddress": made.mac.to_string(),
             "SrcName": made.host_interface,
             "id": self.id,
             "nid": self.network,
