@@ -3,6 +3,7 @@
 use crate::{
     addr::{Mac, Subnet},
     error::{Error, Result},
+    macvlan::{self, MacvlanMode},
     nl::route,
     random,
     sandbox::Host,
@@ -21,6 +22,8 @@ pub struct BridgeSpec {
     pub name: String,
     /// The device's name, at most 15 bytes.
     pub bridge: String,
+    /// The device is no bridge of ours but the parent of the containers' interfaces.
+    pub macvlan: Option<MacvlanMode>,
     /// Its subnet. `None`: the one of an existing device, else the next of the default pools.
     pub subnet: Option<Subnet>,
     /// Where addresses come from that nobody asked for; `None` is the whole subnet.
@@ -39,6 +42,11 @@ pub struct BridgeSpec {
     pub mtu: u32,
     /// The host address of published ports that name none.
     pub default_host_address: Ipv4Addr,
+    /// The bridge has no address of its own (`inhibit_ipv4`, gateway mode `isolated`); in an internal network there is
+    /// no gateway then, unless one is asked for.
+    pub without_address: bool,
+    /// What the names of interfaces in containers begin with, `eth` if nobody asked.
+    pub interface_prefix: String,
 }
 
 /// A bridge network as it is.
@@ -48,8 +56,8 @@ pub struct BridgeNetwork {
     pub spec: BridgeSpec,
     /// Its subnet, without host bits.
     pub subnet: Subnet,
-    /// The bridge's address.
-    pub gateway: IpAddr,
+    /// The bridge's address, or where containers send what leaves; `None` where nothing does.
+    pub gateway: Option<IpAddr>,
 }
 
 /// A bridge device.
@@ -62,14 +70,19 @@ pub(crate) struct Device {
 
 /// The subnet that an existing device already has
 /// (source: moby `daemon/daemon_unix.go`, `selectBIP`).
-pub(crate) fn existing_subnet(host: &Host, name: &str) -> Result<Option<Subnet>> {
-    let Some(link) = host.channel.link(name)? else { return Ok(None) };
+pub(crate) fn existing_subnet(host: &Host, spec: &BridgeSpec) -> Result<Option<Subnet>> {
+    let link = if spec.macvlan.is_some() { None } else { host.channel.link(&spec.bridge)? };
+    let Some(link) = link else { return Ok(None) };
     Ok(host.channel.addresses_v4(link.index)?.first().copied())
 }
 
-/// Makes the device, or takes the existing one of that name, and gives it address and parameters.
+/// Makes the device, or takes the existing one of that name, and gives it address and parameters. The parent of a
+/// macvlan network stays as it is.
 pub(crate) fn ensure(host: &Host, network: &BridgeNetwork) -> Result<Device> {
     let name = &network.spec.bridge;
+    if network.spec.macvlan.is_some() {
+        return Ok(Device { index: macvlan::parent(host, name)?, ours: false });
+    }
     let device = match host.channel.link(name)? {
         Some(link) if link.kind == "bridge" => {
             let device = Device { index: link.index, ours: link.alias == host.alias };
@@ -99,22 +112,21 @@ fn make(host: &Host, network: &BridgeNetwork) -> Result<Device> {
     Ok(Device { index: link.index, ours: true })
 }
 
-/// Gives the bridge the network's address. Other addresses are taken from a bridge of ours only: they are
+/// Gives the bridge the network's address, if it is to have one. Other addresses are taken from a bridge of ours only: they are
 /// left over from another configuration.
 fn set_address(host: &Host, network: &BridgeNetwork, device: Device) -> Result<()> {
     let name = &network.spec.bridge;
-    let Some(wanted) = Subnet::new(network.gateway, network.subnet.bits()) else {
-        return Err(Error::AddressOutOfRange);
-    };
+    let own = network.gateway.filter(|_| !network.spec.without_address);
+    let with_length = |own| Subnet::new(own, network.subnet.bits()).ok_or(Error::AddressOutOfRange);
+    let wanted = own.map(with_length).transpose()?;
     let present = host.channel.addresses_v4(device.index)?;
     let mut requests = Vec::new();
     if device.ours {
-        let old = present.iter().filter(|address| **address != wanted);
+        let old = present.iter().filter(|address| Some(**address) != wanted);
         requests.extend(old.map(|address| route::delete_address(device.index, address)));
     }
-    if !present.contains(&wanted) {
-        requests.push(route::add_address(device.index, &wanted));
-    }
+    let missing = wanted.filter(|wanted| !present.contains(wanted));
+    requests.extend(missing.map(|wanted| route::add_address(device.index, &wanted)));
     host.channel.run(&requests, "set address of bridge", name)
 }
 

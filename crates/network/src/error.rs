@@ -2,7 +2,7 @@
 
 use crate::{addr::Subnet, ports::Protocol};
 use std::{io, net::IpAddr, path::PathBuf};
-use wharf_spec::ErrorKind;
+use wharf_spec::{ErrorKind, NetworkId};
 
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
@@ -130,9 +130,47 @@ pub enum Error {
     /// (source: moby `daemon/libnetwork/drivers/bridge/bridge_linux.go`).
     #[error("bridge name {0} is already in use by another network")]
     BridgeInUse(String),
+    /// A device that is no parent, as moby says it of one whose name is not that of a VLAN
+    /// (source: moby `daemon/libnetwork/drivers/macvlan/macvlan_setup.go`, `createVlanLink`).
+    #[error("invalid subinterface vlan name {0}, example formatting is eth0.10")]
+    NoParent(String),
+    /// A parent whose only child can be the one in mode `passthru`
+    /// (source: moby `daemon/libnetwork/drivers/macvlan/macvlan_network.go`, `createNetwork`).
+    #[error("cannot use mode passthru, macvlan network {network} is already using parent interface {parent}")]
+    ParentInUse {
+        /// The other network.
+        network: NetworkId,
+        /// The device.
+        parent: String,
+    },
+    /// A parent that another network has to itself.
+    #[error("macvlan network {network} is already using parent interface {parent} in mode passthru")]
+    ParentTaken {
+        /// The other network.
+        network: NetworkId,
+        /// The device.
+        parent: String,
+    },
     /// An interface of the wanted name that is something else.
     #[error("interface {0} exists and is no bridge")]
     NotABridge(String),
+    /// An interface's name that the container uses already, with the end of Docker's text for it.
+    #[error("error renaming interface to {0:?}: file exists")]
+    InterfaceTaken(String),
+    /// An address that is not link-local (source: moby `daemon/libnetwork/network.go`, `createEndpoint`).
+    #[error("invalid link local IP address: {0}")]
+    NotLinkLocal(IpAddr),
+    /// A kernel parameter in another form (source: moby `daemon/libnetwork/osl/interface_linux.go`, `setSysctls`).
+    #[error("expected sysctl '{parameter}' to have format {format}")]
+    BadSysctl {
+        /// As given.
+        parameter: String,
+        /// The right form.
+        format: &'static str,
+    },
+    /// A kernel parameter that does not exist.
+    #[error("{} is not a sysctl file", .0.display())]
+    NoSysctl(PathBuf),
     /// An endpoint that the sandbox has not.
     #[error("endpoint {0} not found")]
     UnknownEndpoint(String),
@@ -163,9 +201,16 @@ impl Error {
     /// What this error means to a client.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Netlink { .. } | Self::File { .. } | Self::System { .. } | Self::Record { .. } => {
-                ErrorKind::System
-            }
+            Self::Netlink { .. }
+            | Self::File { .. }
+            | Self::System { .. }
+            | Self::Record { .. }
+            | Self::InterfaceTaken(_)
+            | Self::BadSysctl { .. }
+            | Self::NoParent(_)
+            | Self::ParentInUse { .. }
+            | Self::ParentTaken { .. }
+            | Self::NoSysctl(_) => ErrorKind::System,
             Self::PoolOverlap | Self::AddressInUse | Self::BridgeInUse(_) | Self::NetworkBusy(_) => {
                 ErrorKind::Forbidden
             }
@@ -173,6 +218,7 @@ impl Error {
             | Self::InvalidSubPool
             | Self::AddressOutOfRange
             | Self::GatewayOutside { .. }
+            | Self::NotLinkLocal(_)
             | Self::PortRange { .. } => ErrorKind::InvalidArgument,
             Self::NoAddresses => ErrorKind::Unavailable,
             Self::PortAllocated { .. }

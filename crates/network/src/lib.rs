@@ -12,6 +12,7 @@
 //! | `ipam` | which subnets and addresses are taken |
 //! | `ports` | which ports are taken, and the sockets that hold them |
 //! | `bridge` | bridge devices |
+//! | `macvlan` | devices of the host that containers share |
 //! | `sandbox` | namespaces and their cables; those made ahead; removal in the background |
 //! | `dns` | the embedded DNS server |
 //! | `firewall` | the nftables table, and rules beside a dropping FORWARD policy |
@@ -35,6 +36,7 @@ mod fabric;
 mod firewall;
 pub mod hosts;
 mod ipam;
+mod macvlan;
 mod nl;
 mod ports;
 mod random;
@@ -51,5 +53,6 @@ pub use fabric::{
     Attachment, Connected, EndpointRequest, Fabric, FabricConfig, Filtering, IpForwarding, SandboxRequest,
 };
 pub use ipam::{AddressPool, Ipam};
+pub use macvlan::MacvlanMode;
 pub use ports::{ParseProtocolError, PortBinding, PortRequest, Protocol, Reservation};
 pub use record::Endpoint;

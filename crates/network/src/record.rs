@@ -61,6 +61,12 @@ pub struct Endpoint {
     /// What it calls others in this network: an alias, and the name it stands for.
     #[serde(default)]
     pub links: Vec<(String, String)>,
+    /// Further addresses, link-local.
+    #[serde(default)]
+    pub link_local: Vec<Subnet>,
+    /// Kernel parameters of the interface, `net.X.Y.IFNAME.Z=V`.
+    #[serde(default)]
+    pub sysctls: Vec<String>,
 }
 
 impl SandboxRecord {

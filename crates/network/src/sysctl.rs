@@ -18,6 +18,22 @@ pub(crate) fn set(name: &str, value: &str) -> Result<bool> {
     Ok(true)
 }
 
+/// Sets a parameter of an interface, `net.X.Y.IFNAME.Z=V`, where the fourth part stands for its name
+/// (source: moby `daemon/libnetwork/osl/interface_linux.go`, `setSysctls`).
+pub(crate) fn set_of_interface(interface: &str, parameter: &str) -> Result<()> {
+    let Some((key, value)) = parameter.split_once('=') else {
+        return Err(Error::BadSysctl { parameter: parameter.to_owned(), format: "name=value" });
+    };
+    let ["net", family, group, _, name] = key.split('.').collect::<Vec<_>>()[..] else {
+        return Err(Error::BadSysctl { parameter: key.to_owned(), format: "net.X.Y.IFNAME.Z" });
+    };
+    let name = format!("{family}/{group}/{interface}/{name}");
+    if !path(&name).is_file() {
+        return Err(Error::NoSysctl(path(&name)));
+    }
+    set(&name, value).map(drop)
+}
+
 /// As [`set`], but a kernel without the parameter is fine: it has not the feature either.
 pub(crate) fn set_if_present(name: &str, value: &str) -> Result<bool> {
     match set(name, value) {

@@ -1,6 +1,6 @@
 //! A container joins its networks when it starts, and leaves them when it has ended.
 
-use super::{AttachRequest, Attachment, Networks, ports, validate};
+use super::{AttachRequest, Attachment, Networks, ports, spec, validate};
 use crate::{
     Error, Result,
     blocking::blocking,
@@ -167,7 +167,8 @@ impl Networks {
                 return Err(Error::NotImplemented("the network driver"));
             }
             validate::endpoint(&network, &record.settings)?;
-            if network.driver == "bridge" && !matches!(network.name.as_str(), "bridge") {
+            validate::takes_endpoints(&network)?;
+            if spec::is_wired(&network.driver) && !matches!(network.name.as_str(), "bridge") {
                 record.settings.dns_names = Some(dns_names(request, &record));
             }
             let endpoint = EndpointId::from_random(random::bytes32());
@@ -235,9 +236,9 @@ pub(super) fn attributes(network: &Network) -> StringMap {
 }
 
 fn sandbox_request(request: &AttachRequest, joined: &[Joined]) -> Result<SandboxRequest> {
-    let bridged = joined.iter().filter(|joined| joined.network.driver == "bridge");
+    let wired = joined.iter().filter(|joined| spec::is_wired(&joined.network.driver));
     let endpoints =
-        bridged.map(|joined| endpoint_request(&joined.id, &joined.network, &joined.endpoint, &joined.record));
+        wired.map(|joined| endpoint_request(&joined.id, &joined.network, &joined.endpoint, &joined.record));
     let publish_all = request.publish_all;
     Ok(SandboxRequest {
         container: request.container.to_string(),
@@ -273,7 +274,24 @@ pub(super) fn endpoint_request(
         mac,
         names: names.cloned().unwrap_or_default(),
         links: links(&record.settings),
+        interface: driver_option(&record.settings, validate::INTERFACE_NAME).map(str::to_owned),
+        link_local: link_local(&record.settings)?,
+        sysctls: driver_option(&record.settings, validate::SYSCTLS)
+            .map(|all| all.split(',').map(str::to_owned).collect())
+            .unwrap_or_default(),
     })
+}
+
+fn driver_option<'a>(settings: &'a EndpointSettings, key: &str) -> Option<&'a str> {
+    let options = settings.driver_opts.as_ref()?;
+    options.get(key).map(String::as_str).filter(|value| !value.is_empty())
+}
+
+fn link_local(settings: &EndpointSettings) -> Result<Vec<IpAddr>> {
+    let texts = settings.ipam_config.iter().flat_map(|ipam| ipam.link_local_ips.iter().flatten());
+    let parse =
+        |text: &String| text.parse().or_else(|_| invalid(format!("invalid link-local IP address: {text}")));
+    texts.map(parse).collect()
 }
 
 /// `--link` in a user-defined network: alias and name (source: moby `daemon/network.go`, buildEndpointInfo).

@@ -3,7 +3,7 @@
 use super::{
     Networks,
     attach::{endpoint_request, fill, hostname, names},
-    failed, ports, validate,
+    failed, ports, spec, validate,
 };
 use crate::{
     Error, Result,
@@ -26,7 +26,7 @@ impl Networks {
         let (id, network) = self.0.table.find(name)?;
         let _one_verb = container.lifecycle.lock().await;
         let mut settings = request.endpoint_config.unwrap_or_default();
-        if network.driver == "bridge" && network.name != "bridge" {
+        if spec::is_wired(&network.driver) && network.name != "bridge" {
             let name = container.name();
             let aliases = settings.aliases.as_deref();
             settings.dns_names = Some(names(name.as_str(), &container.id, &hostname(&container), aliases));
@@ -39,6 +39,7 @@ impl Networks {
         let desired_mac_address = settings.mac_address.clone();
         let mut record = EndpointRecord { settings, desired_mac_address, ..EndpointRecord::default() };
         if container.is_running() {
+            validate::takes_endpoints(&network)?;
             if connected {
                 let (name, of) = (container.name(), &network.name);
                 return Err(Error::Forbidden(format!(
@@ -84,7 +85,7 @@ impl Networks {
                      any other network",
                 );
             }
-            if present.driver == "null" || network.driver == "null" {
+            if present.name == "none" || network.name == "none" {
                 return invalid(
                     "container cannot be connected to multiple networks with one of the networks in private \
                      (none) mode",
@@ -168,7 +169,7 @@ impl Networks {
             .map(|record| record.settings.clone())
             .ok_or_else(missing)?;
         if let Ok(endpoint) = endpoint.endpoint_id.parse::<EndpointId>()
-            && network.driver == "bridge"
+            && spec::is_wired(&network.driver)
         {
             let (fabric, of) = (Arc::clone(&self.0.fabric), container.id.to_string());
             blocking(move || Ok(fabric.disconnect(&of, &endpoint))).await?.map_err(failed)?;

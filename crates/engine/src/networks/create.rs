@@ -16,7 +16,7 @@ use wharf_api::{
 use wharf_spec::NetworkId;
 
 impl Networks {
-    /// `POST /networks/create`: bridge networks with IPv4.
+    /// `POST /networks/create`: bridge and macvlan networks with IPv4.
     ///
     /// # Errors
     /// In Docker's words for what is wrong with the request (source: moby `daemon/network.go`, createNetwork;
@@ -27,12 +27,18 @@ impl Networks {
         let ipam = request.ipam.clone().unwrap_or_default();
         validate::ipam(ipam.config.as_deref().unwrap_or_default())?;
         self.check(&request, &ipam)?;
-        let (id, mut network) = table::new(&request.name, "bridge");
+        if request.config_only {
+            return self.create_configuration(request, ipam).await;
+        }
+        let driver = if request.driver == "macvlan" { "macvlan" } else { "bridge" };
+        let (id, mut network) = table::new(&request.name, driver);
         network.internal = request.internal;
         network.attachable = request.attachable;
         network.options = Some(request.options.unwrap_or_default());
         network.labels = Some(request.labels.unwrap_or_default());
         network.ipam = Ipam { driver: "default".into(), options: ipam.options, config: ipam.config };
+        network.config_from = request.config_from.unwrap_or_default();
+        self.take_configuration(&mut network)?;
         let bridge = spec::bridge(&id, &network)?;
         let fabric = Arc::clone(&self.0.fabric);
         let made = blocking(move || Ok(fabric.add_network(bridge))).await?.map_err(failed)?;
@@ -44,6 +50,44 @@ impl Networks {
         }
         self.0.events.emit(EventKind::Network, "create", id.as_str(), attributes(&network));
         Ok(CreateResponse { id: id.to_string(), warning: String::new() })
+    }
+
+    /// Makes a network that is only a configuration for others: nothing in the kernel, and no event. Its driver is
+    /// `null`, as in Docker, lest an older one uses it.
+    async fn create_configuration(&self, request: CreateRequest, ipam: Ipam) -> Result<CreateResponse> {
+        let (id, mut network) = table::new(&request.name, "null");
+        network.config_only = true;
+        network.enable_ipv4 = request.enable_ipv4.unwrap_or(true);
+        network.enable_ipv6 = request.enable_ipv6.unwrap_or(false);
+        network.options = Some(request.options.unwrap_or_default());
+        network.labels = Some(request.labels.unwrap_or_default());
+        network.ipam = Ipam { driver: "default".into(), ..ipam };
+        self.0.table.lock().insert(id.clone(), network);
+        if let Err(error) = self.save().await {
+            self.0.table.lock().remove(&id);
+            return Err(error);
+        }
+        Ok(CreateResponse { id: id.to_string(), warning: String::new() })
+    }
+
+    /// Copies the configuration that a new network refers to
+    /// (source: moby `daemon/libnetwork/network.go`, applyConfigurationTo).
+    fn take_configuration(&self, network: &mut Network) -> Result<()> {
+        let name = network.config_from.network.clone();
+        if name.is_empty() {
+            return Ok(());
+        }
+        let found =
+            self.0.table.lock().values().find(|other| other.config_only && other.name == name).cloned();
+        let Some(from) = found else {
+            return Err(Error::NotFound(format!("configuration network {name:?} does not exist")));
+        };
+        check_families(Some(from.enable_ipv4), Some(from.enable_ipv6))?;
+        validate::driver_options(from.options.as_ref())?;
+        network.labels = from.labels;
+        network.options = from.options;
+        network.ipam = from.ipam;
+        Ok(())
     }
 
     /// Options of `--default-network-opt` that the request does not set itself.
@@ -80,29 +124,28 @@ impl Networks {
         if self.0.table.lock().values().any(|network| network.name == name) {
             return Err(Error::Conflict(format!("network with name {name} already exists")));
         }
+        validate::configuration(request, ipam)?;
+        if request.config_only {
+            return Ok(());
+        }
         match request.driver.as_str() {
-            "" | "bridge" | "default" => {}
+            "" | "bridge" | "default" | "macvlan" => {}
             "host" | "null" => {
                 let driver = &request.driver;
                 return Err(Error::Forbidden(format!(
                     "only one instance of \"{driver}\" network is allowed"
                 )));
             }
-            "macvlan" | "ipvlan" => return Err(Error::NotImplemented("the network driver")),
+            "ipvlan" => return Err(Error::NotImplemented("the network driver")),
             other => return Err(Error::NotFound(format!("plugin {other:?} not found"))),
         }
         if !matches!(ipam.driver.as_str(), "" | "default") {
             return Err(Error::NotFound(format!("plugin {:?} not found", ipam.driver)));
         }
-        if request.enable_ipv6 == Some(true) || request.enable_ipv4 == Some(false) {
-            return Err(Error::NotImplemented("a network with IPv6 or without IPv4"));
-        }
+        check_families(request.enable_ipv4, request.enable_ipv6)?;
         validate::driver_options(request.options.as_ref())?;
         if request.ingress {
             return Err(Error::Forbidden("Ingress network can only be global scope network".into()));
-        }
-        if request.config_only || request.config_from.as_ref().is_some_and(|from| !from.network.is_empty()) {
-            return Err(Error::NotImplemented("a network's configuration apart from the network"));
         }
         Ok(())
     }
@@ -121,6 +164,11 @@ impl Networks {
         let name = &network.name;
         if PREDEFINED.contains(&name.as_str()) {
             return Err(Error::Forbidden(format!("{name} is a pre-defined network and cannot be removed")));
+        }
+        if network.config_only && self.0.table.lock().values().any(|other| other.config_from.network == *name)
+        {
+            return Err(Error::Forbidden(format!("configuration network {name:?} is in use"))
+                .context("error while removing network"));
         }
         let mut members: Vec<String> = self
             .0
@@ -148,7 +196,9 @@ impl Networks {
         }
         self.0.table.lock().remove(id);
         self.save().await?;
-        self.0.events.emit(EventKind::Network, "destroy", id.as_str(), attributes(network));
+        if !network.config_only {
+            self.0.events.emit(EventKind::Network, "destroy", id.as_str(), attributes(network));
+        }
         Ok(())
     }
 
@@ -174,7 +224,11 @@ impl Networks {
         for (id, network) in all {
             let labels = network.labels.clone().unwrap_or_default();
             let young = until.is_some_and(|until| network.created.unix_nanos() > until.unix_nanos());
-            if young || !filters.match_label_pair(&labels) || !self.is_dangling(&id, &network) {
+            if young
+                || network.config_only
+                || !filters.match_label_pair(&labels)
+                || !self.is_dangling(&id, &network)
+            {
                 continue;
             }
             let _one_change = self.0.changing.lock().await;
@@ -187,6 +241,13 @@ impl Networks {
         self.0.events.emit(EventKind::Network, "prune", "", reclaimed);
         Ok(PruneReport { networks_deleted: Some(deleted).filter(|deleted| !deleted.is_empty()) })
     }
+}
+
+fn check_families(ipv4: Option<bool>, ipv6: Option<bool>) -> Result<()> {
+    if ipv6 == Some(true) || ipv4 == Some(false) {
+        return Err(Error::NotImplemented("a network with IPv6 or without IPv4"));
+    }
+    Ok(())
 }
 
 fn until(filters: &Filters) -> Result<Option<Time>> {

@@ -4,7 +4,7 @@
 //! [`Networks::restore`] for the life of a container.
 //!
 //! The networks are in `table`, and on disk in Docker's form (`records`); the kernel's side is `wharf_network::Fabric`, which keeps its own records of
-//! running containers and is made anew from both when a daemon starts. Networks are of the bridge driver with
+//! running containers and is made anew from both when a daemon starts. Networks are of the drivers bridge and macvlan with
 //! IPv4; `host` and `none` are predefined and have nothing in the kernel.
 
 mod attach;
@@ -184,7 +184,7 @@ impl Networks {
             return self.0.config.host_gateway_ips.clone();
         }
         let bridge = self.resolve("bridge").ok().and_then(|(_, id)| self.0.fabric.network(&id));
-        bridge.map(|network| network.gateway).into_iter().collect()
+        bridge.and_then(|network| network.gateway).into_iter().collect()
     }
 }
 
@@ -194,7 +194,7 @@ fn open(config: &Config) -> Result<(Table, Fabric)> {
     let table = Table::open(&dir)?;
     let mut wanted = spec::fabric(config)?;
     set_default_network(config, &table);
-    for (id, network) in table.lock().iter().filter(|(_, network)| network.driver == "bridge") {
+    for (id, network) in table.lock().iter().filter(|(_, network)| spec::is_wired(&network.driver)) {
         let is_default = network.name == "bridge";
         let bridge = match is_default {
             true => spec::default_bridge(&config.network, id, network),

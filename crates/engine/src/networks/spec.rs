@@ -9,7 +9,9 @@ use wharf_api::{
     StringMap,
     network::{IpamConfig, Network},
 };
-use wharf_network::{AddressPool, BridgeNetwork, BridgeSpec, FabricConfig, Filtering, IpForwarding, Subnet};
+use wharf_network::{
+    AddressPool, BridgeNetwork, BridgeSpec, FabricConfig, Filtering, IpForwarding, MacvlanMode, Subnet,
+};
 use wharf_spec::NetworkId;
 
 const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
@@ -17,6 +19,12 @@ const DEFAULT_BRIDGE: &str = "com.docker.network.bridge.default_bridge";
 const MASQUERADE: &str = "com.docker.network.bridge.enable_ip_masquerade";
 const INTER_CONTAINER: &str = "com.docker.network.bridge.enable_icc";
 const HOST_ADDRESS: &str = "com.docker.network.bridge.host_binding_ipv4";
+pub(super) const GATEWAY_MODE: &str = "com.docker.network.bridge.gateway_mode_ipv4";
+pub(super) const INHIBIT_ADDRESS: &str = "com.docker.network.bridge.inhibit_ipv4";
+pub(super) const INTERFACE_PREFIX: &str = "com.docker.network.container_iface_prefix";
+/// Options of macvlan networks (source: moby `daemon/libnetwork/drivers/macvlan/macvlan.go`).
+const PARENT: &str = "parent";
+const MACVLAN_MODE: &str = "macvlan_mode";
 const MTU: &str = "com.docker.network.driver.mtu";
 
 /// The MTU of networks that ask for none (source: moby `daemon/config/config.go`, `DefaultNetworkMtu`).
@@ -107,12 +115,43 @@ pub(super) fn default_bridge(
     Ok(spec)
 }
 
-/// The bridge of a network's record.
+/// Drivers whose networks give interfaces to containers.
+pub(super) fn is_wired(driver: &str) -> bool {
+    matches!(driver, "bridge" | "macvlan")
+}
+
+/// The parent and the mode of a macvlan network
+/// (source: moby `daemon/libnetwork/drivers/macvlan/macvlan_network.go`, `parseNetworkOptions`).
+fn macvlan(options: &StringMap) -> Result<(String, MacvlanMode)> {
+    let option = |key: &str| options.get(key).map(String::as_str).unwrap_or_default();
+    let mode = match option(MACVLAN_MODE) {
+        "" | "bridge" => MacvlanMode::Bridge,
+        "private" => MacvlanMode::Private,
+        "vepa" => MacvlanMode::Vepa,
+        "passthru" => MacvlanMode::Passthru,
+        other => {
+            return Err(Error::Refused(format!(
+                "requested macvlan mode '{other}' is not valid, 'bridge' mode is the macvlan driver default"
+            )));
+        }
+    };
+    match option(PARENT) {
+        "" => Err(Error::NotImplemented("a macvlan network without a parent interface")),
+        "lo" => Err(Error::Refused("loopback interface is not a valid macvlan parent link".into())),
+        parent => Ok((parent.to_owned(), mode)),
+    }
+}
+
+/// The bridge of a network's record; of a macvlan network, the parent.
 pub(super) fn bridge(id: &NetworkId, network: &Network) -> Result<BridgeSpec> {
     let none = StringMap::new();
     let options = network.options.as_ref().unwrap_or(&none);
     let name = options.get(BRIDGE_NAME).filter(|name| !name.is_empty());
     let name = name.cloned().unwrap_or_else(|| format!("br-{}", id.short()));
+    let (name, macvlan) = match network.driver.as_str() {
+        "macvlan" => macvlan(options).map(|(parent, mode)| (parent, Some(mode)))?,
+        _ => (name, None),
+    };
     if name.len() > LONGEST_NAME || name.contains(['/', ' ', '\0']) || name == "." || name == ".." {
         return invalid(format!(
             "invalid bridge name {name:?}: an interface's name has 1 to {LONGEST_NAME} bytes"
@@ -122,15 +161,18 @@ pub(super) fn bridge(id: &NetworkId, network: &Network) -> Result<BridgeSpec> {
         id: id.clone(),
         name: network.name.clone(),
         bridge: name,
+        macvlan,
         subnet: None,
         range: None,
         gateway: None,
         auxiliary: Vec::new(),
         internal: network.internal,
-        masquerade: switch(options, MASQUERADE)?,
-        inter_container: switch(options, INTER_CONTAINER)?,
+        masquerade: switch(options, MASQUERADE, true)?,
+        inter_container: switch(options, INTER_CONTAINER, true)?,
         mtu: mtu(options)?,
         default_host_address: host_address(options)?,
+        without_address: switch(options, INHIBIT_ADDRESS, false)? || is_isolated(options, network.internal)?,
+        interface_prefix: interface_prefix(options),
     };
     let configs = network.ipam.config.iter().flatten().filter(|config| !config.subnet.contains(':'));
     let configs: Vec<&IpamConfig> = configs.collect();
@@ -140,6 +182,7 @@ pub(super) fn bridge(id: &NetworkId, network: &Network) -> Result<BridgeSpec> {
             address(&mut spec, config)?;
             Ok(spec)
         }
+        _ if macvlan.is_some() => Err(Error::NotImplemented("a macvlan network with several subnets")),
         _ => Err(Error::Forbidden("bridge driver doesn't support multiple subnets".into())),
     }
 }
@@ -164,23 +207,49 @@ pub(super) fn show_addresses(network: &mut Network, made: &BridgeNetwork) {
     let (v6, v4): (Vec<_>, Vec<_>) = asked.into_iter().partition(|config| config.subnet.contains(':'));
     let mut config = v4.into_iter().next().unwrap_or_default();
     config.subnet = made.subnet.to_string();
-    config.gateway = made.gateway.to_string();
+    config.gateway = made.gateway.map(|gateway| gateway.to_string()).unwrap_or_default();
     if let Some(range) = made.spec.range {
         config.ip_range = range.to_string();
     }
     network.ipam.config = Some(std::iter::once(config).chain(v6).collect());
 }
 
-fn switch(options: &StringMap, key: &str) -> Result<bool> {
-    match options.get(key).map(String::as_str) {
-        None => Ok(true),
-        // Go's strconv.ParseBool
-        Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Ok(true),
-        Some("0" | "f" | "F" | "false" | "FALSE" | "False") => Ok(false),
-        Some(other) => invalid(format!(
-            "error parsing option {key}: strconv.ParseBool: parsing {other:?}: invalid syntax"
-        )),
+fn switch(options: &StringMap, key: &str, usual: bool) -> Result<bool> {
+    let Some(text) = options.get(key) else { return Ok(usual) };
+    let why = || unparsable(key, text, &format!("strconv.ParseBool: parsing {text:?}: invalid syntax"));
+    parse_bool(text).ok_or_else(why)
+}
+
+/// Go's strconv.ParseBool
+pub(super) fn parse_bool(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
     }
+}
+
+/// moby's `parseErr`
+fn unparsable(key: &str, text: &str, why: &str) -> Error {
+    Error::Invalid(format!("failed to parse {key} value: {text} ({why})"))
+}
+
+/// Whether the host is no part of the network. Modes that are not built are refused when the network is made.
+fn is_isolated(options: &StringMap, internal: bool) -> Result<bool> {
+    match options.get(GATEWAY_MODE).map(String::as_str) {
+        None | Some("" | "nat" | "nat-unprotected" | "routed") => Ok(false),
+        Some("isolated") if internal => Ok(true),
+        // Status 500, as in moby.
+        Some("isolated") => {
+            Err(Error::Refused("gateway mode 'isolated' can only be used for an internal network".into()))
+        }
+        Some(other) => Err(unparsable(GATEWAY_MODE, other, &format!("unknown gateway mode {other}"))),
+    }
+}
+
+fn interface_prefix(options: &StringMap) -> String {
+    let prefix = options.get(INTERFACE_PREFIX).filter(|prefix| !prefix.is_empty());
+    prefix.cloned().unwrap_or_else(|| "eth".into())
 }
 
 fn mtu(options: &StringMap) -> Result<u32> {
@@ -188,7 +257,7 @@ fn mtu(options: &StringMap) -> Result<u32> {
         None | Some((_, Ok(0))) => Ok(DEFAULT_MTU),
         Some((_, Ok(mtu))) => Ok(mtu),
         Some((text, Err(_))) => {
-            invalid(format!("error parsing option {MTU}: strconv.Atoi: parsing {text:?}: invalid syntax"))
+            Err(unparsable(MTU, text, &format!("strconv.Atoi: parsing {text:?}: invalid syntax")))
         }
     }
 }
@@ -198,7 +267,7 @@ fn host_address(options: &StringMap) -> Result<Ipv4Addr> {
         None => Ok(Ipv4Addr::UNSPECIFIED),
         Some(text) => match text.parse() {
             Ok(address) => Ok(address),
-            Err(_) => invalid(format!("invalid {HOST_ADDRESS} {text:?}")),
+            Err(_) => Err(unparsable(HOST_ADDRESS, text, "nil ip")),
         },
     }
 }
@@ -256,6 +325,25 @@ mod tests {
         set(&mut network, MTU, "x");
         assert!(bridge(&id, &network).is_err());
         set(&mut network, MTU, "0");
+        assert_eq!(spec.interface_prefix, "eth");
+        set(&mut network, INTERFACE_PREFIX, "lan");
+        set(&mut network, INHIBIT_ADDRESS, "1");
+        let spec = bridge(&id, &network).unwrap();
+        assert!(spec.without_address && spec.interface_prefix == "lan");
+        set(&mut network, INHIBIT_ADDRESS, "no");
+        assert_eq!(
+            bridge(&id, &network).unwrap_err().to_string(),
+            format!(
+                "failed to parse {INHIBIT_ADDRESS} value: no (strconv.ParseBool: parsing \"no\": invalid syntax)"
+            )
+        );
+        set(&mut network, INHIBIT_ADDRESS, "0");
+        set(&mut network, GATEWAY_MODE, "isolated");
+        let error = bridge(&id, &network).unwrap_err().to_string();
+        assert_eq!(error, "gateway mode 'isolated' can only be used for an internal network");
+        network.internal = true;
+        assert!(bridge(&id, &network).unwrap().without_address);
+        set(&mut network, GATEWAY_MODE, "nat");
         set(&mut network, BRIDGE_NAME, "a-name-that-is-too-long");
         assert!(bridge(&id, &network).is_err());
     }

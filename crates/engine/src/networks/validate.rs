@@ -5,11 +5,15 @@ use crate::{Error, Result, error::invalid};
 use std::net::IpAddr;
 use wharf_api::{
     StringMap,
-    network::{EndpointSettings, IpamConfig, Network},
+    network::{CreateRequest, EndpointSettings, Ipam, IpamConfig, Network},
 };
 use wharf_network::Subnet;
 
-use super::table::PREDEFINED;
+use super::{spec, table::PREDEFINED};
+
+/// Options of an endpoint (source: moby `daemon/libnetwork/netlabel/labels.go`).
+pub(super) const INTERFACE_NAME: &str = "com.docker.network.endpoint.ifname";
+pub(super) const SYSCTLS: &str = "com.docker.network.endpoint.sysctls";
 
 /// Several reasons as one text (source: moby `daemon/internal/multierror`).
 fn join(reasons: &[String]) -> Option<String> {
@@ -30,10 +34,9 @@ fn join(reasons: &[String]) -> Option<String> {
 pub(super) fn endpoint(network: &Network, settings: &EndpointSettings) -> Result<()> {
     let mut reasons = Vec::new();
     let ipam = settings.ipam_config.clone().unwrap_or_default();
-    if ipam.link_local_ips.iter().flatten().next().is_some() {
-        return Err(Error::NotImplemented("a link-local address of an endpoint"));
-    }
-    if settings.driver_opts.iter().flatten().any(|(key, _)| key.starts_with("com.docker.network.")) {
+    let driver_options: Vec<_> = settings.driver_opts.iter().flatten().collect();
+    let is_known = |key: &str| [INTERFACE_NAME, SYSCTLS].contains(&key);
+    if driver_options.iter().any(|(key, _)| key.starts_with("com.docker.network.") && !is_known(key)) {
         return Err(Error::NotImplemented("a driver option of an endpoint"));
     }
     if PREDEFINED.contains(&network.name.as_str()) {
@@ -44,19 +47,83 @@ pub(super) fn endpoint(network: &Network, settings: &EndpointSettings) -> Result
             reasons.push("network-scoped aliases are only supported for user-defined networks".to_owned());
         }
     }
+    reasons.extend(ipam.link_local_ips.iter().flatten().filter_map(|text| link_local(text)));
     reasons.extend(address(network, &ipam.ipv4_address, "IPv4"));
     reasons.extend(address(network, &ipam.ipv6_address, "IPv6"));
+    let sysctls =
+        driver_options.iter().filter(|(key, _)| *key == SYSCTLS).flat_map(|(_, all)| all.split(','));
+    reasons.extend(sysctls.filter_map(sysctl));
     join(&reasons).map_or(Ok(()), |reasons| invalid(format!("invalid endpoint settings:\n{reasons}")))
+}
+
+fn link_local(text: &str) -> Option<String> {
+    let address = text.parse::<IpAddr>().ok().filter(|address| !address.is_unspecified());
+    address.is_none().then(|| format!("invalid link-local IP address: {text}"))
+}
+
+/// `ifname` is allowed besides `IFNAME`, because the CLI writes it so.
+fn sysctl(text: &str) -> Option<String> {
+    let parts: Vec<&str> = text.splitn(5, '.').collect();
+    match parts[..] {
+        [_, "ipv4" | "ipv6" | "mpls", _, "IFNAME" | "ifname", _] => None,
+        _ => Some(format!(
+            "unrecognised network interface sysctl '{text}'; represent 'net.X.Y.ethN.Z=V' as \
+             'net.X.Y.IFNAME.Z=V', 'X' must be 'ipv4', 'ipv6' or 'mpls'"
+        )),
+    }
+}
+
+/// Whether a container can be in a network: not in one that is only a configuration for others
+/// (source: moby `daemon/libnetwork/network.go`, CreateEndpoint).
+pub(super) fn takes_endpoints(network: &Network) -> Result<()> {
+    if network.config_only {
+        return Err(Error::Forbidden("cannot create endpoint on configuration-only network".into()));
+    }
+    Ok(())
+}
+
+/// Checks a configuration for other networks, or a network that takes its configuration from one
+/// (source: moby `daemon/libnetwork/network.go`, validateConfiguration).
+pub(super) fn configuration(request: &CreateRequest, ipam: &Ipam) -> Result<()> {
+    let forbidden = |why: &str| Err(Error::Forbidden(why.into()));
+    let of_operator = request.ingress || request.internal || request.attachable || !request.scope.is_empty();
+    if request.config_only && of_operator {
+        return forbidden(
+            "configuration network can only contain network specific fields. Network operator fields like [ ingress \
+             | internal | attachable | scope ] are not supported.",
+        );
+    }
+    if !request.config_from.as_ref().is_some_and(|from| !from.network.is_empty()) {
+        return Ok(());
+    }
+    if request.config_only {
+        return forbidden("a configuration network cannot depend on another configuration network");
+    }
+    let has = |map: Option<&StringMap>| map.is_some_and(|map| !map.is_empty());
+    if !matches!(ipam.driver.as_str(), "" | "default")
+        || request.enable_ipv4 == Some(false)
+        || request.enable_ipv6 == Some(true)
+        || has(request.labels.as_ref())
+        || has(ipam.options.as_ref())
+        || ipam.config.as_ref().is_some_and(|config| !config.is_empty())
+    {
+        return forbidden(
+            "user-specified configurations are not supported if the network depends on a configuration network",
+        );
+    }
+    if has(request.options.as_ref()) {
+        return forbidden(
+            "network driver options are not supported if the network depends on a configuration network",
+        );
+    }
+    Ok(())
 }
 
 /// Options of Docker's bridge driver that are not built, and the value that changes nothing
 /// (source: moby `daemon/libnetwork/drivers/bridge/bridgelabels.go`, `netlabel/labels.go`).
-const NOT_BUILT: [(&str, &str); 6] = [
-    ("com.docker.network.bridge.gateway_mode_ipv4", "nat"),
+const NOT_BUILT: [(&str, &str); 3] = [
     ("com.docker.network.bridge.gateway_mode_ipv6", "nat"),
-    ("com.docker.network.bridge.inhibit_ipv4", "false"),
     ("com.docker.network.bridge.trusted_host_interfaces", ""),
-    ("com.docker.network.container_iface_prefix", "eth"),
     ("com.docker.network.host_ipv4", ""),
 ];
 
@@ -66,6 +133,9 @@ const NOT_BUILT: [(&str, &str); 6] = [
 /// [`Error::NotImplemented`].
 pub(super) fn driver_options(options: Option<&StringMap>) -> Result<()> {
     let given = |key: &str| options.and_then(|options| options.get(key));
+    if matches!(given(spec::GATEWAY_MODE).map(String::as_str), Some("routed" | "nat-unprotected")) {
+        return Err(Error::NotImplemented(spec::GATEWAY_MODE));
+    }
     match NOT_BUILT.iter().find(|(key, usual)| given(key).is_some_and(|value| value != usual)) {
         Some((key, _)) => Err(Error::NotImplemented(key)),
         None => Ok(()),
@@ -211,10 +281,27 @@ mod tests {
         assert_eq!(error, format!("{mode} is not supported by this engine"));
         let (_, network) = super::super::table::new("acnet", "bridge");
         let asks = EndpointSettings {
-            driver_opts: Some(options("com.docker.network.endpoint.ifname", "x")),
+            driver_opts: Some(options("com.docker.network.endpoint.unknown", "x")),
             ..Default::default()
         };
         assert!(endpoint(&network, &asks).is_err());
+    }
+
+    #[test]
+    fn parameters_of_an_interface_are_checked_in_dockers_words() {
+        let (_, network) = super::super::table::new("acnet", "bridge");
+        let asks = |value: &str| EndpointSettings {
+            driver_opts: Some([(SYSCTLS.to_owned(), value.to_owned())].into()),
+            ..Default::default()
+        };
+        let good = "net.ipv4.conf.IFNAME.log_martians=1,net.ipv6.conf.ifname.accept_ra=2";
+        assert!(endpoint(&network, &asks(good)).is_ok());
+        assert_eq!(
+            endpoint(&network, &asks("net.ipv4.conf.eth0.log_martians=1")).unwrap_err().to_string(),
+            "invalid endpoint settings:\nunrecognised network interface sysctl \
+             'net.ipv4.conf.eth0.log_martians=1'; represent 'net.X.Y.ethN.Z=V' as 'net.X.Y.IFNAME.Z=V', 'X' must \
+             be 'ipv4', 'ipv6' or 'mpls'"
+        );
     }
 
     #[test]

@@ -221,6 +221,8 @@ mod tests {
             is_default_route: false,
             names: names.iter().map(|name| (*name).to_owned()).collect(),
             links: links.iter().map(|(alias, name)| ((*alias).to_owned(), (*name).to_owned())).collect(),
+            link_local: Vec::new(),
+            sysctls: Vec::new(),
         }
     }
 

@@ -12,9 +12,9 @@ use crate::{
     ports::{PortRequest, Reservation},
     random,
     record::{Endpoint, SandboxRecord},
-    sandbox::{Cable, Removal, Sandbox, Wiring},
+    sandbox::{Cable, Plug, READY_INTERFACE, Removal, Sandbox},
 };
-use std::{os::fd::OwnedFd, sync::Arc};
+use std::{net::IpAddr, os::fd::OwnedFd, sync::Arc};
 use wharf_sys::fault;
 
 /// A container's networking while it is made.
@@ -22,7 +22,7 @@ struct Draft {
     /// With every address and port taken; interfaces get their index and host's end when they are made.
     record: SandboxRecord,
     /// One per endpoint.
-    wirings: Vec<Wiring>,
+    plugs: Vec<Plug>,
     reservation: Reservation,
     /// The container's own, not made here.
     namespace: Option<Arc<OwnedFd>>,
@@ -89,7 +89,7 @@ impl Fabric {
                 ports: Vec::new(),
                 forwarding: None,
             },
-            wirings: Vec::with_capacity(request.endpoints.len()),
+            plugs: Vec::with_capacity(request.endpoints.len()),
             reservation: Reservation::default(),
             sandbox: None,
             resolver: None,
@@ -109,9 +109,15 @@ impl Fabric {
 
     /// Gets or makes the namespace, its interfaces and its name.
     fn build(&self, draft: &mut Draft) -> Result<()> {
-        let Draft { record, wirings, namespace, sandbox: place, resolver, .. } = draft;
-        let mut wires = record.endpoints.iter_mut().zip(wirings.iter());
-        let first = if namespace.is_none() { wires.next() } else { None };
+        let Draft { record, plugs, namespace, sandbox: place, resolver, .. } = draft;
+        let fits_ready = record.endpoints.first().is_some_and(|first| first.interface == READY_INTERFACE);
+        let mut wires = record.endpoints.iter_mut().zip(plugs.iter());
+        let first = match plugs.first() {
+            Some(Plug::Cable(wiring)) if namespace.is_none() && fits_ready => {
+                wires.next().map(|(endpoint, _)| (endpoint, wiring))
+            }
+            _ => None,
+        };
         let sandbox = match (namespace, first) {
             (Some(namespace), _) => {
                 let copy = namespace.try_clone().map_err(Error::system("dup network namespace"))?;
@@ -122,14 +128,14 @@ impl Fabric {
                 let ready = self.pool.take(wiring)?;
                 endpoint.connect(&ready.cable);
                 let sandbox = place.insert(ready.sandbox);
-                sandbox.address(&ready.cable, &endpoint.addressing())?;
+                endpoint.configure(sandbox, &ready.cable)?;
                 sandbox
             }
         };
-        for (endpoint, wiring) in wires {
-            let cable = sandbox.plug(&self.host, &endpoint.interface, wiring)?;
+        for (endpoint, plug) in wires {
+            let cable = sandbox.connect(&self.host, &endpoint.interface, plug)?;
             endpoint.connect(&cable);
-            sandbox.address(&cable, &endpoint.addressing())?;
+            endpoint.configure(sandbox, &cable)?;
         }
         fault::point("network.cabled").map_err(Error::system("make sandbox"))?;
         if self.dns.is_some() && record.has_names() {
@@ -189,12 +195,12 @@ impl Fabric {
 
 impl Inner {
     fn fill(&mut self, draft: &mut Draft, request: &SandboxRequest) -> Result<()> {
-        for (number, endpoint) in request.endpoints.iter().enumerate() {
+        for endpoint in &request.endpoints {
             let has_route = draft.record.endpoints.iter().any(|endpoint| endpoint.is_default_route);
-            let (mut endpoint, wiring) = self.take_endpoint(endpoint, format!("eth{number}"))?;
+            let (mut endpoint, plug) = self.take_endpoint(endpoint, &interfaces(&draft.record))?;
             endpoint.is_default_route = !has_route && endpoint.gateway.is_some();
             draft.record.endpoints.push(endpoint);
-            draft.wirings.push(wiring);
+            draft.plugs.push(plug);
         }
         self.fill_ports(draft, &request.ports)
     }
@@ -202,7 +208,12 @@ impl Inner {
     fn fill_ports(&mut self, draft: &mut Draft, requests: &[PortRequest]) -> Result<()> {
         let outward = draft.record.endpoints.iter().find(|endpoint| endpoint.is_default_route);
         let (Some(endpoint), false) = (outward, requests.is_empty()) else { return Ok(()) };
-        let default_address = self.network(&endpoint.network)?.network.spec.default_host_address;
+        let spec = &self.network(&endpoint.network)?.network.spec;
+        if spec.macvlan.is_some() {
+            // They are reached at their own address; Docker publishes nothing either, and says nothing.
+            return Ok(());
+        }
+        let default_address = spec.default_host_address;
         let allocation = self
             .allocate_ports(requests, default_address)
             .map_err(|error| connectivity(&draft.record, error))?;
@@ -211,24 +222,27 @@ impl Inner {
         Ok(())
     }
 
-    /// Takes an address for an endpoint that has no interface yet.
+    /// Takes an address for an endpoint that has no interface yet. `interfaces` are those of the container.
     pub(super) fn take_endpoint(
         &mut self,
         request: &EndpointRequest,
-        interface: String,
-    ) -> Result<(Endpoint, Wiring)> {
+        interfaces: &[String],
+    ) -> Result<(Endpoint, Plug)> {
+        let link_local = request.link_local.iter().map(|address| link_local(*address));
+        let link_local = link_local.collect::<Result<_>>()?;
         let mac = match request.mac {
             Some(mac) => mac,
             None => Mac::from_random(random::bytes()?),
         };
         let network = self.networks.get(&request.network);
         let network = network.ok_or_else(|| Error::UnknownNetwork(request.network.to_string()))?;
+        let interface = interface_name(request, &network.network.spec.interface_prefix, interfaces)?;
         let subnet = network.network.subnet;
         let address = match request.address {
             Some(address) => self.ipam.take_address(subnet, address)?,
             None => self.ipam.take_any_address(subnet)?,
         };
-        let gateway = Some(network.network.gateway).filter(|_| !network.network.spec.internal);
+        let gateway = network.network.gateway.filter(|_| !network.network.spec.internal);
         let endpoint = Endpoint {
             network: request.network.clone(),
             id: request.id.clone(),
@@ -241,8 +255,10 @@ impl Inner {
             is_default_route: false,
             names: request.names.clone(),
             links: request.links.clone(),
+            link_local,
+            sysctls: request.sysctls.clone(),
         };
-        Ok((endpoint, network.wiring()))
+        Ok((endpoint, network.plug()))
     }
 
     /// Gives addresses and ports back.
@@ -282,6 +298,34 @@ fn attachment(
     })
 }
 
+/// The names of a container's interfaces.
+pub(super) fn interfaces(record: &SandboxRecord) -> Vec<String> {
+    record.endpoints.iter().map(|endpoint| endpoint.interface.clone()).collect()
+}
+
+/// The name asked for, else the prefix and the first free number.
+fn interface_name(request: &EndpointRequest, prefix: &str, taken: &[String]) -> Result<String> {
+    match &request.interface {
+        Some(name) if taken.contains(name) => Err(Error::InterfaceTaken(name.clone())),
+        Some(name) => Ok(name.clone()),
+        None => Ok(free_interface(prefix, taken)),
+    }
+}
+
+fn free_interface(prefix: &str, taken: &[String]) -> String {
+    let mut names = (0..).map(|number| format!("{prefix}{number}"));
+    names.find(|name| !taken.contains(name)).unwrap_or_default()
+}
+
+/// A link-local address with its prefix length (source: moby `daemon/libnetwork/endpoint.go`, `CreateOptionIPAM`).
+fn link_local(address: IpAddr) -> Result<Subnet> {
+    let (fits, bits) = match address {
+        IpAddr::V4(v4) => (v4.is_link_local(), 16),
+        IpAddr::V6(v6) => (v6.is_unicast_link_local(), 64),
+    };
+    Subnet::new(address, bits).filter(|_| fits).ok_or(Error::NotLinkLocal(address))
+}
+
 fn host_interfaces(record: &SandboxRecord) -> Vec<String> {
     let names = record.endpoints.iter().map(|endpoint| endpoint.host_interface.clone());
     names.filter(|name| !name.is_empty()).collect()
@@ -292,4 +336,25 @@ pub(super) fn connectivity(record: &SandboxRecord, error: Error) -> Error {
     let endpoint = record.endpoints.iter().find(|endpoint| endpoint.is_default_route);
     let id = endpoint.map(|endpoint| endpoint.id.to_string()).unwrap_or_default();
     Error::Connectivity { name: record.name.clone(), id, source: Box::new(error) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lowest_free_interface_is_next() {
+        let taken = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        assert_eq!(free_interface("eth", &[]), "eth0");
+        assert_eq!(free_interface("eth", &taken(&["eth0", "lan1", "eth2"])), "eth1");
+        assert_eq!(free_interface("lan", &taken(&["eth0", "lan1"])), "lan0");
+    }
+
+    #[test]
+    fn only_link_local_addresses_are_link_local() {
+        assert_eq!(link_local("169.254.7.8".parse().unwrap()).unwrap().to_string(), "169.254.7.8/16");
+        assert_eq!(link_local("fe80::7".parse().unwrap()).unwrap().to_string(), "fe80::7/64");
+        let error = link_local("10.0.0.1".parse().unwrap()).unwrap_err();
+        assert_eq!(error.to_string(), "invalid link local IP address: 10.0.0.1");
+    }
 }

@@ -1,6 +1,6 @@
 //! A running container is connected to a network, or disconnected from one.
 
-use super::{EndpointRequest, Fabric, Live, ports::published};
+use super::{EndpointRequest, Fabric, Live, attach::interfaces, ports::published};
 use crate::{
     dns,
     error::{Error, Result},
@@ -32,13 +32,13 @@ impl Fabric {
         let unknown = || Error::UnknownSandbox(container.to_owned());
         let record = &inner.sandboxes.get(container).ok_or_else(unknown)?.record;
         let has_route = record.endpoints.iter().any(|endpoint| endpoint.is_default_route);
-        let interface = free_interface(&record.endpoints);
-        let (mut endpoint, wiring) = inner.take_endpoint(request, interface)?;
+        let taken = interfaces(record);
+        let (mut endpoint, plug) = inner.take_endpoint(request, &taken)?;
         endpoint.is_default_route = !has_route && endpoint.gateway.is_some();
         let Some(live) = inner.sandboxes.get_mut(container) else { return Err(unknown()) };
-        let made = live.sandbox.plug(&self.host, &endpoint.interface, &wiring).and_then(|cable| {
+        let made = live.sandbox.connect(&self.host, &endpoint.interface, &plug).and_then(|cable| {
             endpoint.connect(&cable);
-            live.sandbox.address(&cable, &endpoint.addressing())?;
+            endpoint.configure(&live.sandbox, &cable)?;
             live.record.endpoints.push(endpoint.clone());
             let resolver = self.missing_resolver(live)?;
             let sockets = resolver.iter().flat_map(dns::Sockets::descriptors);
@@ -54,6 +54,10 @@ impl Fabric {
             Ok(held) => held,
             Err(error) => {
                 live.record.endpoints.retain(|present| present.id != endpoint.id);
+                if endpoint.index != 0 && endpoint.host_interface.is_empty() {
+                    // The first error says it all.
+                    let _ = live.sandbox.unplug(&endpoint.interface);
+                }
                 inner.release_address(&endpoint.network, &endpoint.address);
                 self.remove_interface(endpoint.host_interface);
                 return Err(error);
@@ -87,6 +91,9 @@ impl Fabric {
         let before = published(&live.record);
         let gone = live.record.endpoints.remove(position);
         let mut result = live.sandbox.silence(gone.index, &gone.address);
+        if gone.host_interface.is_empty() {
+            result = result.and(live.sandbox.unplug(&gone.interface));
+        }
         if gone.is_default_route {
             result = result.and(live.choose_route());
             let after = published(&live.record);
@@ -119,22 +126,5 @@ impl Live {
             Some(gateway) => self.sandbox.set_default_gateway(next.index, gateway),
             None => Ok(()),
         }
-    }
-}
-
-/// The first `ethN` that is not in use.
-fn free_interface(endpoints: &[Endpoint]) -> String {
-    let taken = |name: &String| endpoints.iter().any(|endpoint| endpoint.interface == *name);
-    let mut names = (0..).map(|number| format!("eth{number}"));
-    names.find(|name| !taken(name)).unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_lowest_free_interface_is_next() {
-        assert_eq!(free_interface(&[]), "eth0");
     }
 }

@@ -20,7 +20,7 @@ use crate::{
     ipam::{AddressPool, Ipam},
     ports::{PortAllocator, PortBinding, PortRequest, Reservation},
     record::{Endpoint, Records, SandboxRecord},
-    sandbox::{Host, Pool, Reaper, Sandbox},
+    sandbox::{Cable, Host, Pool, Reaper, Sandbox},
 };
 use std::{
     collections::BTreeMap,
@@ -113,6 +113,12 @@ pub struct EndpointRequest {
     pub names: Vec<String>,
     /// What it calls others in this network: an alias, and the name it stands for.
     pub links: Vec<(String, String)>,
+    /// The interface's name; `None` is the network's prefix and the first free number.
+    pub interface: Option<String>,
+    /// Further addresses, all link-local.
+    pub link_local: Vec<IpAddr>,
+    /// Kernel parameters of the interface, `net.X.Y.IFNAME.Z=V`.
+    pub sysctls: Vec<String>,
 }
 
 /// A container's networking, ready.
@@ -252,6 +258,13 @@ impl Fabric {
 }
 
 impl Endpoint {
+    /// Gives the inner end of a cable what this endpoint has: addresses, route, parameters.
+    fn configure(&self, sandbox: &Sandbox, cable: &Cable) -> Result<()> {
+        sandbox.address(cable, &self.addressing())?;
+        sandbox.add_addresses(cable, &self.link_local)?;
+        sandbox.set_parameters(&cable.name, &self.sysctls)
+    }
+
     fn addressing(&self) -> crate::sandbox::Addressing {
         crate::sandbox::Addressing {
             address: self.address,

@@ -7,8 +7,9 @@ use crate::{
     error::{Error, Result},
     firewall::BridgeRules,
     ipam::Ipam,
+    macvlan::MacvlanMode,
     resolv,
-    sandbox::{Host, Wiring},
+    sandbox::{Host, Plug, Wiring},
 };
 use std::net::IpAddr;
 use wharf_spec::NetworkId;
@@ -22,9 +23,7 @@ impl Fabric {
         let reserved = reserved_subnets(&self.host)?;
         let mut inner = self.lock();
         let Inner { ipam, networks, .. } = &mut *inner;
-        if networks.values().any(|other| other.network.spec.bridge == spec.bridge) {
-            return Err(Error::BridgeInUse(spec.bridge));
-        }
+        networks.values().try_for_each(|other| shares_device(&other.network.spec, &spec))?;
         let network = allocate(ipam, &self.host, spec, &reserved)?;
         let device = match bridge::ensure(&self.host, &network) {
             Ok(device) => device,
@@ -59,7 +58,29 @@ impl Fabric {
     }
 }
 
+/// Whether two networks can be on the same device: macvlan networks can, except for `passthru`.
+fn shares_device(present: &BridgeSpec, new: &BridgeSpec) -> Result<()> {
+    if present.bridge != new.bridge {
+        return Ok(());
+    }
+    let (network, parent) = (present.id.clone(), new.bridge.clone());
+    match (present.macvlan, new.macvlan) {
+        (None, None) => Err(Error::BridgeInUse(parent)),
+        (Some(_), Some(MacvlanMode::Passthru)) => Err(Error::ParentInUse { network, parent }),
+        (Some(MacvlanMode::Passthru), Some(_)) => Err(Error::ParentTaken { network, parent }),
+        _ => Ok(()),
+    }
+}
+
 impl Network {
+    /// How a container's interface is made.
+    pub(super) fn plug(&self) -> Plug {
+        match self.network.spec.macvlan {
+            None => Plug::Cable(self.wiring()),
+            Some(mode) => Plug::Macvlan { parent: self.network.spec.bridge.clone(), mode },
+        }
+    }
+
     /// How a container is plugged in.
     pub(super) fn wiring(&self) -> Wiring {
         Wiring { bridge: self.device.index, mtu: self.network.spec.mtu }
@@ -102,7 +123,7 @@ pub(super) fn rules<'a>(networks: impl Iterator<Item = &'a Network>) -> Vec<Brid
         masquerade: network.network.spec.masquerade,
         inter_container: network.network.spec.inter_container,
     };
-    networks.map(rule).collect()
+    networks.filter(|network| network.network.spec.macvlan.is_none()).map(rule).collect()
 }
 
 /// Takes subnet, gateway and auxiliary addresses of a network.
@@ -112,7 +133,7 @@ pub(super) fn allocate(
     spec: BridgeSpec,
     reserved: &[Subnet],
 ) -> Result<BridgeNetwork> {
-    let existing = bridge::existing_subnet(host, &spec.bridge)?;
+    let existing = bridge::existing_subnet(host, &spec)?;
     let subnet = match spec.subnet.or(existing.map(|address| address.masked())) {
         Some(subnet) => ipam.take_subnet(subnet, spec.range)?,
         None => ipam.take_any_subnet(reserved)?,
@@ -132,15 +153,17 @@ fn take_own_addresses(
     spec: &BridgeSpec,
     subnet: Subnet,
     existing: Option<Subnet>,
-) -> Result<IpAddr> {
+) -> Result<Option<IpAddr>> {
     for address in spec.auxiliary.iter().filter(|address| Some(**address) != spec.gateway) {
         ipam.take_address(subnet, *address)?;
     }
     let present = existing.map(|address| address.address()).filter(|address| subnet.contains(*address));
     match spec.gateway.or(present) {
         Some(gateway) if !subnet.contains(gateway) => Err(Error::GatewayOutside { gateway, subnet }),
-        Some(gateway) => ipam.take_address(subnet, gateway),
-        None => ipam.take_any_address(subnet),
+        Some(gateway) => ipam.take_address(subnet, gateway).map(Some),
+        // Nobody would use it (source: moby `daemon/libnetwork/drivers/bridge/bridge_linux.go`, `GetSkipGwAlloc`).
+        None if spec.without_address && spec.internal || spec.macvlan.is_some() => Ok(None),
+        None => ipam.take_any_address(subnet).map(Some),
     }
 }
 

@@ -175,7 +175,7 @@ fn open_networks(
     let reserved = networks::reserved_subnets(host)?;
     let (mut known, mut unknown) = (Vec::new(), Vec::new());
     for spec in specs {
-        let is_known = spec.subnet.is_some() || bridge::existing_subnet(host, &spec.bridge)?.is_some();
+        let is_known = spec.subnet.is_some() || bridge::existing_subnet(host, &spec)?.is_some();
         if is_known { known.push(spec) } else { unknown.push(spec) }
     }
     let mut opened = BTreeMap::new();

@@ -50,7 +50,7 @@ impl World {
         let hub = crate::bridge::BridgeNetwork {
             spec: BridgeSpec { bridge: "uplink0".into(), masquerade: false, ..spec(9, "uplink0") },
             subnet: "192.0.2.0/24".parse().unwrap(),
-            gateway: "192.0.2.1".parse().unwrap(),
+            gateway: Some("192.0.2.1".parse().unwrap()),
         };
         let plug = Host::open("uplink").unwrap();
         let device = crate::bridge::ensure(&plug, &hub).unwrap();
@@ -131,6 +131,7 @@ pub(crate) fn spec(number: u8, bridge: &str) -> BridgeSpec {
         id: network_id(number),
         name: format!("net{number}"),
         bridge: bridge.into(),
+        macvlan: None,
         subnet: None,
         range: None,
         gateway: None,
@@ -140,6 +141,8 @@ pub(crate) fn spec(number: u8, bridge: &str) -> BridgeSpec {
         inter_container: true,
         mtu: 1500,
         default_host_address: Ipv4Addr::UNSPECIFIED,
+        without_address: false,
+        interface_prefix: "eth".into(),
     }
 }
 
@@ -152,6 +155,9 @@ fn endpoint(network: u8) -> EndpointRequest {
         mac: None,
         names: Vec::new(),
         links: Vec::new(),
+        interface: None,
+        link_local: Vec::new(),
+        sysctls: Vec::new(),
     }
 }
 

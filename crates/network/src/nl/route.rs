@@ -4,6 +4,7 @@ use super::{Body, Channel, Message, attrs, find_attr, message, text, u32_at};
 use crate::{
     addr::{Mac, Subnet},
     error::{Error, Result},
+    macvlan::MacvlanMode,
 };
 use std::{
     net::IpAddr,
@@ -26,6 +27,7 @@ const GETROUTE: u16 = 26;
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
+const IFLA_LINK: u16 = 5;
 const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_IFALIAS: u16 = 20;
@@ -36,6 +38,7 @@ const INFO_DATA: u16 = 2;
 const INFO_SLAVE_KIND: u16 = 4;
 const INFO_SLAVE_DATA: u16 = 5;
 const VETH_PEER: u16 = 1;
+const MACVLAN_MODE: u16 = 1;
 const BRPORT_HAIRPIN: u16 = 4;
 
 const IFF_UP: u32 = 1;
@@ -124,6 +127,20 @@ pub(crate) fn add_veth(pair: &VethPair<'_>) -> Message {
                     peer.attr_u32(IFLA_NET_NS_FD, pair.peer_namespace.as_raw_fd().cast_unsigned());
                 });
             });
+        });
+    })
+}
+
+/// Makes a macvlan interface of a device of the asked namespace in another namespace.
+pub(crate) fn add_macvlan(name: &str, parent: u32, mode: MacvlanMode, namespace: BorrowedFd<'_>) -> Message {
+    message(NEWLINK, CREATE | EXCL, |body| {
+        body.fixed(&link_header(0, None));
+        body.attr_text(IFLA_IFNAME, name);
+        body.attr_u32(IFLA_LINK, parent);
+        body.attr_u32(IFLA_NET_NS_FD, namespace.as_raw_fd().cast_unsigned());
+        body.nest(IFLA_LINKINFO, |info| {
+            info.attr_text(INFO_KIND, "macvlan");
+            info.nest(INFO_DATA, |data| data.attr_u32(MACVLAN_MODE, mode.number()));
         });
     })
 }

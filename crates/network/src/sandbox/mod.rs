@@ -3,12 +3,13 @@
 mod pool;
 mod reaper;
 
-pub(crate) use pool::Pool;
+pub(crate) use pool::{Pool, READY_INTERFACE};
 pub(crate) use reaper::{Reaper, Removal};
 
 use crate::{
     addr::{Mac, Subnet},
     error::{Error, Result},
+    macvlan::{self, MacvlanMode},
     nl::{Channel, route},
     random, sysctl,
 };
@@ -26,6 +27,15 @@ pub(crate) struct Wiring {
     pub(crate) mtu: u32,
 }
 
+/// How a container's interface is made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Plug {
+    /// A cable into a bridge.
+    Cable(Wiring),
+    /// A macvlan interface of a device of the host.
+    Macvlan { parent: String, mode: MacvlanMode },
+}
+
 /// A namespace with its loopback up.
 #[derive(Debug)]
 pub(crate) struct Sandbox {
@@ -33,16 +43,17 @@ pub(crate) struct Sandbox {
     channel: Channel,
 }
 
-/// A veth between a namespace and the host.
+/// A veth between a namespace and the host, or another interface in the namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Cable {
-    /// Its name on the host.
+    /// Its name on the host; empty where it has no end there.
     pub(crate) host_name: String,
     /// Its name in the container.
     pub(crate) name: String,
     /// Its index in the container.
     pub(crate) index: u32,
-    pub(crate) wiring: Wiring,
+    /// How its host's end is plugged in.
+    pub(crate) wiring: Option<Wiring>,
 }
 
 /// What a cable's inner end gets.
@@ -115,20 +126,58 @@ impl Sandbox {
             route::set_alias(&host_name, &host.alias),
             route::set_hairpin(&host_name),
         ];
-        let plugged = host.channel.run(&requests, "make interface", &host_name).and_then(|()| {
-            self.prepare_inner(name)?;
-            self.channel.run(&[route::set_up(name)], "set up", name)?;
-            let link = self.channel.link(name)?;
-            link.ok_or_else(|| Error::UnknownSandbox(format!("interface {name} of {host_name}")))
-        });
+        let plugged =
+            host.channel.run(&requests, "make interface", &host_name).and_then(|()| self.bring_up(name));
         match plugged {
-            Ok(link) => Ok(Cable { host_name, name: name.into(), index: link.index, wiring: wiring.clone() }),
+            Ok(index) => Ok(Cable { host_name, name: name.into(), index, wiring: Some(wiring.clone()) }),
             Err(error) => {
                 // Its failure would only repeat the first one.
                 let _ = host.channel.run(&[route::delete_link(&host_name)], "remove", &host_name);
                 Err(error)
             }
         }
+    }
+
+    /// Makes an interface of either kind: up, without address and without IPv6.
+    pub(crate) fn connect(&self, host: &Host, name: &str, plug: &Plug) -> Result<Cable> {
+        match plug {
+            Plug::Cable(wiring) => self.plug(host, name, wiring),
+            Plug::Macvlan { parent, mode } => self.share(host, name, parent, *mode),
+        }
+    }
+
+    /// Makes an interface of a device of the host.
+    fn share(&self, host: &Host, name: &str, parent: &str, mode: MacvlanMode) -> Result<Cable> {
+        let index = macvlan::parent(host, parent)?;
+        let request = route::add_macvlan(name, index, mode, self.namespace());
+        host.channel.run(&[request], "create the macvlan port of", parent)?;
+        match self.bring_up(name) {
+            Ok(index) => Ok(Cable { host_name: String::new(), name: name.into(), index, wiring: None }),
+            Err(error) => {
+                // Its failure would only repeat the first one.
+                let _ = self.channel.run(&[route::delete_link(name)], "remove", name);
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes away an interface that has no end on the host; one that is gone is fine.
+    pub(crate) fn unplug(&self, name: &str) -> Result<()> {
+        match self.channel.ask(&route::delete_link(name)) {
+            Ok(_) => Ok(()),
+            Err(error) if route::is_gone(&error) => Ok(()),
+            Err(source) => {
+                Err(Error::Netlink { operation: "remove interface", subject: name.to_owned(), source })
+            }
+        }
+    }
+
+    /// Makes the inner end ready for addresses; its index.
+    fn bring_up(&self, name: &str) -> Result<u32> {
+        self.prepare_inner(name)?;
+        self.channel.run(&[route::set_up(name)], "set up", name)?;
+        let link = self.channel.link(name)?;
+        link.map(|link| link.index).ok_or_else(|| Error::UnknownSandbox(format!("interface {name}")))
     }
 
     /// IPv6 off, as Docker has it on networks without IPv6; neighbours are told of a new MAC address.
@@ -143,7 +192,7 @@ impl Sandbox {
 
     /// Moves a cable's host end into another bridge.
     pub(crate) fn replug(&self, host: &Host, cable: &mut Cable, wiring: &Wiring) -> Result<()> {
-        if cable.wiring == *wiring {
+        if cable.wiring.as_ref() == Some(wiring) {
             return Ok(());
         }
         let requests = [
@@ -153,7 +202,7 @@ impl Sandbox {
         ];
         host.channel.run(&requests, "change interface", &cable.host_name)?;
         self.channel.run(&[route::set_mtu(&cable.name, wiring.mtu)], "change interface", &cable.name)?;
-        cable.wiring = wiring.clone();
+        cable.wiring = Some(wiring.clone());
         Ok(())
     }
 
@@ -168,6 +217,24 @@ impl Sandbox {
             requests.push(route::add_default_route(cable.index, gateway));
         }
         self.channel.run(&requests, "configure interface", &cable.name)
+    }
+
+    /// Gives a cable's inner end further addresses.
+    pub(crate) fn add_addresses(&self, cable: &Cable, addresses: &[Subnet]) -> Result<()> {
+        let requests: Vec<_> =
+            addresses.iter().map(|address| route::add_address(cable.index, address)).collect();
+        self.channel.run(&requests, "configure interface", &cable.name)
+    }
+
+    /// Sets kernel parameters of an interface: `net.X.Y.IFNAME.Z=V`.
+    pub(crate) fn set_parameters(&self, interface: &str, parameters: &[String]) -> Result<()> {
+        if parameters.is_empty() {
+            return Ok(());
+        }
+        netns::in_netns(&self.namespace, || {
+            parameters.iter().try_for_each(|parameter| sysctl::set_of_interface(interface, parameter))
+        })
+        .map_err(Error::system("enter network namespace"))?
     }
 
     /// Sends what has no better way to a gateway behind an interface.

@@ -13,6 +13,8 @@ use std::{
     time::Duration,
 };
 
+/// The interface of a namespace made ahead; a container that wants another name gets a namespace of its own.
+pub(crate) const READY_INTERFACE: &str = "eth0";
 /// The filler leaves the machine to the container that just took a namespace for this long.
 const PAUSE: Duration = Duration::from_millis(5);
 /// How long the filler waits after a failure before it tries again.
@@ -118,7 +120,7 @@ impl Shared {
 
     fn make(&self, wiring: &Wiring) -> Result<Ready> {
         let sandbox = Sandbox::create()?;
-        let cable = sandbox.plug(&self.host, "eth0", wiring)?;
+        let cable = sandbox.plug(&self.host, READY_INTERFACE, wiring)?;
         Ok(Ready { sandbox, cable })
     }
 
@@ -162,7 +164,7 @@ impl Shared {
     /// Stores what was made, or removes it if nobody wants it any more.
     fn finish(&self, made: Option<Ready>) {
         let mut state = self.lock();
-        let is_wanted = |ready: &Ready| !state.stopping && state.wiring.as_ref() == Some(&ready.cable.wiring);
+        let is_wanted = |ready: &Ready| !state.stopping && state.wiring == ready.cable.wiring;
         match made {
             Some(ready) if is_wanted(&ready) => state.ready.push_back(ready),
             Some(ready) => {

@@ -1,7 +1,7 @@
 //! Records of what runs: endpoints and sandboxes (source: moby `daemon/libnetwork/endpoint.go`,
 //! `endpoint_info.go`, `sandbox_store.go`; `daemon/libnetwork/drivers/bridge/bridge_store.go`).
 
-use super::network::v4_pool_id;
+use super::{network::v4_pool_id, spec};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -31,14 +31,15 @@ pub(in crate::networks) struct Live {
 impl Live {
     /// The endpoint's record: with the names of Docker 20.10 and of the present beside each other.
     pub(super) fn record(&self, network: &Network) -> Value {
-        let user_defined = network.driver == "bridge" && network.name != "bridge";
+        let user_defined = spec::is_wired(&network.driver) && network.name != "bridge";
         let mut interface = json!({
             "dstName": "", "dstPrefix": "", "routes": null, "srcName": "", "v4PoolID": "", "v6PoolID": "",
         });
         let mut join = json!({ "StaticRoutes": null, "disableGatewayService": self.made.is_none() });
         if let Some(made) = &self.made {
             interface["addr"] = made.address.to_string().into();
-            interface["dstPrefix"] = "eth".into();
+            let prefix = made.interface.trim_end_matches(|letter: char| letter.is_ascii_digit());
+            interface["dstPrefix"] = prefix.into();
             interface["mac"] = made.mac.to_string().into();
             interface["srcName"] = made.host_interface.clone().into();
             interface["v4PoolID"] = v4_pool_id(network).into();
@@ -82,6 +83,18 @@ impl Live {
             "ExternalConnConfig": { "PortBindings": self.asked(), "ExposedPorts": self.exposed() },
             "MacAddress": made.mac.to_string(),
             "PortMapping": self.published(made),
+            "SrcName": made.host_interface,
+            "id": self.id,
+            "nid": self.network,
+        }))
+    }
+
+    /// The macvlan driver's record (source: moby `daemon/libnetwork/drivers/macvlan/macvlan_store.go`).
+    pub(super) fn macvlan_record(&self) -> Option<Value> {
+        let made = self.made.as_ref()?;
+        Some(json!({
+            "Addr": made.address.to_string(),
+            "MacAddress": made.mac.to_string(),
             "SrcName": made.host_interface,
             "id": self.id,
             "nid": self.network,

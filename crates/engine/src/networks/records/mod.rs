@@ -8,6 +8,7 @@
 //! | `endpoint_count/<network>` | how many endpoints it has; Docker 20.10 overlooks networks without |
 //! | `endpoint/<network>/<endpoint>` | a running container's attachment |
 //! | `bridge-endpoint/<endpoint>` | what the bridge driver knows of it |
+//! | `macvlan/network/<network>`, `macvlan/endpoint/<endpoint>` | the same of the macvlan driver |
 //! | `sandbox/<sandbox>` | a running container's namespace and its endpoints |
 //!
 //! Everything else is left as it is, and so is what belongs to a network of a driver that is not built.
@@ -33,7 +34,7 @@ pub(super) type NetworkMap = BTreeMap<NetworkId, Network>;
 
 /// Drivers whose records are written here.
 pub(super) fn is_built(driver: &str) -> bool {
-    matches!(driver, "bridge" | "host" | "null")
+    matches!(driver, "bridge" | "macvlan" | "host" | "null")
 }
 
 /// The networks in a bucket. What cannot be read is logged and left out; its record stays.
@@ -67,7 +68,7 @@ pub(super) fn updated(old: &Bucket, networks: &NetworkMap, live: &[Live]) -> Buc
         };
         let rewritten = match parts[..] {
             ["endpoint", network, _] => ours(network),
-            ["bridge-endpoint", _] => true,
+            ["bridge-endpoint", _] | ["macvlan", "endpoint", _] => true,
             ["sandbox", _] => endpoint::networks_of_sandbox(json).all(|id| ours(&id)),
             _ => false,
         };
@@ -91,6 +92,9 @@ pub(super) fn updated(old: &Bucket, networks: &NetworkMap, live: &[Live]) -> Buc
     writer.new
 }
 
+/// A driver's record of a network, from the earlier one.
+type Encode = fn(Option<Value>, &Network, &wharf_network::BridgeSpec) -> Value;
+
 struct Writer<'a> {
     next: u64,
     old: &'a Bucket,
@@ -105,13 +109,17 @@ impl Writer<'_> {
             let base = self.json(&["network", id.as_str()]);
             self.put(&["network", id.as_str()], &network::encode(base, network));
         }
-        let has_bridge = self.new.entries.contains_key(key(&["bridge", id.as_str()]).as_bytes());
-        if network.driver == "bridge"
-            && !(same && has_bridge)
+        let (at, encode): (_, Encode) = match network.driver.as_str() {
+            "macvlan" => (&["macvlan", "network", id.as_str()][..], network::encode_macvlan),
+            _ => (&["bridge", id.as_str()][..], network::encode_bridge),
+        };
+        let is_there = self.new.entries.contains_key(key(at).as_bytes());
+        if spec::is_wired(&network.driver)
+            && !(same && is_there)
             && let Ok(bridge) = spec::bridge(id, network)
         {
-            let base = self.json(&["bridge", id.as_str()]);
-            self.put(&["bridge", id.as_str()], &network::encode_bridge(base, network, &bridge));
+            let base = self.json(at);
+            self.put(at, &encode(base, network, &bridge));
         }
         let count = live.iter().filter(|live| live.network == *id).count();
         self.put(&["endpoint_count", id.as_str()], &json!({ "Count": count }));
@@ -120,8 +128,12 @@ impl Writer<'_> {
     fn endpoint(&mut self, live: &Live, network: &Network) {
         let (of, id) = (live.network.as_str(), live.id.as_str());
         self.put(&["endpoint", of, id], &live.record(network));
-        if let Some(record) = live.bridge_record() {
-            self.put(&["bridge-endpoint", id], &record);
+        let (at, record) = match network.driver.as_str() {
+            "macvlan" => (&["macvlan", "endpoint", id][..], live.macvlan_record()),
+            _ => (&["bridge-endpoint", id][..], live.bridge_record()),
+        };
+        if let Some(record) = record {
+            self.put(at, &record);
         }
     }
 

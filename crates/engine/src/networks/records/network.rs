@@ -1,7 +1,7 @@
 //! A network's own records (source: moby `daemon/libnetwork/network.go`, MarshalJSON and UnmarshalJSON;
 //! `daemon/libnetwork/drivers/bridge/bridge_store.go`; `daemon/network.go`, buildIPAMResources).
 
-use super::NetworkMap;
+use super::{NetworkMap, spec};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use wharf_api::{
     network::{ConfigReference, Ipam, IpamConfig, Network},
     time::Time,
 };
-use wharf_network::{BridgeSpec, Subnet};
+use wharf_network::{BridgeSpec, MacvlanMode, Subnet};
 use wharf_spec::NetworkId;
 
 /// The part of `generic` that has the driver's options.
@@ -177,9 +177,9 @@ pub(in crate::networks) fn persistent(network: &Network) -> Network {
 
 /// A network's record; what an earlier one has besides stays.
 pub(in crate::networks) fn encode(earlier: Option<Value>, network: &Network) -> Value {
-    let is_bridge = network.driver == "bridge";
+    let is_wired = spec::is_wired(&network.driver);
     let mut generic = json!({ OPTIONS: network.options.clone().unwrap_or_default() });
-    if is_bridge {
+    if is_wired {
         generic["com.docker.network.enable_ipv4"] = network.enable_ipv4.into();
         generic["com.docker.network.enable_ipv6"] = network.enable_ipv6.into();
         if network.internal {
@@ -187,7 +187,7 @@ pub(in crate::networks) fn encode(earlier: Option<Value>, network: &Network) -> 
         }
     }
     let mut record = json!({
-        "addrSpace": if is_bridge { ADDRESS_SPACE } else { "" },
+        "addrSpace": if is_wired { ADDRESS_SPACE } else { "" },
         "attachable": network.attachable,
         "configFrom": network.config_from.network,
         "configOnly": network.config_only,
@@ -283,7 +283,7 @@ pub(in crate::networks) fn encode_bridge(
     let mut record = json!({
         "BridgeIfaceCreator": 1,
         "BridgeName": bridge.bridge,
-        "ContainerIfacePrefix": "",
+        "ContainerIfacePrefix": option(spec::INTERFACE_PREFIX).cloned().unwrap_or_default(),
         "DefaultBindingIP": host_address.map_or(NIL.into(), |_| bridge.default_host_address.to_string()),
         "DefaultBridge": option("com.docker.network.bridge.default_bridge").is_some_and(|text| text == "true"),
         "DefaultGatewayIPv4": NIL,
@@ -292,12 +292,12 @@ pub(in crate::networks) fn encode_bridge(
         "EnableIPMasquerade": bridge.masquerade,
         "EnableIPv4": network.enable_ipv4,
         "EnableIPv6": network.enable_ipv6,
-        "GwModeIPv4": "",
+        "GwModeIPv4": option(spec::GATEWAY_MODE).cloned().unwrap_or_default(),
         "GwModeIPv6": "",
         "HostIP": NIL,
         "HostIPv6": NIL,
         "ID": network.id,
-        "InhibitIPv4": false,
+        "InhibitIPv4": option(spec::INHIBIT_ADDRESS).is_some_and(|text| spec::parse_bool(text) == Some(true)),
         "Internal": network.internal,
         "Mtu": mtu,
         "TrustedHostInterfaces": "",
@@ -309,6 +309,38 @@ pub(in crate::networks) fn encode_bridge(
             record[key] = format!("{}/{bits}", config.gateway).into();
         }
     }
+    over(earlier, record)
+}
+
+/// The macvlan driver's record of a network (source: moby `daemon/libnetwork/drivers/macvlan/macvlan_store.go`).
+pub(in crate::networks) fn encode_macvlan(
+    earlier: Option<Value>,
+    network: &Network,
+    parent: &BridgeSpec,
+) -> Value {
+    let mode = match parent.macvlan {
+        Some(MacvlanMode::Private) => "private",
+        Some(MacvlanMode::Vepa) => "vepa",
+        Some(MacvlanMode::Passthru) => "passthru",
+        Some(MacvlanMode::Bridge) | None => "bridge",
+    };
+    let subnet = |config: &IpamConfig| {
+        let length = config.subnet.parse::<Subnet>().map(|subnet| subnet.bits());
+        let gateway = match length {
+            Ok(bits) if !config.gateway.is_empty() => format!("{}/{bits}", config.gateway),
+            _ => String::new(),
+        };
+        json!({ "SubnetIP": config.subnet, "GwIP": gateway })
+    };
+    let record = json!({
+        "CreatedSubIface": false,
+        "ID": network.id,
+        "Internal": network.internal,
+        "Ipv4Subnets": text(&network.ipam.config.iter().flatten().map(subnet).collect::<Vec<_>>()),
+        "MacvlanMode": mode,
+        "Mtu": 0,
+        "Parent": parent.bridge,
+    });
     over(earlier, record)
 }
 

@@ -43,6 +43,8 @@ fn live(network: &NetworkId) -> Live {
             is_default_route: true,
             names: vec!["web".into()],
             links: Vec::new(),
+            link_local: Vec::new(),
+            sysctls: Vec::new(),
         }),
         dns_names: Some(vec!["web".into()]),
         aliases: vec!["ali".into()],
@@ -64,7 +66,7 @@ fn live(network: &NetworkId) -> Live {
 
 #[test]
 fn a_network_of_docker_is_read_and_left_as_it_is() {
-    let foreign = r#"{"name":"vl","id":"ID2","networkType":"macvlan","enableIPv6":false,"new":1}"#
+    let foreign = r#"{"name":"vl","id":"ID2","networkType":"ipvlan","enableIPv6":false,"new":1}"#
         .replace("ID2", &"ab".repeat(32));
     let other = "ab".repeat(32);
     let old = bucket(&[
@@ -76,7 +78,7 @@ fn a_network_of_docker_is_read_and_left_as_it_is() {
         (&["network", &other], &foreign),
         (&["endpoint", &other, "e9"], r#"{"id":"e9"}"#),
         (&["sandbox", "59"], &format!(r#"{{"ID":"59","Eps":[{{"Eid":"e9","Nid":"{other}"}}]}}"#)),
-        (&["macvlan", other.as_str()], "{}"),
+        (&["ipvlan", other.as_str()], "{}"),
         (&["overlay", "x"], "anything"),
         (&["network", "broken"], "no json"),
     ]);
@@ -96,7 +98,7 @@ fn a_network_of_docker_is_read_and_left_as_it_is() {
     same(&["network", &other]);
     same(&["endpoint", &other, "e9"]);
     same(&["sandbox", "59"]);
-    same(&["macvlan", &other]);
+    same(&["ipvlan", &other]);
     same(&["overlay", "x"]);
     same(&["network", "broken"]);
     for stale in [&["endpoint", ID, "e0"][..], &["bridge-endpoint", "e0"], &["sandbox", "5a"]] {
