@@ -19,6 +19,7 @@ fn nothing_is_wrong_with_a_good_file() {
 }
 
 #[test]
+// tidy: long, because it is a table.
 fn each_rule_is_heard() {
     for (source, expected) in [
         ("FROM scratch AS Base\n", "1 StageNameCasing: Stage name 'Base' should be lowercase"),

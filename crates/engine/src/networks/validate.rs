@@ -93,7 +93,7 @@ pub(super) fn configuration(request: &CreateRequest, ipam: &Ipam) -> Result<()> 
              | internal | attachable | scope ] are not supported.",
         );
     }
-    if !request.config_from.as_ref().is_some_and(|from| !from.network.is_empty()) {
+    if request.config_from.as_ref().is_none_or(|from| from.network.is_empty()) {
         return Ok(());
     }
     if request.config_only {
