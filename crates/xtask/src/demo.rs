@@ -1,13 +1,17 @@
 //! `cargo xtask demo`: a container's life, shown. Needs no network and no package beyond the Rust toolchain.
 
-use crate::build::{self, Profile};
+use crate::{
+    build::{self, Profile},
+    sh,
+};
 use anyhow::Result;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
-use wharf_testkit::{Daemon, static_program, until};
+use std::path::{Path, PathBuf};
+use wharf_testkit::{Daemon, until};
 
 const IMAGE: &str = "hello-web:latest";
+const EXAMPLE: &str = "examples/hello-web/Dockerfile";
 
 /// Builds Wharf, runs a web server in a container with a published port, fetches its page, cleans up.
 ///
@@ -22,8 +26,9 @@ pub(crate) fn run() -> Result<()> {
     let bin = Profile::Dev.dir();
     let daemon = Daemon::builder().bin_dir(&bin).start()?;
     say(&format!("wharfd runs, on a data-root of its own: {}", daemon.data_root().display()));
-    daemon.load(&static_program(IMAGE, &bin.join("hello-web"))?)?;
-    say("The image of a small static web server is loaded.");
+    let context = context(&daemon, &bin)?;
+    say(&format!("A small static web server becomes an image, by {EXAMPLE}:"));
+    show(&daemon, &["build", "--progress=plain", "-t", IMAGE, &context.to_string_lossy()])?;
     show(&daemon, &["images"])?;
     show(&daemon, &["run", "-d", "--name", "web", "-p", "8080:80", IMAGE])?;
     say("The page, fetched through the published port:");
@@ -37,6 +42,15 @@ pub(crate) fn run() -> Result<()> {
     say("Container, daemon, mounts, network and cgroups are gone again: looked for, nothing found.");
     farewell(&bin);
     Ok(())
+}
+
+/// A directory with the example's Dockerfile and the program.
+fn context(daemon: &Daemon, bin: &Path) -> Result<PathBuf> {
+    let context = daemon.dir().join("hello-web");
+    std::fs::create_dir(&context)?;
+    std::fs::copy(sh::workspace().join(EXAMPLE), context.join("Dockerfile"))?;
+    std::fs::copy(bin.join("hello-web"), context.join("hello-web"))?;
+    Ok(context)
 }
 
 fn say(text: &str) {

@@ -107,7 +107,7 @@ const ERRORS: &[(&str, &str, &str, u16, &str)] = &[
     ("GET", "/secrets", NO_BODY, 503, NOT_A_MANAGER),
     ("GET", "/configs", NO_BODY, 503, NOT_A_MANAGER),
     ("POST", "/v1.47/build?version=2", NO_BODY, 501, "not implemented in Wharf yet: BuildKit's builds (version=2)"),
-    ("POST", "/v1.47/build?version=x", NO_BODY, 400, "invalid version \"x\""),
+    ("POST", "/v1.47/build?version=x", NO_BODY, 400, "invalid version \\\"x\\\""),
     ("POST", "/v1.47/build?squash=1", NO_BODY, 400, "squash is only supported with experimental mode"),
     ("POST", "/v1.47/build/cancel", NO_BODY, 400, "build ID not provided"),
     ("POST", "/containers/create", "Content-Type: application/json\r\nContent-Length: 0\r\n\r\n", 400, "invalid JSON: EOF"),
