@@ -31,8 +31,6 @@ pub struct Request {
     pub platform: Option<Platform>,
     /// Commands may use the host's network.
     pub host_network: bool,
-    /// Times of files are no later, in seconds since the epoch.
-    pub epoch: Option<i64>,
 }
 
 /// Builds an image. A file that is alone has no context.
