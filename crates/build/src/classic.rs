@@ -92,12 +92,14 @@ impl Progress {
     }
 }
 
-/// Labels of the request are the last stage's last steps (source: moby `buildLabelOptions`).
+/// Labels of the request are the last stage's last steps; they mean what they say, without quotes or variables (source:
+/// moby `buildLabelOptions`).
 fn add_labels(file: &mut Dockerfile, labels: &BTreeMap<String, String>) {
     let Some(last) = file.stages.last_mut() else { return };
     let line = last.line;
     for (key, value) in labels {
-        let pair = KeyValue { key: key.clone(), value: value.clone() };
+        let literal = |text: &str| format!("'{}'", text.replace('\'', &format!("'{}''", file.escape)));
+        let pair = KeyValue { key: literal(key), value: literal(value) };
         let instruction = Instruction::Change(wharf_dockerfile::Change::Label(vec![pair]));
         last.steps.push(Step { text: format!("LABEL {key}={value}"), line, instruction });
     }
@@ -154,4 +156,24 @@ fn run_stage<W: Worker>(
     let image = stage.image;
     builder.end(file.name, stage);
     Ok(image)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_of_the_request_mean_what_they_say() {
+        for text in ["FROM scratch\n", "# escape=`\nFROM scratch\n"] {
+            let mut file = Dockerfile::parse(text).unwrap();
+            let given = BTreeMap::from([("it's".to_owned(), "\"$PATH\" \\ ` '".to_owned())]);
+            add_labels(&mut file, &given);
+            let known = variables(BTreeMap::from([("PATH".to_owned(), "/bin".to_owned())]));
+            let step = file.stages[0].steps.pop().unwrap().instruction;
+            let expanded = step.expand(&Lexer::new(file.escape, &known)).unwrap();
+            let Instruction::Change(wharf_dockerfile::Change::Label(pairs)) = expanded else { panic!() };
+            assert_eq!(pairs[0].key, "it's");
+            assert_eq!(pairs[0].value, given["it's"]);
+        }
+    }
 }
