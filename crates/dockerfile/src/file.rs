@@ -84,12 +84,12 @@ impl Dockerfile {
         Ok(())
     }
 
-    /// Where the stage of this name or number is (source: buildkit `instructions/commands.go`, HasStage).
-    pub fn stage(&self, name_or_number: &str) -> Option<usize> {
-        let name = name_or_number.to_lowercase();
+    /// Where the stage of this name is; a number is no name (source: buildkit `dockerfile2llb/convert.go`,
+    /// findStateByName).
+    pub fn stage(&self, name: &str) -> Option<usize> {
+        let name = name.to_lowercase();
         // The last one of a name counts.
-        let named = self.stages.iter().rposition(|stage| stage.name.as_deref() == Some(&*name));
-        named.or_else(|| name_or_number.parse().ok().filter(|at| *at < self.stages.len()))
+        self.stages.iter().rposition(|stage| stage.name.as_deref() == Some(&*name))
     }
 }
 

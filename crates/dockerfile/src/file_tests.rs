@@ -19,7 +19,7 @@ fn a_file_has_stages_and_steps() {
     let names: Vec<_> =
         file.stages.iter().map(|stage| (stage.name.as_deref(), stage.base.as_str())).collect();
     assert_eq!(names, [(Some("one"), "a:$V"), (None, "one")]);
-    assert_eq!((file.stage("ONE"), file.stage("1"), file.stage("2")), (Some(0), Some(1), None));
+    assert_eq!((file.stage("ONE"), file.stage("1"), file.stage("2")), (Some(0), None, None));
     assert_eq!(file.stages[0].steps[0].text, "RUN x   y");
     let Instruction::Copy(copy) = &file.stages[1].steps[0].instruction else { panic!() };
     assert_eq!((copy.from.as_str(), copy.chown.as_str(), copy.destination.as_str()), ("One", "1:2", "/c/"));
