@@ -63,7 +63,7 @@ fn unknown_routes_and_methods_are_404() -> Result<()> {
         let answer = daemon.api().call(method, path)?;
         assert_eq!((answer.status, answer.message().as_str()), (404, "page not found"), "{method} {path}");
     }
-    let later = daemon.api().call("POST", "/build")?;
+    let later = daemon.api().call("POST", "/grpc")?;
     assert_eq!(later.status, 501, "{}", later.message());
     daemon.stop()
 }
