@@ -463,3 +463,34 @@ fn limits_of_the_request_hold_for_commands() -> Result<()> {
     daemon.docker(&[&["rm"], &left[..]].concat())?.ok()?;
     daemon.stop()
 }
+
+#[test]
+fn equal_inputs_come_to_equal_images_when_the_time_is_given() -> Result<()> {
+    let text =
+        "FROM busybox\nENV a=b\nRUN echo x > /x; mkdir /d; ln -s x /d/l\nCOPY f /d/\nWORKDIR /w\nCMD true\n";
+    let ids = |args: &[&str]| -> Result<(String, String)> {
+        let daemon = Daemon::with_busybox()?;
+        build(&daemon, &[dockerfile(text), file("f", "f")], &[&["-t", "dated"], args].concat())?.ok()?;
+        let image = daemon.inspect_image("dated")?;
+        let latest = says(&daemon, "dated", "stat -c %Y /x /d /d/l /d/f /w | sort -u")?;
+        let parts = (format!("{} {}", image["Id"], image["Created"]), latest);
+        daemon.stop()?;
+        Ok(parts)
+    };
+    let dated = ["--build-arg", "SOURCE_DATE_EPOCH=1000000000"];
+    let (first, times) = ids(&dated)?;
+    assert_eq!(
+        (&first, &times),
+        (&ids(&dated)?.0, &"0\n1000000000\n".to_owned()),
+        "a file of the context is older"
+    );
+    ensure!(first.contains("2001-09-09T01:46:40Z"), "{first}");
+    ensure!(first != ids(&["--build-arg", "SOURCE_DATE_EPOCH=1000000001"])?.0);
+    let daemon = Daemon::with_busybox()?;
+    let wrong = post(&daemon, "buildargs=%7B%22SOURCE_DATE_EPOCH%22:%22x%22%7D", &[dockerfile(text)])?;
+    assert_eq!(
+        (wrong.status, wrong.message().as_str()),
+        (400, "invalid SOURCE_DATE_EPOCH: \"x\" is no number of seconds")
+    );
+    daemon.stop()
+}

@@ -17,6 +17,9 @@ const BUILTIN: [&str; 10] = [
     "all_proxy",
 ];
 
+/// Taken by the builder itself.
+const EPOCH: &str = "SOURCE_DATE_EPOCH";
+
 /// `name` → default.
 type Defaults = BTreeMap<String, Option<String>>;
 
@@ -100,7 +103,7 @@ impl Args {
 
     /// `--build-arg`s that no `ARG` takes.
     pub(crate) fn unused(&self) -> Vec<&str> {
-        let unused = |name: &&str| !self.used.contains(*name) && !BUILTIN.contains(name);
+        let unused = |name: &&str| !self.used.contains(*name) && !BUILTIN.contains(name) && *name != EPOCH;
         self.given.keys().map(String::as_str).filter(unused).collect()
     }
 }

@@ -31,6 +31,9 @@ pub struct Request {
     pub platform: Option<Platform>,
     /// Commands may use the host's network.
     pub host_network: bool,
+    /// `SOURCE_DATE_EPOCH`, in seconds since 1970: the time of images, and no file of a step is later. Equal inputs come to
+    /// equal images then.
+    pub epoch: Option<i64>,
 }
 
 /// Builds an image. A file that is alone has no context.

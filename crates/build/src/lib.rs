@@ -25,10 +25,12 @@ mod mounts;
 mod scratch;
 mod select;
 mod stage;
+mod times;
 mod worker;
 
 pub use classic::{Request, build};
 pub use context::{Context, parse};
 pub use error::{Error, Result};
 pub use scratch::Scratch;
+pub use times::no_later_than;
 pub use worker::{Base, Bind, Commit, Download, Output, Run, Worker};

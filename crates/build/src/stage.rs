@@ -13,6 +13,8 @@ use wharf_sys::path::Root;
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// In a step's container config: what it mounted, so that other content is another step.
 const MOUNTS_LABEL: &str = "wharf.build.mounts";
+/// And its time: another time is another step.
+const EPOCH_LABEL: &str = "wharf.build.epoch";
 
 /// A stage so far.
 pub(crate) struct Stage {
@@ -25,6 +27,7 @@ pub(crate) struct Stage {
     platform: Platform,
     /// A step was not found among earlier builds: later ones are not looked for.
     is_new: bool,
+    epoch: Option<i64>,
 }
 
 /// A stage that is done.
@@ -99,7 +102,7 @@ impl<'b, W: Worker> Builder<'b, W> {
             return refuse(format!("base name ({}) should not be blank", file.base));
         }
         let base = self.base(&name, platform.as_ref())?;
-        let mut stage = Stage::new(base, args.for_stage());
+        let mut stage = Stage::new(base, args.for_stage(), self.request.epoch);
         if let Some(triggers) = stage.config.on_build.take().filter(|triggers| !triggers.is_empty()) {
             let s = if triggers.len() > 1 { "s" } else { "" };
             self.text(&format!("# Executing {} build trigger{s}\n", triggers.len()))?;
@@ -266,7 +269,8 @@ impl<'b, W: Worker> Builder<'b, W> {
             true => shown.clone(),
             false => [vec![format!("|{}", told.len())], told, shown.clone()].concat(),
         };
-        let mut probe = RunConfig { cmd: Some(saved), entrypoint: None, ..stage.config_on_image() };
+        let mut probe =
+            stage.dated(RunConfig { cmd: Some(saved), entrypoint: None, ..stage.config_on_image() });
         if let Some(digest) = mounts.digest(self.context)? {
             probe.labels.get_or_insert_default().insert(MOUNTS_LABEL.into(), digest);
         }
@@ -346,7 +350,7 @@ impl<'b, W: Worker> Builder<'b, W> {
 }
 
 impl Stage {
-    fn new(base: Base, args: Args) -> Self {
+    fn new(base: Base, args: Args, epoch: Option<i64>) -> Self {
         let mut config = base.config;
         let env = config.env.get_or_insert_default();
         if !env.iter().any(|variable| variable.starts_with("PATH=")) {
@@ -362,6 +366,7 @@ impl Stage {
             has_command: false,
             platform: base.platform,
             is_new: false,
+            epoch,
         }
     }
 
@@ -383,7 +388,15 @@ impl Stage {
     /// The config of the step's container: a comment for the shell.
     pub(crate) fn made_by<const N: usize>(&self, comment: [String; N]) -> RunConfig {
         let command = [shell_of(&self.config), comment.to_vec()].concat();
-        RunConfig { cmd: Some(command), ..self.config_on_image() }
+        self.dated(RunConfig { cmd: Some(command), ..self.config_on_image() })
+    }
+
+    /// A container's config with the time of the build in it.
+    fn dated(&self, mut config: RunConfig) -> RunConfig {
+        if let Some(epoch) = self.epoch {
+            config.labels.get_or_insert_default().insert(EPOCH_LABEL.into(), epoch.to_string());
+        }
+        config
     }
 
     pub(crate) fn commit<'s>(&'s self, made_by: &'s RunConfig, container: &'s str) -> Commit<'s> {
@@ -393,7 +406,9 @@ impl Stage {
             config: &self.config,
             container_config: made_by,
             platform: &self.platform,
-            container,
+            // Its id is by chance.
+            container: if self.epoch.is_some() { "" } else { container },
+            epoch: self.epoch,
         }
     }
 }

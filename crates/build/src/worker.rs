@@ -52,6 +52,8 @@ pub struct Commit<'s> {
     pub platform: &'s Platform,
     /// The container that it was made in, or empty.
     pub container: &'s str,
+    /// When it is said to be made, in seconds since 1970; no file of the step is later. `None`: now.
+    pub epoch: Option<i64>,
 }
 
 /// A command to run.

@@ -73,8 +73,16 @@ fn options(call: &Call) -> Result<BuildImage> {
         text => Some(text.parse().map_err(|error: ParsePlatformError| Error::invalid(error.to_string()))?),
     };
     let force_remove = form.bool("forcerm");
+    let build_args: BTreeMap<String, Option<String>> = json(call, "buildargs", "error reading build args")?;
+    let epoch = build_args.get("SOURCE_DATE_EPOCH").cloned().flatten().filter(|text| !text.is_empty());
+    let epoch = epoch.map(|text| {
+        text.parse().map_err(|_| {
+            Error::invalid(format!("invalid SOURCE_DATE_EPOCH: {text:?} is no number of seconds"))
+        })
+    });
     let request = Request {
-        build_args: json(call, "buildargs", "error reading build args")?,
+        build_args,
+        epoch: epoch.transpose()?,
         labels: json(call, "labels", "error reading labels")?,
         target: form.get("target").to_owned(),
         no_cache: form.bool("nocache"),
@@ -82,7 +90,7 @@ fn options(call: &Call) -> Result<BuildImage> {
         remove: force_remove || form.get("rm").is_empty() || form.bool("rm"),
         force_remove,
         platform,
-        ..Request::default()
+        host_network: false,
     };
     Ok(BuildImage {
         request,

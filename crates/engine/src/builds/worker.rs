@@ -107,6 +107,13 @@ impl EngineWorker {
     }
 
     fn commit(&self, commit: &Commit<'_>, layer_of: Option<ContainerId>) -> wharf_build::Result<ImageId> {
+        let epoch = commit.epoch.map(jiff::Timestamp::from_second).transpose();
+        let epoch =
+            epoch.map_err(|error| BuildError::Invalid(format!("invalid SOURCE_DATE_EPOCH: {error}")))?;
+        if let (Some(id), Some(seconds)) = (&layer_of, commit.epoch) {
+            let upper = self.inner.images.layers().driver_data(id).remove("UpperDir").unwrap_or_default();
+            wharf_build::no_later_than(Path::new(&upper), seconds)?;
+        }
         let image = CommitImage {
             layer_of,
             container: commit.container.to_owned(),
@@ -114,6 +121,7 @@ impl EngineWorker {
             platform: commit.platform.clone(),
             author: commit.author.to_owned(),
             comment: String::new(),
+            created: epoch,
             reference: None,
             config: commit.config.clone(),
             container_config: commit.container_config.clone(),

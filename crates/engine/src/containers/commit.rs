@@ -51,6 +51,7 @@ impl Containers {
             platform: Platform::new(&os, "", ""),
             author: options.author,
             comment: options.comment.clone(),
+            created: None,
             reference: options.reference.clone(),
             config: run_config(&config)?,
             container_config: run_config(&own)?,

@@ -24,6 +24,8 @@ pub(crate) struct CommitImage {
     pub(crate) author: String,
     /// The comment of its history.
     pub(crate) comment: String,
+    /// When it is said to be made; `None`: now.
+    pub(crate) created: Option<jiff::Timestamp>,
     /// What to call it.
     pub(crate) reference: Option<ImageRef>,
     /// What the image runs.
@@ -71,7 +73,7 @@ fn child(parent: ImageConfig, new: &CommitImage, layer: Option<DiffId>) -> Image
     let is_empty = |layer: &DiffId| Digest::from_hex(EMPTY_LAYER).is_ok_and(|empty| layer.0 == empty);
     let layer = layer.filter(|layer| !is_empty(layer));
     let empty_layer = layer.is_none();
-    let created = Some(jiff::Timestamp::now().to_string());
+    let created = Some(new.created.unwrap_or_else(jiff::Timestamp::now).to_string());
     let mut rootfs = parent.rootfs.unwrap_or_default();
     rootfs.diff_ids.extend(layer);
     let mut history = parent.history;
