@@ -188,8 +188,20 @@ fn commands_see_mounts_and_leave_nothing_of_them() -> Result<()> {
     let again = build("t=mounted&nocache=1", &files, &secrets)?;
     ensure!(stream(&again).contains("Successfully built"), "{:?}", messages(&again));
     ensure!(says(&daemon, "mounted", "cat /out")?.contains("\n2\n711\n"));
-    let pruned = daemon.api().call("POST", "/build/prune")?.json();
-    assert_eq!(pruned["SpaceReclaimed"], 4, "{pruned}");
+    let prune = |query: &str| daemon.api().call("POST", &format!("/build/prune?{query}"));
+    for (query, status, freed) in [
+        ("filters=%7B%22until%22:%5B%221h%22%5D%7D", 200, 0),
+        ("filters=%7B%22id%22:%5B%22nosuch%22%5D%7D", 200, 0),
+        ("keep-storage=4", 200, 0),
+        ("keep-storage=x", 400, 0),
+        ("filters=%7B%22nosuch%22:%5B%221%22%5D%7D", 400, 0),
+        ("keep-storage=3", 200, 4),
+    ] {
+        let pruned = prune(query)?;
+        assert_eq!(pruned.status, status, "{query}: {}", pruned.message());
+        assert_eq!(pruned.json()["SpaceReclaimed"].as_i64().unwrap_or(0), freed, "{query}");
+        assert_eq!(pruned.json()["CachesDeleted"].as_array().map(Vec::len), (freed > 0).then_some(1));
+    }
     let missing = [dockerfile("FROM busybox\nRUN --mount=type=secret,id=key,required true\n")];
     let answer = build("", &missing, "")?;
     assert_eq!(messages(&answer).last().map(|m| m["error"].clone()), Some(json!("secret key: not found")));
@@ -479,11 +491,7 @@ fn equal_inputs_come_to_equal_images_when_the_time_is_given() -> Result<()> {
     };
     let dated = ["--build-arg", "SOURCE_DATE_EPOCH=1000000000"];
     let (first, times) = ids(&dated)?;
-    assert_eq!(
-        (&first, &times),
-        (&ids(&dated)?.0, &"0\n1000000000\n".to_owned()),
-        "a file of the context is older"
-    );
+    assert_eq!((&first, times.as_str()), (&ids(&dated)?.0, "1000000000\n"));
     ensure!(first.contains("2001-09-09T01:46:40Z"), "{first}");
     ensure!(first != ids(&["--build-arg", "SOURCE_DATE_EPOCH=1000000001"])?.0);
     let daemon = Daemon::with_busybox()?;

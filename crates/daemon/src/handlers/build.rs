@@ -18,7 +18,7 @@ use wharf_api::{
     build_cache::PruneReport,
     container::{HostConfig, Ulimit},
 };
-use wharf_engine::builds::{BuildImage, Request};
+use wharf_engine::builds::{BuildImage, PruneCaches, Request};
 use wharf_spec::{ErrorKind, ParsePlatformError};
 
 /// A client's secrets for commands, `{"id": "<base64>"}` in base64: an extension of ours, for classic builds have none.
@@ -36,9 +36,20 @@ pub(crate) async fn build(call: Call) -> Result<Reply> {
 /// `POST /build/prune`: steps of classic builds are images, which `image prune` removes; what is freed here are cache
 /// mounts.
 pub(crate) async fn prune(call: Call) -> Result<Reply> {
-    call.form.filters()?;
-    let reclaimed = call.app.engine.builds.prune().await?;
-    reply::ok(&PruneReport { space_reclaimed: reclaimed, ..PruneReport::default() })
+    let keep = ["reserved-space", "keep-storage"].map(|key| bytes(&call, key));
+    let [reserved, keep] = keep;
+    let keep = Some(reserved?).filter(|bytes| *bytes > 0).unwrap_or(keep?);
+    let wanted = PruneCaches { keep, filters: call.form.filters()? };
+    let pruned = call.app.engine.builds.prune(wanted).await?;
+    let caches_deleted = (!pruned.ids.is_empty()).then_some(pruned.ids);
+    reply::ok(&PruneReport { caches_deleted, space_reclaimed: pruned.freed })
+}
+
+/// A parameter that is a number of bytes.
+fn bytes(call: &Call, key: &str) -> Result<u64> {
+    let text = call.form.get(key);
+    let wrong = |_| Error::invalid(format!("{key} is in bytes and expects an integer, got {text}"));
+    if text.is_empty() { Ok(0) } else { text.parse().map_err(wrong) }
 }
 
 /// `POST /build/cancel`

@@ -15,12 +15,14 @@ use crate::{
     containers::RemoveOptions,
     images::{ByteStream, Progress, StreamReader},
 };
+pub use caches::{PruneCaches, Pruned};
 use remote::Source;
 use std::{
     collections::{BTreeMap, HashMap},
     io,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
 };
 use tokio::{
     runtime::Handle,
@@ -117,13 +119,17 @@ impl Builds {
         }
     }
 
-    /// Removes cache mounts; gives how many bytes that frees.
+    /// Removes cache mounts that no build uses now.
     ///
     /// # Errors
-    /// When they cannot be removed.
-    pub async fn prune(&self) -> Result<u64> {
+    /// For filters that there are not, and when they cannot be removed.
+    pub async fn prune(&self, wanted: PruneCaches) -> Result<Pruned> {
+        let filters = &wanted.filters;
+        filters.validate(&["until", "id"])?;
+        let until = crate::containers::prune_until(filters)?.map(|until| SystemTime::from(until.0));
+        let ids: Vec<String> = filters.get("id").map(str::to_owned).collect();
         let caches = self.0.caches();
-        blocking(move || caches::prune(&caches)).await
+        blocking(move || caches::prune(&caches, until, &ids, wanted.keep)).await
     }
 
     async fn run(&self, mut options: BuildImage, context: ByteStream, progress: Progress) -> Result<()> {

@@ -1,6 +1,6 @@
 //! Images, layers and containers for a build's steps.
 
-use super::{Inner, failed, make};
+use super::{Inner, caches, failed};
 use crate::{
     Error, Result,
     containers::{AttachOptions, CreateOptions, RemoveOptions, WaitCondition},
@@ -299,10 +299,7 @@ impl Worker for EngineWorker {
     }
 
     fn cache(&self, id: &str) -> wharf_build::Result<PathBuf> {
-        let digest = wharf_store::sha256(id.as_bytes());
-        let directory = self.inner.home().join("caches").join(digest.hex());
-        make(&directory).map_err(worker_error)?;
-        Ok(directory)
+        caches::directory(&self.inner.caches(), id).map_err(worker_error)
     }
 
     fn secret(&self, id: &str) -> Option<Vec<u8>> {

@@ -77,6 +77,7 @@ pub(crate) use failure::failure_text;
 pub(crate) use files::{ask_embedded, forwarding};
 pub(crate) use logs::{readable, watch_reader};
 pub(crate) use plan::{bytes, mount_options};
+pub(crate) use prune::until as prune_until;
 pub(crate) use rootfs::resolve_user;
 pub(crate) use start::dns;
 pub use stats::StatsMode;

@@ -37,8 +37,10 @@ pub(super) fn refuse(m: &Matches) -> Result<()> {
             return refused(&format!("--{name}: attestations"));
         }
     }
-    if let Some(other) = m.split("allow").iter().find(|entitlement| *entitlement != "network.host") {
-        return refused(&format!("--allow {other}"));
+    if let Some(entitlement) = m.split("allow").first() {
+        return refused(&format!(
+            "--allow {entitlement}: with --network=host commands may use the host's network"
+        ));
     }
     if m.given("builder") && !matches!(m.text("builder"), "" | "default") {
         return Err(Error::text(format!("ERROR: no builder {:?} found", m.text("builder"))));
