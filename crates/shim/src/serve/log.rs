@@ -19,6 +19,9 @@ use wharf_sys::{event, seqpacket};
 /// `daemon/container/monitor.go`, loggerCloseTimeout).
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// A line in one piece (source: moby `daemon/logger/copier.go`, defaultBufSize).
+const LINE: usize = 16 << 10;
+
 /// A container's log.
 #[derive(Debug)]
 pub(super) enum Log {
@@ -188,7 +191,13 @@ impl Ring {
         if data.len() <= room || self.pieces.is_empty() {
             return self.take(stream, data, now);
         }
-        let whole = data[..room].iter().rposition(|b| *b == b'\n').map_or(0, |end| end + 1);
+        let end_of_line = |b: &u8| *b == b'\n';
+        let mut whole = data[..room].iter().rposition(end_of_line).map_or(0, |end| end + 1);
+        if whole == 0 && self.in_line[at] {
+            // The end of a line that was begun is taken though there is no room, as long as it is short.
+            let soon = &data[..data.len().min(LINE)];
+            whole = soon.iter().position(end_of_line).map_or(0, |end| end + 1);
+        }
         self.take(stream, &data[..whole], now);
         if self.in_line[at] {
             // What there is of the line stands alone.
@@ -237,18 +246,30 @@ mod tests {
         ring.push(Stream::Stdout, b"one\ntwo\nthree\nfo", NOW);
         assert_eq!((texts(&ring).as_str(), ring.lost), ("one\ntwo\nthree\nfo", 0), "an empty one takes all");
         ring.push(Stream::Stdout, b"ur\nfive\n", NOW);
-        assert_eq!((texts(&ring).as_str(), ring.lost), ("one\ntwo\nthree\nfo|\n", 8));
+        assert_eq!(
+            (texts(&ring).as_str(), ring.lost),
+            ("one\ntwo\nthree\nfo|ur\n", 5),
+            "a begun line is whole"
+        );
         ring.forget_first();
-        assert_eq!(ring.held, 1);
+        assert_eq!(ring.held, 3);
         ring.push(Stream::Stdout, b"six\nseven\nei", NOW);
-        assert_eq!((texts(&ring).as_str(), ring.lost), ("\n|six\n", 16));
+        assert_eq!((texts(&ring).as_str(), ring.lost), ("ur\n|six\n", 13));
         ring.push(Stream::Stdout, b"ght", NOW);
-        ring.push(Stream::Stderr, b"err\n", NOW);
-        assert_eq!((texts(&ring).as_str(), ring.lost), ("\n|six\n|err\n", 19));
+        ring.push(Stream::Stderr, b"er\n", NOW);
+        assert_eq!((texts(&ring).as_str(), ring.lost), ("ur\n|six\n|er\n", 16));
         ring.push(Stream::Stdout, b"\nA\n", NOW);
-        assert_eq!(ring.lost, 22, "one for the rest of the line, two that do not fit");
+        assert_eq!(ring.lost, 19, "one for the rest of the line, two that do not fit");
         ring.lose_all();
-        assert_eq!((ring.held, ring.lost), (0, 31));
+        assert_eq!((ring.held, ring.lost), (0, 29));
+    }
+
+    #[test]
+    fn a_begun_line_without_a_near_end_stands_alone() {
+        let mut ring = Ring::new(2);
+        ring.push(Stream::Stdout, b"ab", NOW);
+        ring.push(Stream::Stdout, &vec![b'x'; LINE + 1], NOW);
+        assert_eq!((texts(&ring).as_str(), ring.lost), ("ab|\n", LINE as u64 + 1));
     }
 
     #[test]
