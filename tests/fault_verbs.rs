@@ -102,7 +102,9 @@ fn survives(daemon: &mut Daemon, verb: &Verb, counts: &mut BTreeMap<(String, Kin
     absent(daemon)?;
     neighbour(daemon)?;
     let before = Footprint::at_rest(daemon)?;
-    let points = trace(daemon, &faults, verb)?;
+    let mut points = trace(daemon, &faults, verb)?;
+    // On a busy machine a shim passes it so late after a start that it is seen with what follows.
+    points.retain(|point| point.name != "shim.started" || verb.name.contains("start"));
     let strikes = match is_full() {
         true => all(&points),
         false => part(&points),

@@ -42,6 +42,16 @@ impl Distribution {
         Ok(Self { by_digest, by_layer })
     }
 
+    /// Removes what writes left that were cut off.
+    ///
+    /// # Errors
+    /// When a directory cannot be read or a file not be removed.
+    pub(crate) fn sweep(&self) -> Result<()> {
+        [&self.by_digest, &self.by_layer]
+            .into_iter()
+            .try_for_each(|directory| files::remove_temporaries(directory))
+    }
+
     /// The layer that a compressed blob gives.
     pub fn layer_of(&self, blob: &Digest) -> Option<DiffId> {
         files::read_parsed(&self.by_digest.join(blob.hex())).ok()

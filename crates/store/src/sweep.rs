@@ -51,6 +51,7 @@ impl Store {
     pub fn sweep(&self) -> Result<()> {
         self.remove_unnamed_images()?;
         self.images.sweep()?;
+        self.distribution.sweep()?;
         self.layers.remove_ownerless_mounts(&self.data_root.join("containers"))?;
         if !self.layers.is_complete()? || !self.images.is_complete() {
             tracing::warn!("what seems unused stays: there are layers or images that could not be read");
