@@ -6,12 +6,12 @@ use crate::{
     error::refuse,
     select,
 };
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::AtFlags;
 use std::{
     fs::File,
     io::Read,
     os::fd::AsFd,
-    path::{Component, Path, PathBuf},
+    path::{Component, Path},
 };
 use wharf_archive::{Decompressor, Options, Owner};
 use wharf_dockerfile::{Dockerfile, Patterns};
@@ -121,17 +121,6 @@ impl Context {
             let _ = rustix::fs::unlinkat(&parent, last, AtFlags::empty());
         }
         Ok(())
-    }
-
-    /// Adds a file.
-    ///
-    /// # Errors
-    /// When the disk fails.
-    pub fn add(&self, name: &str, content: &[u8]) -> Result<PathBuf> {
-        let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::TRUNC | OFlags::CLOEXEC;
-        let fd = self.root.open_file(Path::new(name), flags, Mode::from_raw_mode(0o600))?;
-        std::io::Write::write_all(&mut File::from(fd), content).map_err(Error::io("write", name))?;
-        Ok(self.path().join(name))
     }
 }
 

@@ -81,7 +81,7 @@ impl Mounts {
                 Some(image) => parts.push(image.to_string()),
                 None if wanted.mount.kind == MountKind::Bind => {
                     let root = context.ok_or_else(|| Error::Refused("missing build context".into()))?.root();
-                    let found = select(root, &plain(&wanted.mount.source), &Patterns::default(), true)?;
+                    let found = select(root, &cleaned(&wanted.mount.source), &Patterns::default(), true)?;
                     parts.extend(found.into_iter().map(|found| found.digest));
                 }
                 None => {}
@@ -241,7 +241,7 @@ fn fill(data: &Path, mount: &Mount, root: Option<&Path>) -> Result<()> {
     if let (false, Some(root)) = (mount.from.is_empty(), root) {
         let to = Root::open(&begun)?;
         let to = Destination { root: &to, path: "/".into() };
-        copy::copy(&Root::open(root)?, &plain(&mount.source), &to, &Manner::default())?;
+        copy::copy(&Root::open(root)?, &cleaned(&mount.source), &to, &Manner::default())?;
     }
     let mode = std::os::unix::fs::PermissionsExt::from_mode(mount.mode.unwrap_or(0o755));
     std::fs::set_permissions(&begun, mode).map_err(io)?;
@@ -261,14 +261,9 @@ fn write(path: &Path, content: &[u8], mode: u32) -> Result<()> {
     std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).map_err(io)
 }
 
-/// A source without wildcards.
-fn plain(source: &str) -> String {
-    cleaned(source)
-}
-
 /// Where a path inside a root really is: no link on it leads out.
 fn inside(root: &Path, path: &str) -> Result<PathBuf> {
-    let found = Root::open(root)?.resolve(Path::new(&format!("/{}", plain(path))));
+    let found = Root::open(root)?.resolve(Path::new(&format!("/{}", cleaned(path))));
     let found =
         found.map_err(|_| Error::Refused(format!("failed to compute cache key: {path:?}: not found")))?;
     let link = format!("/proc/self/fd/{}", found.as_raw_fd());
@@ -280,9 +275,9 @@ fn copied(root: &Path, path: &str, to: &Path) -> Result<PathBuf> {
     let source = inside(root, path)?;
     let manner = Manner::default();
     if source.is_dir() {
-        copy::copy(&from, &plain(path), &Destination { root: &target, path: "/".into() }, &manner)?;
+        copy::copy(&from, &cleaned(path), &Destination { root: &target, path: "/".into() }, &manner)?;
         return Ok(to.to_owned());
     }
-    copy::copy(&from, &plain(path), &Destination { root: &target, path: "/file".into() }, &manner)?;
+    copy::copy(&from, &cleaned(path), &Destination { root: &target, path: "/file".into() }, &manner)?;
     Ok(to.join("file"))
 }
