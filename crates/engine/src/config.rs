@@ -243,6 +243,12 @@ pub struct NetworkConfig {
     pub bip: String,
     /// `--fixed-cidr`.
     pub fixed_cidr: String,
+    /// `--ipv6`: the default bridge has IPv6.
+    pub ipv6: bool,
+    /// `--bip6`: IPv6 address and length of the default bridge.
+    pub bip6: String,
+    /// `--fixed-cidr-v6`.
+    pub fixed_cidr_v6: String,
     /// `--default-address-pool`: base and size.
     pub default_address_pools: Vec<(String, u8)>,
     /// `--mtu`; 0 is the kernel's default.
@@ -251,6 +257,8 @@ pub struct NetworkConfig {
     pub inter_container_communication: bool,
     /// `--iptables`.
     pub iptables: bool,
+    /// `--ip6tables`.
+    pub ip6tables: bool,
     /// `--ip-forward`.
     pub ip_forward: bool,
     /// `--ip-masq`.
@@ -268,10 +276,14 @@ impl Default for NetworkConfig {
             bridge_name: "docker0".into(),
             bip: String::new(),
             fixed_cidr: String::new(),
+            ipv6: false,
+            bip6: String::new(),
+            fixed_cidr_v6: String::new(),
             default_address_pools: Vec::new(),
             mtu: 0,
             inter_container_communication: true,
             iptables: true,
+            ip6tables: true,
             ip_forward: true,
             ip_masquerade: true,
             default_ip: "0.0.0.0".into(),

@@ -7,6 +7,41 @@ use std::{
     str::FromStr,
 };
 
+/// A version of the Internet Protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[allow(missing_docs, reason = "self-evident")]
+pub enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    /// Both, in the order in which they are shown.
+    pub const BOTH: [Self; 2] = [Self::V4, Self::V6];
+
+    /// An address's.
+    pub fn of(address: IpAddr) -> Self {
+        if address.is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+
+    /// The address that stands for any.
+    pub fn unspecified(self) -> IpAddr {
+        match self {
+            Self::V4 => Ipv4Addr::UNSPECIFIED.into(),
+            Self::V6 => Ipv6Addr::UNSPECIFIED.into(),
+        }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        })
+    }
+}
+
 /// Why a text is no subnet: the message of Go's `netip.ParsePrefix`, which clients see.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("netip.ParsePrefix({text:?}): {reason}")]
@@ -48,6 +83,11 @@ impl Subnet {
     /// The network itself, without host bits.
     pub fn masked(&self) -> Self {
         Self { address: from_number(number(self.address) & self.mask(), self.is_v4()), bits: self.bits }
+    }
+
+    /// Its family.
+    pub fn family(&self) -> Family {
+        Family::of(self.address)
     }
 
     /// Whether it is IPv4.

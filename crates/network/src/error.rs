@@ -1,6 +1,9 @@
 //! What can go wrong in networking, in Docker's words where a client sees them.
 
-use crate::{addr::Subnet, ports::Protocol};
+use crate::{
+    addr::{Family, Subnet},
+    ports::Protocol,
+};
 use std::{io, net::IpAddr, path::PathBuf};
 use wharf_spec::{ErrorKind, NetworkId};
 
@@ -61,6 +64,17 @@ pub enum Error {
     /// A subnet without a free address.
     #[error("no available addresses on this pool")]
     NoAddresses,
+    /// A network without a free address for a container (source: moby `daemon/libnetwork/endpoint.go`,
+    /// `assignAddressVersion`).
+    #[error("no available {family} addresses on this network's address pools: {name} ({id})")]
+    NetworkFull {
+        /// Of which family.
+        family: Family,
+        /// The network's name.
+        name: String,
+        /// The network.
+        id: NetworkId,
+    },
     /// A gateway outside the subnet.
     #[error("requested gateway {gateway} is not in subnet {subnet}")]
     GatewayOutside {
@@ -221,6 +235,7 @@ impl Error {
             | Self::NotLinkLocal(_)
             | Self::PortRange { .. } => ErrorKind::InvalidArgument,
             Self::NoAddresses => ErrorKind::Unavailable,
+            Self::NetworkFull { .. } => ErrorKind::System,
             Self::PortAllocated { .. }
             | Self::AllPortsAllocated
             | Self::PortBind { .. }

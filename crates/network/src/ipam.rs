@@ -3,7 +3,7 @@
 //! networks and endpoints when the daemon starts.
 
 use crate::{
-    addr::{Subnet, from_number, number},
+    addr::{Family, Subnet, from_number, number},
     error::{Error, Result},
 };
 use std::{
@@ -46,6 +46,13 @@ pub struct Ipam {
     subnets: BTreeMap<Subnet, Addresses>,
 }
 
+impl AddressPool {
+    /// Docker's, of IPv4.
+    pub fn defaults() -> Vec<Self> {
+        DEFAULT_POOLS.to_vec()
+    }
+}
+
 impl Default for Ipam {
     fn default() -> Self {
         Self::new(&[])
@@ -67,13 +74,13 @@ impl Ipam {
         Self { pools: kept, subnets: BTreeMap::new() }
     }
 
-    /// Takes the first IPv4 subnet of the default pools that overlaps neither a taken one nor a `reserved`
+    /// Takes the first subnet of a family from the default pools that overlaps neither a taken one nor a `reserved`
     /// one (routes and name servers of the host).
     ///
     /// # Errors
     /// [`Error::NoMoreSubnets`]
-    pub fn take_any_subnet(&mut self, reserved: &[Subnet]) -> Result<Subnet> {
-        let found = self.pools.iter().filter(|pool| pool.base.is_v4()).find_map(|pool| {
+    pub fn take_any_subnet(&mut self, family: Family, reserved: &[Subnet]) -> Result<Subnet> {
+        let found = self.pools.iter().filter(|pool| pool.base.family() == family).find_map(|pool| {
             first_free(pool, |candidate| {
                 reserved.iter().chain(self.subnets.keys()).find(|taken| taken.overlaps(candidate)).copied()
             })
@@ -208,14 +215,15 @@ mod tests {
     #[test]
     fn default_pools_come_in_dockers_order() {
         let mut ipam = Ipam::default();
-        let subnets: Vec<String> = (0..31).map(|_| ipam.take_any_subnet(&[]).unwrap().to_string()).collect();
+        let subnets: Vec<String> =
+            (0..31).map(|_| ipam.take_any_subnet(Family::V4, &[]).unwrap().to_string()).collect();
         assert_eq!(subnets[0], "172.17.0.0/16");
         assert_eq!(subnets[14], "172.31.0.0/16");
         assert_eq!(subnets[15], "192.168.0.0/20");
         assert_eq!(subnets[30], "192.168.240.0/20");
-        assert!(matches!(ipam.take_any_subnet(&[]), Err(Error::NoMoreSubnets)));
+        assert!(matches!(ipam.take_any_subnet(Family::V4, &[]), Err(Error::NoMoreSubnets)));
         ipam.release_subnet(net("172.20.0.0/16"));
-        assert_eq!(ipam.take_any_subnet(&[]).unwrap(), net("172.20.0.0/16"));
+        assert_eq!(ipam.take_any_subnet(Family::V4, &[]).unwrap(), net("172.20.0.0/16"));
     }
 
     #[test]
@@ -223,10 +231,10 @@ mod tests {
         let mut ipam = Ipam::default();
         let routes = [net("172.17.4.0/24"), net("172.16.0.0/14"), net("172.21.0.0/16"), net("10.0.0.0/8")];
         ipam.take_subnet(net("172.22.9.1/24"), None).unwrap();
-        assert_eq!(ipam.take_any_subnet(&routes).unwrap(), net("172.20.0.0/16"));
-        assert_eq!(ipam.take_any_subnet(&routes).unwrap(), net("172.23.0.0/16"));
+        assert_eq!(ipam.take_any_subnet(Family::V4, &routes).unwrap(), net("172.20.0.0/16"));
+        assert_eq!(ipam.take_any_subnet(Family::V4, &routes).unwrap(), net("172.23.0.0/16"));
         assert!(matches!(ipam.take_subnet(net("172.22.9.128/25"), None), Err(Error::PoolOverlap)));
-        assert!(matches!(ipam.take_any_subnet(&[net("0.0.0.0/0")]), Err(Error::NoMoreSubnets)));
+        assert!(matches!(ipam.take_any_subnet(Family::V4, &[net("0.0.0.0/0")]), Err(Error::NoMoreSubnets)));
     }
 
     #[test]
@@ -236,14 +244,33 @@ mod tests {
             AddressPool { base: net("10.9.7.0/24"), size: 26 },
         ];
         let mut ipam = Ipam::new(&pools);
-        assert_eq!(ipam.take_any_subnet(&[net("10.9.0.128/26")]).unwrap(), net("10.9.1.0/24"));
-        assert_eq!(ipam.take_any_subnet(&[net("10.9.0.0/21")]).unwrap(), net("10.9.8.0/24"));
+        assert_eq!(ipam.take_any_subnet(Family::V4, &[net("10.9.0.128/26")]).unwrap(), net("10.9.1.0/24"));
+        assert_eq!(ipam.take_any_subnet(Family::V4, &[net("10.9.0.0/21")]).unwrap(), net("10.9.8.0/24"));
+    }
+
+    #[test]
+    fn ipv6_comes_from_its_own_pools() {
+        let mut pools = AddressPool::defaults();
+        pools.push(AddressPool { base: net("fd01:2345:6789::/48"), size: 64 });
+        let mut ipam = Ipam::new(&pools);
+        let first = ipam.take_any_subnet(Family::V6, &[net("fd01:2345:6789::53/128")]).unwrap();
+        assert_eq!(first, net("fd01:2345:6789:1::/64"));
+        assert_eq!(ipam.take_any_subnet(Family::V6, &[]).unwrap(), net("fd01:2345:6789::/64"));
+        assert_eq!(ipam.take_any_subnet(Family::V4, &[]).unwrap(), net("172.17.0.0/16"));
+        assert_eq!(ipam.take_any_address(first).unwrap().to_string(), "fd01:2345:6789:1::1");
+        assert_eq!(ipam.take_any_address(first).unwrap().to_string(), "fd01:2345:6789:1::2");
+        let small = ipam.take_subnet(net("fd00:9::/126"), None).unwrap();
+        let taken: Vec<_> = (0..3).map(|_| ipam.take_any_address(small).unwrap().to_string()).collect();
+        assert_eq!(taken, ["fd00:9::1", "fd00:9::2", "fd00:9::3"], "there is no broadcast address");
+        assert!(matches!(ipam.take_any_address(small), Err(Error::NoAddresses)));
+        let mut none = Ipam::new(&AddressPool::defaults());
+        assert!(matches!(none.take_any_subnet(Family::V6, &[]), Err(Error::NoMoreSubnets)));
     }
 
     #[test]
     fn the_lowest_free_address_comes_next() {
         let mut ipam = Ipam::default();
-        let subnet = ipam.take_any_subnet(&[]).unwrap();
+        let subnet = ipam.take_any_subnet(Family::V4, &[]).unwrap();
         let take = |ipam: &mut Ipam| ipam.take_any_address(subnet).unwrap().to_string();
         assert_eq!(take(&mut ipam), "172.17.0.1");
         assert_eq!(take(&mut ipam), "172.17.0.2");

@@ -45,8 +45,8 @@ pub mod resolv;
 mod sandbox;
 mod sysctl;
 
-pub use addr::{Mac, ParseMacError, ParseSubnetError, Subnet};
-pub use bridge::{BridgeNetwork, BridgeSpec};
+pub use addr::{Family, Mac, ParseMacError, ParseSubnetError, Subnet};
+pub use bridge::{AddressSpec, Addresses, BridgeNetwork, BridgeSpec, GatewayMode};
 pub use dns::{ADDRESS as RESOLVER, Forwarding};
 pub use error::{Error, Result};
 pub use fabric::{

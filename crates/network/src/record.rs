@@ -1,7 +1,7 @@
 //! What is on disk of each sandbox, so that the next daemon knows the live ones and removes the others.
 
 use crate::{
-    addr::{Mac, Subnet},
+    addr::{Family, Mac, Subnet},
     dns::Forwarding,
     error::{Error, Result},
     ports::PortBinding,
@@ -47,14 +47,23 @@ pub struct Endpoint {
     pub index: u32,
     /// The other end, on the host.
     pub host_interface: String,
-    /// Address and prefix length.
-    pub address: Subnet,
+    /// IPv4 address and prefix length, in a network with IPv4.
+    pub address: Option<Subnet>,
+    /// IPv6 address and prefix length, in a network with IPv6.
+    #[serde(default)]
+    pub address_v6: Option<Subnet>,
     /// The interface's address.
     pub mac: Mac,
-    /// The network's gateway; `None` in an internal network.
+    /// The network's IPv4 gateway; `None` in an internal network.
     pub gateway: Option<IpAddr>,
-    /// The container's default route goes here.
+    /// The network's IPv6 gateway; `None` in an internal network.
+    #[serde(default)]
+    pub gateway_v6: Option<IpAddr>,
+    /// The container's IPv4 default route goes here.
     pub is_default_route: bool,
+    /// The container's IPv6 default route goes here.
+    #[serde(default)]
+    pub is_default_route_v6: bool,
     /// What the container is called in this network; empty where the embedded DNS server knows nobody.
     #[serde(default)]
     pub names: Vec<String>,
@@ -67,6 +76,24 @@ pub struct Endpoint {
     /// Kernel parameters of the interface, `net.X.Y.IFNAME.Z=V`.
     #[serde(default)]
     pub sysctls: Vec<String>,
+}
+
+impl Endpoint {
+    /// Its addresses with their prefix lengths, IPv4 first.
+    pub fn addresses(&self) -> impl Iterator<Item = Subnet> {
+        [self.address, self.address_v6].into_iter().flatten()
+    }
+
+    /// Its address of a family.
+    pub fn address_of(&self, family: Family) -> Option<IpAddr> {
+        let address = if family == Family::V4 { self.address } else { self.address_v6 };
+        address.map(|address| address.address())
+    }
+
+    /// A default route of the container goes here.
+    pub fn leads_out(&self) -> bool {
+        self.is_default_route || self.is_default_route_v6
+    }
 }
 
 impl SandboxRecord {

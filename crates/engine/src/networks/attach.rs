@@ -14,7 +14,7 @@ use wharf_api::{
     StringMap,
     network::{EndpointSettings, Network},
 };
-use wharf_network::{Endpoint, EndpointRequest, Forwarding, SandboxRequest};
+use wharf_network::{Endpoint, EndpointRequest, Family, Forwarding, SandboxRequest};
 use wharf_spec::{ContainerId, EndpointId, NetworkId};
 
 /// A network that a starting container joins.
@@ -58,7 +58,9 @@ impl Networks {
             netns: Some(attached.namespace),
             reservations: attached.reservations,
             networks,
-            addresses: attached.endpoints.iter().map(|endpoint| endpoint.address.address()).collect(),
+            addresses: (attached.endpoints.iter())
+                .flat_map(|endpoint| endpoint.addresses().map(|address| address.address()))
+                .collect(),
             extra_hosts: self.link_hosts(&request.links),
             ipv6: has_ipv6(),
             embedded_dns: attached.embedded_dns,
@@ -259,9 +261,11 @@ pub(super) fn endpoint_request(
     // On the default bridge nobody is known by name.
     let names = record.settings.dns_names.as_ref().filter(|_| of.name != "bridge");
     let ipam = record.settings.ipam_config.as_ref();
-    let address = match ipam.map(|ipam| ipam.ipv4_address.as_str()).filter(|text| !text.is_empty()) {
-        None => None,
-        Some(text) => Some(text.parse().or_else(|_| invalid(format!("invalid IPv4 address: {text}")))?),
+    let fixed = |family: Family, text: Option<&String>| match text.filter(|text| !text.is_empty()) {
+        None => Ok(None),
+        Some(text) => {
+            text.parse().map(Some).or_else(|_| invalid(format!("invalid {family} address: {text}")))
+        }
     };
     let mac = match record.desired_mac_address.as_str() {
         "" => None,
@@ -270,7 +274,8 @@ pub(super) fn endpoint_request(
     Ok(EndpointRequest {
         network: network.clone(),
         id: id.clone(),
-        address,
+        address: fixed(Family::V4, ipam.map(|ipam| &ipam.ipv4_address))?,
+        address_v6: fixed(Family::V6, ipam.map(|ipam| &ipam.ipv6_address))?,
         mac,
         names: names.cloned().unwrap_or_default(),
         links: links(&record.settings),
@@ -312,9 +317,17 @@ pub(super) fn fill(
     settings.endpoint_id = id.to_string();
     let Some(made) = made else { return };
     settings.mac_address = made.mac.to_string();
-    settings.ip_address = made.address.address().to_string();
-    settings.ip_prefix_len = i64::from(made.address.bits());
-    settings.gateway = made.gateway.map(|gateway| gateway.to_string()).unwrap_or_default();
+    let gateway = |of: Option<IpAddr>| of.map(|gateway| gateway.to_string()).unwrap_or_default();
+    if let Some(address) = made.address {
+        settings.ip_address = address.address().to_string();
+        settings.ip_prefix_len = address.bits().into();
+    }
+    settings.gateway = gateway(made.gateway);
+    if let Some(address) = made.address_v6 {
+        settings.global_ipv6_address = address.address().to_string();
+        settings.global_ipv6_prefix_len = address.bits().into();
+    }
+    settings.ipv6_gateway = gateway(made.gateway_v6);
 }
 
 /// The names under which the container is known on a user-defined network, each once

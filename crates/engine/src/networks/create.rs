@@ -16,7 +16,7 @@ use wharf_api::{
 use wharf_spec::NetworkId;
 
 impl Networks {
-    /// `POST /networks/create`: bridge and macvlan networks with IPv4.
+    /// `POST /networks/create`: bridge and macvlan networks.
     ///
     /// # Errors
     /// In Docker's words for what is wrong with the request (source: moby `daemon/network.go`, createNetwork;
@@ -25,13 +25,15 @@ impl Networks {
         let _one_change = self.0.changing.lock().await;
         self.add_default_options(&mut request);
         let ipam = request.ipam.clone().unwrap_or_default();
-        validate::ipam(ipam.config.as_deref().unwrap_or_default())?;
+        let has_v6 = families(&mut request)?.1;
+        validate::ipam(ipam.config.as_deref().unwrap_or_default(), has_v6)?;
         self.check(&request, &ipam)?;
         if request.config_only {
             return self.create_configuration(request, ipam).await;
         }
         let driver = if request.driver == "macvlan" { "macvlan" } else { "bridge" };
         let (id, mut network) = table::new(&request.name, driver);
+        (network.enable_ipv4, network.enable_ipv6) = families(&mut request)?;
         network.internal = request.internal;
         network.attachable = request.attachable;
         network.options = Some(request.options.unwrap_or_default());
@@ -82,7 +84,7 @@ impl Networks {
         let Some(from) = found else {
             return Err(Error::NotFound(format!("configuration network {name:?} does not exist")));
         };
-        check_families(Some(from.enable_ipv4), Some(from.enable_ipv6))?;
+        (network.enable_ipv4, network.enable_ipv6) = (from.enable_ipv4, from.enable_ipv6);
         validate::driver_options(from.options.as_ref())?;
         network.labels = from.labels;
         network.options = from.options;
@@ -142,7 +144,6 @@ impl Networks {
         if !matches!(ipam.driver.as_str(), "" | "default") {
             return Err(Error::NotFound(format!("plugin {:?} not found", ipam.driver)));
         }
-        check_families(request.enable_ipv4, request.enable_ipv6)?;
         validate::driver_options(request.options.as_ref())?;
         if request.ingress {
             return Err(Error::Forbidden("Ingress network can only be global scope network".into()));
@@ -243,11 +244,24 @@ impl Networks {
     }
 }
 
-fn check_families(ipv4: Option<bool>, ipv6: Option<bool>) -> Result<()> {
-    if ipv6 == Some(true) || ipv4 == Some(false) {
-        return Err(Error::NotImplemented("a network with IPv6 or without IPv4"));
-    }
-    Ok(())
+/// Whether a network is to have IPv4 and IPv6: as the request says, else its options, which would look wrong in an
+/// inspect where it does (source: moby `daemon/network.go`, createNetwork).
+fn families(request: &mut CreateRequest) -> Result<(bool, bool)> {
+    let mut options = request.options.as_mut();
+    let mut choose = |asked: Option<bool>, key: &str, usual: bool| {
+        let Some(options) = options.as_mut() else { return Ok(asked.unwrap_or(usual)) };
+        if let Some(asked) = asked {
+            options.remove(key);
+            return Ok(asked);
+        }
+        let Some(text) = options.get(key) else { return Ok(usual) };
+        spec::parse_bool(text)
+            .ok_or_else(|| Error::Invalid(format!("driver-opt {key:?} is not a valid bool")))
+    };
+    Ok((
+        choose(request.enable_ipv4, "com.docker.network.enable_ipv4", true)?,
+        choose(request.enable_ipv6, "com.docker.network.enable_ipv6", false)?,
+    ))
 }
 
 fn until(filters: &Filters) -> Result<Option<Time>> {

@@ -56,8 +56,8 @@ impl Networks {
                 name: self.name_of(&container),
                 endpoint_id: endpoint.id.to_string(),
                 mac_address: endpoint.mac.to_string(),
-                ipv4_address: endpoint.address.to_string(),
-                ipv6_address: String::new(),
+                ipv4_address: endpoint.address.map(|address| address.to_string()).unwrap_or_default(),
+                ipv6_address: endpoint.address_v6.map(|address| address.to_string()).unwrap_or_default(),
             };
             (container, resource)
         });
@@ -83,10 +83,12 @@ impl Networks {
     }
 
     fn status(&self, id: &NetworkId) -> Option<Status> {
-        let network = self.0.fabric.network(id)?;
-        let (ips_in_use, dynamic_ips_available) = self.0.fabric.address_usage(id)?;
-        let usage = SubnetStatus { ips_in_use, dynamic_ips_available };
-        Some(Status { ipam: IpamStatus { subnets: [(network.subnet.to_string(), usage)].into() } })
+        let usage = self.0.fabric.address_usage(id).into_iter();
+        let subnets = usage.map(|(subnet, ips_in_use, dynamic_ips_available)| {
+            (subnet.to_string(), SubnetStatus { ips_in_use, dynamic_ips_available })
+        });
+        let subnets: BTreeMap<_, _> = subnets.collect();
+        (!subnets.is_empty()).then_some(Status { ipam: IpamStatus { subnets } })
     }
 
     /// Whether a network is nobody's: not predefined, and no running container in it.

@@ -4,8 +4,8 @@
 //! [`Networks::restore`] for the life of a container.
 //!
 //! The networks are in `table`, and on disk in Docker's form (`records`); the kernel's side is `wharf_network::Fabric`, which keeps its own records of
-//! running containers and is made anew from both when a daemon starts. Networks are of the drivers bridge and macvlan with
-//! IPv4; `host` and `none` are predefined and have nothing in the kernel.
+//! running containers and is made anew from both when a daemon starts. Networks are of the drivers bridge and macvlan;
+//! `host` and `none` are predefined and have nothing in the kernel.
 
 mod attach;
 mod connect;
@@ -177,14 +177,15 @@ impl Networks {
             .map_err(|error| error.context(format!("invalid config for network {name}")))
     }
 
-    /// What `host-gateway` stands for: the daemon's `--host-gateway-ip`, else the host's address on the default
+    /// What `host-gateway` stands for: the daemon's `--host-gateway-ip`, else the host's addresses on the default
     /// bridge.
     pub fn host_gateway(&self) -> Vec<IpAddr> {
         if !self.0.config.host_gateway_ips.is_empty() {
             return self.0.config.host_gateway_ips.clone();
         }
         let bridge = self.resolve("bridge").ok().and_then(|(_, id)| self.0.fabric.network(&id));
-        bridge.and_then(|network| network.gateway).into_iter().collect()
+        let families = bridge.into_iter().flat_map(|network| [network.v4, network.v6]);
+        families.flatten().filter_map(|addresses| addresses.gateway).collect()
     }
 }
 

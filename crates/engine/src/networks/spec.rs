@@ -4,13 +4,14 @@
 
 use super::table;
 use crate::{Config, Error, Result, config::NetworkConfig, error::invalid};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use wharf_api::{
     StringMap,
     network::{IpamConfig, Network},
 };
 use wharf_network::{
-    AddressPool, BridgeNetwork, BridgeSpec, FabricConfig, Filtering, IpForwarding, MacvlanMode, Subnet,
+    AddressPool, AddressSpec, BridgeNetwork, BridgeSpec, FabricConfig, Family, Filtering, GatewayMode,
+    IpForwarding, MacvlanMode, Subnet,
 };
 use wharf_spec::NetworkId;
 
@@ -20,6 +21,7 @@ const MASQUERADE: &str = "com.docker.network.bridge.enable_ip_masquerade";
 const INTER_CONTAINER: &str = "com.docker.network.bridge.enable_icc";
 const HOST_ADDRESS: &str = "com.docker.network.bridge.host_binding_ipv4";
 pub(super) const GATEWAY_MODE: &str = "com.docker.network.bridge.gateway_mode_ipv4";
+pub(super) const GATEWAY_MODE_V6: &str = "com.docker.network.bridge.gateway_mode_ipv6";
 pub(super) const INHIBIT_ADDRESS: &str = "com.docker.network.bridge.inhibit_ipv4";
 pub(super) const INTERFACE_PREFIX: &str = "com.docker.network.container_iface_prefix";
 /// Options of macvlan networks (source: moby `daemon/libnetwork/drivers/macvlan/macvlan.go`).
@@ -37,15 +39,11 @@ const LONGEST_NAME: usize = 15;
 /// What the daemon's networking is opened with; the networks come from elsewhere.
 pub(super) fn fabric(config: &Config) -> Result<FabricConfig> {
     let network = &config.network;
-    let pools = network.default_address_pools.iter().map(|(base, size)| {
-        let base = parse_subnet("default-address-pool", base)?;
-        Ok(AddressPool { base, size: *size })
-    });
     Ok(FabricConfig {
         instance: instance(config),
         state_dir: config.exec_root.join("network"),
         netns_dir: config.exec_root.join("netns"),
-        address_pools: pools.collect::<Result<_>>()?,
+        address_pools: address_pools(config)?,
         ready_namespaces: READY_NAMESPACES,
         forwarding: if network.ip_forward { IpForwarding::Enable } else { IpForwarding::Leave },
         filtering: if network.iptables { Filtering::Ours } else { Filtering::Others },
@@ -54,6 +52,33 @@ pub(super) fn fabric(config: &Config) -> Result<FabricConfig> {
         // There is one: networks are opened by a task.
         runtime: tokio::runtime::Handle::try_current().ok(),
     })
+}
+
+/// `--default-address-pool`, else Docker's; with a pool of unique local addresses of this engine's own, if there is no
+/// other of IPv6 (source: moby `daemon/daemon.go`, `networkOptions`, `deriveULABaseNetwork`).
+fn address_pools(config: &Config) -> Result<Vec<AddressPool>> {
+    let given = config.network.default_address_pools.iter().map(|(base, size)| {
+        let base = parse_subnet("default-address-pool", base)?;
+        Ok(AddressPool { base, size: *size })
+    });
+    let mut pools: Vec<_> = given.collect::<Result<_>>()?;
+    if pools.is_empty() {
+        pools = AddressPool::defaults();
+    }
+    if !pools.iter().any(|pool| pool.base.family() == Family::V6) {
+        let id = crate::system::engine_id(&config.data_root.join("engine-id"))?;
+        pools.extend(unique_local(&id).map(|base| AddressPool { base, size: 64 }));
+    }
+    Ok(pools)
+}
+
+/// A /48 of unique local addresses (RFC 4193) whose global id is made of an engine's id.
+fn unique_local(engine: &str) -> Option<Subnet> {
+    let digest = ring::digest::digest(&ring::digest::SHA256, engine.as_bytes());
+    let mut octets = [0; 16];
+    octets[0] = 0xfd;
+    octets[1..6].copy_from_slice(digest.as_ref().get(3..8)?);
+    Subnet::new(Ipv6Addr::from(octets).into(), 48)
 }
 
 /// The mark of this daemon's interfaces and rules: `wharf` for the one with the usual exec-root, else with the
@@ -92,6 +117,7 @@ pub(super) fn default_network(
     ];
     network.options = Some(options.into_iter().map(|(key, value)| (key.to_owned(), value)).collect());
     network.ipam.config = None;
+    network.enable_ipv6 = settings.ipv6;
     Some((id, network))
 }
 
@@ -102,15 +128,25 @@ pub(super) fn default_bridge(
     network: &Network,
 ) -> Result<BridgeSpec> {
     let mut spec = bridge(id, network)?;
-    if !settings.bip.is_empty() {
-        let address = parse_subnet("bip", &settings.bip)?;
-        spec.subnet = Some(address.masked());
-        spec.gateway = Some(address.address());
+    let families = [
+        (spec.v4.as_mut(), ("bip", &settings.bip), ("fixed-cidr", &settings.fixed_cidr)),
+        (spec.v6.as_mut(), ("bip6", &settings.bip6), ("fixed-cidr-v6", &settings.fixed_cidr_v6)),
+    ];
+    for (wanted, (bip_option, bip), (cidr_option, cidr)) in families {
+        let Some(wanted) = wanted else { continue };
+        if !bip.is_empty() {
+            let address = parse_subnet(bip_option, bip)?;
+            wanted.subnet = Some(address.masked());
+            wanted.gateway = Some(address.address());
+        }
+        if !cidr.is_empty() {
+            let range = parse_subnet(cidr_option, cidr)?.masked();
+            wanted.range = Some(range);
+            wanted.subnet = wanted.subnet.or(Some(range));
+        }
     }
-    if !settings.fixed_cidr.is_empty() {
-        let range = parse_subnet("fixed-cidr", &settings.fixed_cidr)?.masked();
-        spec.range = Some(range);
-        spec.subnet = spec.subnet.or(Some(range));
+    if let Some(subnet) = spec.v6.as_ref().and_then(|wanted| wanted.subnet) {
+        check_v6(subnet)?;
     }
     Ok(spec)
 }
@@ -157,37 +193,83 @@ pub(super) fn bridge(id: &NetworkId, network: &Network) -> Result<BridgeSpec> {
             "invalid bridge name {name:?}: an interface's name has 1 to {LONGEST_NAME} bytes"
         ));
     }
-    let mut spec = BridgeSpec {
+    let is_bridge = macvlan.is_none();
+    let spec = BridgeSpec {
         id: id.clone(),
         name: network.name.clone(),
         bridge: name,
         macvlan,
-        subnet: None,
-        range: None,
-        gateway: None,
-        auxiliary: Vec::new(),
+        v4: addresses(network, Family::V4)?,
+        v6: addresses(network, Family::V6)?,
         internal: network.internal,
         masquerade: switch(options, MASQUERADE, true)?,
         inter_container: switch(options, INTER_CONTAINER, true)?,
         mtu: mtu(options)?,
         default_host_address: host_address(options)?,
-        without_address: switch(options, INHIBIT_ADDRESS, false)? || is_isolated(options, network.internal)?,
         interface_prefix: interface_prefix(options),
     };
-    let configs = network.ipam.config.iter().flatten().filter(|config| !config.subnet.contains(':'));
-    let configs: Vec<&IpamConfig> = configs.collect();
-    match configs.as_slice() {
-        [] => Ok(spec),
-        [config] => {
-            address(&mut spec, config)?;
-            Ok(spec)
-        }
-        _ if macvlan.is_some() => Err(Error::NotImplemented("a macvlan network with several subnets")),
-        _ => Err(Error::Forbidden("bridge driver doesn't support multiple subnets".into())),
+    if is_bridge && spec.v4.is_none() && spec.v6.is_none() {
+        return invalid("IPv4 or IPv6 must be enabled");
     }
+    Ok(spec)
 }
 
-fn address(spec: &mut BridgeSpec, config: &IpamConfig) -> Result<()> {
+/// What a network is to have of a family.
+fn addresses(network: &Network, family: Family) -> Result<Option<AddressSpec>> {
+    let is_enabled = if family == Family::V4 { network.enable_ipv4 } else { network.enable_ipv6 };
+    if !is_enabled {
+        return Ok(None);
+    }
+    let none = StringMap::new();
+    let options = network.options.as_ref().unwrap_or(&none);
+    let key = if family == Family::V4 { GATEWAY_MODE } else { GATEWAY_MODE_V6 };
+    let mode = gateway_mode(options, key, network.internal)?;
+    let is_inhibited = family == Family::V4 && switch(options, INHIBIT_ADDRESS, false)?;
+    let mut spec = AddressSpec {
+        mode,
+        without_address: is_inhibited || mode == GatewayMode::Isolated,
+        ..AddressSpec::default()
+    };
+    let configs = network.ipam.config.iter().flatten();
+    let mut configs = configs.filter(|config| family_of(config) == family);
+    if let Some(config) = configs.next() {
+        take_config(&mut spec, config)?;
+    }
+    match configs.next() {
+        None => {}
+        Some(_) if network.driver == "macvlan" => {
+            return Err(Error::NotImplemented("a macvlan network with several subnets"));
+        }
+        Some(_) => return Err(Error::Forbidden("bridge driver doesn't support multiple subnets".into())),
+    }
+    if let Some(subnet) = spec.subnet.filter(|_| family == Family::V6) {
+        check_v6(subnet)?;
+    }
+    Ok(Some(spec))
+}
+
+/// The family that a configuration is for: without a subnet IPv4.
+pub(super) fn family_of(config: &IpamConfig) -> Family {
+    if config.subnet.contains(':') { Family::V6 } else { Family::V4 }
+}
+
+/// What cannot be a network's IPv6 subnet (source: moby `daemon/libnetwork/drivers/bridge/bridge_linux.go`,
+/// `validateIPv6Subnet`).
+fn check_v6(subnet: Subnet) -> Result<()> {
+    let IpAddr::V6(address) = subnet.address() else {
+        return invalid(format!("'{subnet}' is not a valid IPv6 subnet"));
+    };
+    if address.is_multicast() {
+        return invalid(format!("multicast subnet '{subnet}' is not allowed"));
+    }
+    let link_local = Subnet::new(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0).into(), 64);
+    if link_local.is_some_and(|link_local| subnet.masked() != link_local && link_local.overlaps(&subnet)) {
+        return invalid(format!("'{subnet}' clashes with the Link-Local prefix 'fe80::/64'"));
+    }
+    Ok(())
+}
+
+fn take_config(spec: &mut AddressSpec, config: &IpamConfig) -> Result<()> {
     if !config.subnet.is_empty() {
         spec.subnet = Some(parse_subnet("subnet", &config.subnet)?.masked());
     }
@@ -204,14 +286,21 @@ fn address(spec: &mut BridgeSpec, config: &IpamConfig) -> Result<()> {
 /// What an inspect shows of a network's addresses, now that they are known.
 pub(super) fn show_addresses(network: &mut Network, made: &BridgeNetwork) {
     let asked = network.ipam.config.take().unwrap_or_default();
-    let (v6, v4): (Vec<_>, Vec<_>) = asked.into_iter().partition(|config| config.subnet.contains(':'));
-    let mut config = v4.into_iter().next().unwrap_or_default();
-    config.subnet = made.subnet.to_string();
-    config.gateway = made.gateway.map(|gateway| gateway.to_string()).unwrap_or_default();
-    if let Some(range) = made.spec.range {
-        config.ip_range = range.to_string();
+    let mut shown = Vec::new();
+    for family in Family::BOTH {
+        let mut asked = asked.iter().filter(|config| family_of(config) == family).cloned();
+        if let Some(addresses) = made.family(family) {
+            let mut config = asked.next().unwrap_or_default();
+            config.subnet = addresses.subnet.to_string();
+            config.gateway = addresses.gateway.map(|gateway| gateway.to_string()).unwrap_or_default();
+            if let Some(range) = made.spec.family(family).and_then(|wanted| wanted.range) {
+                config.ip_range = range.to_string();
+            }
+            shown.push(config);
+        }
+        shown.extend(asked);
     }
-    network.ipam.config = Some(std::iter::once(config).chain(v6).collect());
+    network.ipam.config = Some(shown);
 }
 
 fn switch(options: &StringMap, key: &str, usual: bool) -> Result<bool> {
@@ -234,16 +323,18 @@ fn unparsable(key: &str, text: &str, why: &str) -> Error {
     Error::Invalid(format!("failed to parse {key} value: {text} ({why})"))
 }
 
-/// Whether the host is no part of the network. Modes that are not built are refused when the network is made.
-fn is_isolated(options: &StringMap, internal: bool) -> Result<bool> {
-    match options.get(GATEWAY_MODE).map(String::as_str) {
-        None | Some("" | "nat" | "nat-unprotected" | "routed") => Ok(false),
-        Some("isolated") if internal => Ok(true),
+/// What the host is to a network (source: moby `daemon/libnetwork/drivers/bridge/bridge_linux.go`, `newGwMode`).
+fn gateway_mode(options: &StringMap, key: &str, internal: bool) -> Result<GatewayMode> {
+    match options.get(key).map(String::as_str) {
+        None | Some("" | "nat") => Ok(GatewayMode::Nat),
+        Some("nat-unprotected") => Ok(GatewayMode::NatUnprotected),
+        Some("routed") => Ok(GatewayMode::Routed),
+        Some("isolated") if internal => Ok(GatewayMode::Isolated),
         // Status 500, as in moby.
         Some("isolated") => {
             Err(Error::Refused("gateway mode 'isolated' can only be used for an internal network".into()))
         }
-        Some(other) => Err(unparsable(GATEWAY_MODE, other, &format!("unknown gateway mode {other}"))),
+        Some(other) => Err(unparsable(key, other, &format!("unknown gateway mode {other}"))),
     }
 }
 
@@ -262,9 +353,9 @@ fn mtu(options: &StringMap) -> Result<u32> {
     }
 }
 
-fn host_address(options: &StringMap) -> Result<Ipv4Addr> {
+fn host_address(options: &StringMap) -> Result<IpAddr> {
     match options.get(HOST_ADDRESS).filter(|text| !text.is_empty()) {
-        None => Ok(Ipv4Addr::UNSPECIFIED),
+        None => Ok(Ipv4Addr::UNSPECIFIED.into()),
         Some(text) => match text.parse() {
             Ok(address) => Ok(address),
             Err(_) => Err(unparsable(HOST_ADDRESS, text, "nil ip")),
@@ -296,17 +387,53 @@ mod tests {
         let settings = NetworkConfig {
             bip: "10.9.0.1/16".into(),
             fixed_cidr: "10.9.5.0/24".into(),
+            ipv6: true,
+            bip6: "fd00:9::9/64".into(),
+            fixed_cidr_v6: "fd00:9::1ff/120".into(),
             ..Default::default()
         };
         let spec = default_bridge(&settings, &id, &network).unwrap();
-        assert_eq!(spec.subnet.unwrap().to_string(), "10.9.0.0/16");
-        assert_eq!(spec.gateway.unwrap().to_string(), "10.9.0.1");
-        assert_eq!(spec.range.unwrap().to_string(), "10.9.5.0/24");
+        let shown = |spec: AddressSpec| {
+            let (subnet, range) = (spec.subnet.unwrap(), spec.range.unwrap());
+            format!("{subnet} {} {range}", spec.gateway.unwrap())
+        };
+        assert_eq!(shown(spec.v4.unwrap()), "10.9.0.0/16 10.9.0.1 10.9.5.0/24");
+        assert_eq!(spec.v6, None);
+        let (id, network) = default_network(&settings, Some((id, network))).unwrap();
+        let spec = default_bridge(&settings, &id, &network).unwrap();
+        assert_eq!(shown(spec.v6.unwrap()), "fd00:9::/64 fd00:9::9 fd00:9::100/120");
         let again = default_network(&settings, Some((id.clone(), network))).unwrap();
         assert_eq!(again.0, id);
         assert!(
             default_network(&NetworkConfig { bridge: "none".into(), ..Default::default() }, None).is_none()
         );
+    }
+
+    #[test]
+    fn subnets_of_both_families_are_read_and_checked() {
+        let subnet = |subnet: &str| IpamConfig { subnet: subnet.into(), ..IpamConfig::default() };
+        let (id, mut network) = table::new("mine", "bridge");
+        network.ipam.config = Some(vec![subnet("fd00:9::/64"), subnet("10.9.0.0/16")]);
+        assert_eq!(bridge(&id, &network).unwrap().v6, None, "not switched on");
+        network.enable_ipv6 = true;
+        let spec = bridge(&id, &network).unwrap();
+        let subnets = [spec.v4.unwrap(), spec.v6.unwrap()].map(|spec| spec.subnet.unwrap().to_string());
+        assert_eq!(subnets, ["10.9.0.0/16", "fd00:9::/64"]);
+        let why = |network: &Network| bridge(&id, network).unwrap_err().to_string();
+        network.ipam.config = Some(vec![subnet("fd00:9::/64"), subnet("fd00:8::/64")]);
+        assert_eq!(why(&network), "bridge driver doesn't support multiple subnets");
+        network.ipam.config = Some(vec![subnet("fe80::/63")]);
+        assert_eq!(why(&network), "'fe80::/63' clashes with the Link-Local prefix 'fe80::/64'");
+        network.ipam.config = Some(vec![subnet("ff02::/64")]);
+        assert_eq!(why(&network), "multicast subnet 'ff02::/64' is not allowed");
+        (network.enable_ipv4, network.enable_ipv6) = (false, false);
+        assert_eq!(why(&network), "IPv4 or IPv6 must be enabled");
+    }
+
+    #[test]
+    fn an_engines_own_addresses_are_dockers() {
+        // sha256("") is e3b0c442 98fc1c14 ...: the low 40 bits of the first 64
+        assert_eq!(unique_local("").unwrap().to_string(), "fd42:98fc:1c14::/48");
     }
 
     #[test]
@@ -329,7 +456,7 @@ mod tests {
         set(&mut network, INTERFACE_PREFIX, "lan");
         set(&mut network, INHIBIT_ADDRESS, "1");
         let spec = bridge(&id, &network).unwrap();
-        assert!(spec.without_address && spec.interface_prefix == "lan");
+        assert!(spec.v4.unwrap().without_address && spec.interface_prefix == "lan");
         set(&mut network, INHIBIT_ADDRESS, "no");
         assert_eq!(
             bridge(&id, &network).unwrap_err().to_string(),
@@ -342,7 +469,8 @@ mod tests {
         let error = bridge(&id, &network).unwrap_err().to_string();
         assert_eq!(error, "gateway mode 'isolated' can only be used for an internal network");
         network.internal = true;
-        assert!(bridge(&id, &network).unwrap().without_address);
+        let isolated = bridge(&id, &network).unwrap().v4.unwrap();
+        assert!(isolated.without_address && isolated.mode == GatewayMode::Isolated);
         set(&mut network, GATEWAY_MODE, "nat");
         set(&mut network, BRIDGE_NAME, "a-name-that-is-too-long");
         assert!(bridge(&id, &network).is_err());

@@ -122,7 +122,7 @@ pub(super) fn configuration(request: &CreateRequest, ipam: &Ipam) -> Result<()> 
 /// Options of Docker's bridge driver that are not built, and the value that changes nothing
 /// (source: moby `daemon/libnetwork/drivers/bridge/bridgelabels.go`, `netlabel/labels.go`).
 const NOT_BUILT: [(&str, &str); 3] = [
-    ("com.docker.network.bridge.gateway_mode_ipv6", "nat"),
+    ("com.docker.network.host_ipv6", ""),
     ("com.docker.network.bridge.trusted_host_interfaces", ""),
     ("com.docker.network.host_ipv4", ""),
 ];
@@ -133,8 +133,10 @@ const NOT_BUILT: [(&str, &str); 3] = [
 /// [`Error::NotImplemented`].
 pub(super) fn driver_options(options: Option<&StringMap>) -> Result<()> {
     let given = |key: &str| options.and_then(|options| options.get(key));
-    if matches!(given(spec::GATEWAY_MODE).map(String::as_str), Some("routed" | "nat-unprotected")) {
-        return Err(Error::NotImplemented(spec::GATEWAY_MODE));
+    for mode in [spec::GATEWAY_MODE, spec::GATEWAY_MODE_V6] {
+        if matches!(given(mode).map(String::as_str), Some("routed" | "nat-unprotected")) {
+            return Err(Error::NotImplemented(mode));
+        }
     }
     match NOT_BUILT.iter().find(|(key, usual)| given(key).is_some_and(|value| value != usual)) {
         Some((key, _)) => Err(Error::NotImplemented(key)),
@@ -165,7 +167,7 @@ fn address(network: &Network, text: &str, family: &str) -> Vec<String> {
 /// # Errors
 /// For texts that are no subnets or addresses, as decoding the request fails in moby; else `invalid network
 /// config:` and the reasons.
-pub(super) fn ipam(configs: &[IpamConfig]) -> Result<()> {
+pub(super) fn ipam(configs: &[IpamConfig], has_v6: bool) -> Result<()> {
     let mut reasons = Vec::new();
     for config in configs {
         let subnet = parse_subnet(&config.subnet)?;
@@ -174,7 +176,7 @@ pub(super) fn ipam(configs: &[IpamConfig]) -> Result<()> {
         let auxiliary =
             config.auxiliary_addresses.iter().map(|(name, text)| Ok((name, parse_address(text)?)));
         let auxiliary: Vec<_> = auxiliary.collect::<Result<_>>()?;
-        let Some(subnet) = subnet.filter(Subnet::is_v4) else { continue };
+        let Some(subnet) = subnet.filter(|subnet| has_v6 || subnet.is_v4()) else { continue };
         if subnet != subnet.masked() {
             reasons.push(format!("invalid subnet {subnet}: it should be {}", subnet.masked()));
         }
@@ -249,13 +251,13 @@ mod tests {
     }
 
     fn why(configs: &[IpamConfig]) -> String {
-        ipam(configs).unwrap_err().to_string()
+        ipam(configs, true).unwrap_err().to_string()
     }
 
     #[test]
     fn subnets_are_checked_in_dockers_words() {
         assert!(
-            ipam(&[config("172.31.250.0/24", "172.31.250.64/26", "172.31.250.1"), config("", "", "")])
+            ipam(&[config("172.31.250.0/24", "172.31.250.64/26", "172.31.250.1"), config("", "", "")], false)
                 .is_ok()
         );
         assert_eq!(why(&[config("nope", "", "")]), "invalid JSON: netip.ParsePrefix(\"nope\"): no '/'");
@@ -263,6 +265,13 @@ mod tests {
             why(&[config("10.0.0.5/24", "", "")]),
             "invalid network config:\ninvalid subnet 10.0.0.5/24: it should be 10.0.0.0/24"
         );
+        let six = [config("fd00::5/64", "", "10.9.9.9")];
+        assert_eq!(
+            why(&six),
+            "invalid network config:\n* invalid subnet fd00::5/64: it should be fd00::/64\n\
+             * invalid gateway 10.9.9.9: parent subnet is an IPv6 block"
+        );
+        assert!(ipam(&six, false).is_ok(), "without IPv6 nobody looks at it");
         assert_eq!(
             why(&[config("10.0.0.0/24", "10.1.0.0/16", "10.9.9.9")]),
             "invalid network config:\n* invalid ip-range 10.1.0.0/16: CIDR block is bigger than its parent subnet \

@@ -55,7 +55,7 @@ impl System {
 }
 
 /// Reads the id, or makes one (source: moby `daemon/id.go`).
-fn engine_id(path: &Path) -> Result<String> {
+pub(crate) fn engine_id(path: &Path) -> Result<String> {
     match std::fs::read_to_string(path) {
         Ok(text) if !text.trim().is_empty() => return Ok(text.trim().to_owned()),
         Ok(_) => {}

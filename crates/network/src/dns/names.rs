@@ -49,15 +49,10 @@ struct Membership {
     /// Alias, in lower case, and the name it stands for.
     links: HashMap<String, String>,
     names: Vec<String>,
-    address: IpAddr,
+    addresses: Vec<IpAddr>,
 }
 
-/// Which addresses are asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Family {
-    V4,
-    V6,
-}
+pub(super) use crate::addr::Family;
 
 /// What a name stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,7 +70,8 @@ impl Names {
         tables.remove(&record.container);
         let named = record.endpoints.iter().filter(|endpoint| !endpoint.names.is_empty());
         let networks = named.map(|endpoint| tables.enter(&record.container, endpoint, &name_of)).collect();
-        let has_way_out = record.endpoints.iter().any(|endpoint| endpoint.gateway.is_some());
+        let has_gateway = |endpoint: &Endpoint| endpoint.gateway.or(endpoint.gateway_v6).is_some();
+        let has_way_out = record.endpoints.iter().any(has_gateway);
         tables.members.insert(record.container.clone(), Member { networks, has_way_out });
     }
 
@@ -133,24 +129,25 @@ impl Tables {
         endpoint: &Endpoint,
         name_of: &impl Fn(&NetworkId) -> Option<String>,
     ) -> Membership {
-        let address = endpoint.address.address();
+        let addresses: Vec<IpAddr> = endpoint.addresses().map(|address| address.address()).collect();
         let names: Vec<String> = endpoint.names.iter().map(|name| name.to_ascii_lowercase()).collect();
         let network = self.networks.entry(endpoint.network.clone()).or_default();
         if let Some(name) = name_of(&endpoint.network) {
             network.name = name;
         }
         for name in &names {
-            let entry = Entry { container: container.to_owned(), address };
-            network.by_name.entry(name.clone()).or_default().push(entry);
+            let entries =
+                addresses.iter().map(|address| Entry { container: container.to_owned(), address: *address });
+            network.by_name.entry(name.clone()).or_default().extend(entries);
         }
         if let Some(first) = endpoint.names.first() {
-            network.by_address.insert(address, first.clone());
+            network.by_address.extend(addresses.iter().map(|address| (*address, first.clone())));
         }
         let links = endpoint
             .links
             .iter()
             .map(|(alias, name)| (alias.to_ascii_lowercase(), name.to_ascii_lowercase()));
-        Membership { network: endpoint.network.clone(), links: links.collect(), names, address }
+        Membership { network: endpoint.network.clone(), links: links.collect(), names, addresses }
     }
 
     fn remove(&mut self, container: &str) {
@@ -163,7 +160,9 @@ impl Tables {
                     network.by_name.remove(name);
                 }
             }
-            network.by_address.remove(&membership.address);
+            for address in &membership.addresses {
+                network.by_address.remove(address);
+            }
             if network.by_name.is_empty() {
                 self.networks.remove(&membership.network);
             }
@@ -215,10 +214,13 @@ mod tests {
             interface: "eth0".into(),
             index: 1,
             host_interface: "veth0".into(),
-            address: address.parse().unwrap(),
+            address: Some(address.parse().unwrap()),
+            address_v6: None,
             mac: "02:00:00:00:00:02".parse().unwrap(),
             gateway: None,
+            gateway_v6: None,
             is_default_route: false,
+            is_default_route_v6: false,
             names: names.iter().map(|name| (*name).to_owned()).collect(),
             links: links.iter().map(|(alias, name)| ((*alias).to_owned(), (*name).to_owned())).collect(),
             link_local: Vec::new(),
@@ -266,6 +268,24 @@ mod tests {
         assert_eq!(names.resolve("a", "web", Family::V6), Meaning::Addresses(Vec::new()));
         assert_eq!(names.reverse("a", "10.1.0.3".parse().unwrap()).as_deref(), Some("Web.front"));
         assert_eq!(names.reverse("a", "10.2.0.3".parse().unwrap()), None);
+    }
+
+    #[test]
+    fn a_name_has_addresses_of_both_families() {
+        let names = Names::default();
+        let mut dual = endpoint(1, "10.1.0.2/16", &["web"], &[]);
+        dual.address_v6 = Some("fd00::2/64".parse().unwrap());
+        enter(&names, "a", vec![dual]);
+        let mut only = endpoint(1, "10.1.0.3/16", &["six"], &[]);
+        only.address_v6 = Some("fd00::3/64".parse().unwrap());
+        only.address = None;
+        enter(&names, "b", vec![only]);
+        assert_eq!(names.resolve("b", "web", Family::V6), v4(&["fd00::2"]));
+        assert_eq!(names.resolve("b", "web", Family::V4), v4(&["10.1.0.2"]));
+        assert_eq!(names.resolve("a", "six", Family::V4), v4(&[]));
+        assert_eq!(names.reverse("b", "fd00::2".parse().unwrap()).as_deref(), Some("web.front"));
+        names.remove("a");
+        assert_eq!(names.reverse("b", "fd00::2".parse().unwrap()), None);
     }
 
     #[test]

@@ -142,7 +142,7 @@ fn containers_find_each_other_and_the_world_by_name() {
         for container in ["c-web", "c-db", "c-inner"] {
             fabric.serve_names(container, outside()).unwrap();
         }
-        let address = |of: &Attachment| of.endpoints[0].address.address().to_string();
+        let address = |of: &Attachment| of.endpoints[0].address.unwrap().address().to_string();
         let found = |addresses: Vec<String>| (RCODE::NoError, addresses);
         for name in ["web", "WWW", "c1", "web.net1"] {
             assert_eq!(ask(&db.namespace, name, TYPE::A), found(vec![address(&web)]), "{name}");
@@ -193,7 +193,7 @@ fn questions_wait_for_the_next_daemon() {
         let runtime = self::runtime();
         let fabric = Fabric::open(config(world, &runtime, networks)).unwrap();
         fabric.adopt("c-web", kept).unwrap();
-        let answer = (RCODE::NoError, vec![db.endpoints[0].address.address().to_string()]);
+        let answer = (RCODE::NoError, vec![db.endpoints[0].address.unwrap().address().to_string()]);
         assert_eq!(receive(&asking), answer, "asked while nobody listened");
         // The shim of the other one kept nothing.
         fabric.adopt("c-db", Vec::new()).unwrap();

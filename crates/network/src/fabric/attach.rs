@@ -6,9 +6,11 @@ use super::{
     ports::published,
 };
 use crate::{
-    addr::{Mac, Subnet},
+    addr::{Family, Mac, Subnet},
+    bridge::BridgeNetwork,
     dns,
     error::{Error, Result},
+    ipam::Ipam,
     ports::{PortRequest, Reservation},
     random,
     record::{Endpoint, SandboxRecord},
@@ -60,8 +62,8 @@ impl Fabric {
         drop(reservation);
         inner.release_ports(&record.ports);
         for endpoint in &record.endpoints {
-            result = result.and(sandbox.silence(endpoint.index, &endpoint.address));
-            inner.release_address(&endpoint.network, &endpoint.address);
+            result = result.and(sandbox.silence(endpoint.index, endpoint.addresses()));
+            inner.release_addresses(endpoint);
         }
         drop(inner);
         let note = self.records.mark_removed(&record);
@@ -180,7 +182,7 @@ impl Fabric {
         if let Some(sandbox) = &sandbox {
             for endpoint in record.endpoints.iter().filter(|endpoint| endpoint.index != 0) {
                 // The interface is removed anyway, only later.
-                let _ = sandbox.silence(endpoint.index, &endpoint.address);
+                let _ = sandbox.silence(endpoint.index, endpoint.addresses());
             }
         }
         self.lock().release(&record);
@@ -196,9 +198,8 @@ impl Fabric {
 impl Inner {
     fn fill(&mut self, draft: &mut Draft, request: &SandboxRequest) -> Result<()> {
         for endpoint in &request.endpoints {
-            let has_route = draft.record.endpoints.iter().any(|endpoint| endpoint.is_default_route);
             let (mut endpoint, plug) = self.take_endpoint(endpoint, &interfaces(&draft.record))?;
-            endpoint.is_default_route = !has_route && endpoint.gateway.is_some();
+            endpoint.take_routes(&draft.record.endpoints);
             draft.record.endpoints.push(endpoint);
             draft.plugs.push(plug);
         }
@@ -222,7 +223,7 @@ impl Inner {
         Ok(())
     }
 
-    /// Takes an address for an endpoint that has no interface yet. `interfaces` are those of the container.
+    /// Takes addresses for an endpoint that has no interface yet. `interfaces` are those of the container.
     pub(super) fn take_endpoint(
         &mut self,
         request: &EndpointRequest,
@@ -237,22 +238,34 @@ impl Inner {
         let network = self.networks.get(&request.network);
         let network = network.ok_or_else(|| Error::UnknownNetwork(request.network.to_string()))?;
         let interface = interface_name(request, &network.network.spec.interface_prefix, interfaces)?;
-        let subnet = network.network.subnet;
-        let address = match request.address {
-            Some(address) => self.ipam.take_address(subnet, address)?,
-            None => self.ipam.take_any_address(subnet)?,
+        let address = take_address(&mut self.ipam, &network.network, Family::V4, request.address)?;
+        let address_v6 = match take_address(&mut self.ipam, &network.network, Family::V6, request.address_v6)
+        {
+            Ok(address) => address,
+            Err(error) => {
+                if let (Some(addresses), Some(address)) = (network.network.v4, address) {
+                    self.ipam.release_address(addresses.subnet, address.address());
+                }
+                return Err(error);
+            }
         };
-        let gateway = network.network.gateway.filter(|_| !network.network.spec.internal);
+        let is_internal = network.network.spec.internal;
+        let gateway = |family| {
+            network.network.family(family).and_then(|addresses| addresses.gateway).filter(|_| !is_internal)
+        };
         let endpoint = Endpoint {
             network: request.network.clone(),
             id: request.id.clone(),
             interface,
             index: 0,
             host_interface: String::new(),
-            address: Subnet::new(address, subnet.bits()).ok_or(Error::AddressOutOfRange)?,
+            address,
+            address_v6,
             mac,
-            gateway,
+            gateway: gateway(Family::V4),
+            gateway_v6: gateway(Family::V6),
             is_default_route: false,
+            is_default_route_v6: false,
             names: request.names.clone(),
             links: request.links.clone(),
             link_local,
@@ -265,7 +278,7 @@ impl Inner {
     fn release(&mut self, record: &SandboxRecord) {
         self.release_ports(&record.ports);
         for endpoint in &record.endpoints {
-            self.release_address(&endpoint.network, &endpoint.address);
+            self.release_addresses(endpoint);
         }
     }
 }
@@ -274,6 +287,13 @@ impl Endpoint {
     pub(super) fn connect(&mut self, cable: &Cable) {
         self.index = cable.index;
         self.host_interface.clone_from(&cable.host_name);
+    }
+
+    /// Takes the default routes that none of the container's other endpoints has.
+    pub(super) fn take_routes(&mut self, others: &[Self]) {
+        let is_free = |has: fn(&Self) -> bool| !others.iter().any(has);
+        self.is_default_route = self.gateway.is_some() && is_free(|other| other.is_default_route);
+        self.is_default_route_v6 = self.gateway_v6.is_some() && is_free(|other| other.is_default_route_v6);
     }
 }
 
@@ -317,6 +337,27 @@ fn free_interface(prefix: &str, taken: &[String]) -> String {
     names.find(|name| !taken.contains(name)).unwrap_or_default()
 }
 
+/// Takes an address of a network, if it has the family: the one asked for, else the next.
+fn take_address(
+    ipam: &mut Ipam,
+    network: &BridgeNetwork,
+    family: Family,
+    asked: Option<IpAddr>,
+) -> Result<Option<Subnet>> {
+    let Some(subnet) = network.family(family).map(|addresses| addresses.subnet) else { return Ok(None) };
+    let taken = match asked {
+        Some(address) => ipam.take_address(subnet, address),
+        None => ipam.take_any_address(subnet),
+    };
+    let address = taken.map_err(|error| match error {
+        Error::NoAddresses => {
+            Error::NetworkFull { family, name: network.spec.name.clone(), id: network.spec.id.clone() }
+        }
+        other => other,
+    })?;
+    Ok(Subnet::new(address, subnet.bits()))
+}
+
 /// A link-local address with its prefix length (source: moby `daemon/libnetwork/endpoint.go`, `CreateOptionIPAM`).
 fn link_local(address: IpAddr) -> Result<Subnet> {
     let (fits, bits) = match address {
@@ -333,7 +374,7 @@ fn host_interfaces(record: &SandboxRecord) -> Vec<String> {
 
 /// Says whose ports could not be published.
 pub(super) fn connectivity(record: &SandboxRecord, error: Error) -> Error {
-    let endpoint = record.endpoints.iter().find(|endpoint| endpoint.is_default_route);
+    let endpoint = record.endpoints.iter().find(|endpoint| endpoint.leads_out());
     let id = endpoint.map(|endpoint| endpoint.id.to_string()).unwrap_or_default();
     Error::Connectivity { name: record.name.clone(), id, source: Box::new(error) }
 }

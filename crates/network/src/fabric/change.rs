@@ -31,10 +31,10 @@ impl Fabric {
         let mut inner = self.lock();
         let unknown = || Error::UnknownSandbox(container.to_owned());
         let record = &inner.sandboxes.get(container).ok_or_else(unknown)?.record;
-        let has_route = record.endpoints.iter().any(|endpoint| endpoint.is_default_route);
+        let others = record.endpoints.clone();
         let taken = interfaces(record);
         let (mut endpoint, plug) = inner.take_endpoint(request, &taken)?;
-        endpoint.is_default_route = !has_route && endpoint.gateway.is_some();
+        endpoint.take_routes(&others);
         let Some(live) = inner.sandboxes.get_mut(container) else { return Err(unknown()) };
         let made = live.sandbox.connect(&self.host, &endpoint.interface, &plug).and_then(|cable| {
             endpoint.connect(&cable);
@@ -58,7 +58,7 @@ impl Fabric {
                     // The first error says it all.
                     let _ = live.sandbox.unplug(&endpoint.interface);
                 }
-                inner.release_address(&endpoint.network, &endpoint.address);
+                inner.release_addresses(&endpoint);
                 self.remove_interface(endpoint.host_interface);
                 return Err(error);
             }
@@ -90,16 +90,16 @@ impl Fabric {
         let position = position.ok_or_else(|| Error::UnknownEndpoint(endpoint.to_string()))?;
         let before = published(&live.record);
         let gone = live.record.endpoints.remove(position);
-        let mut result = live.sandbox.silence(gone.index, &gone.address);
+        let mut result = live.sandbox.silence(gone.index, gone.addresses());
         if gone.host_interface.is_empty() {
             result = result.and(live.sandbox.unplug(&gone.interface));
         }
-        if gone.is_default_route {
-            result = result.and(live.choose_route());
+        if gone.leads_out() {
+            result = result.and(live.choose_routes());
             let after = published(&live.record);
             result = result.and(inner.withdraw(&before)).and(inner.publish(&after));
         }
-        inner.release_address(&gone.network, &gone.address);
+        inner.release_addresses(&gone);
         if let Some(live) = inner.sandboxes.get(container) {
             self.enter_names(&inner, &live.record);
             result = result.and(self.records.save(&live.record));
@@ -116,15 +116,22 @@ impl Fabric {
 }
 
 impl Live {
-    /// Gives the default route to the first endpoint that has a gateway.
-    fn choose_route(&mut self) -> Result<()> {
-        let Some(next) = self.record.endpoints.iter_mut().find(|endpoint| endpoint.gateway.is_some()) else {
-            return Ok(());
-        };
-        next.is_default_route = true;
-        match next.gateway {
-            Some(gateway) => self.sandbox.set_default_gateway(next.index, gateway),
-            None => Ok(()),
+    /// Gives each default route that is missing to the first endpoint that has a gateway for it.
+    fn choose_routes(&mut self) -> Result<()> {
+        let endpoints = &mut self.record.endpoints;
+        let mut chosen = Vec::new();
+        if !endpoints.iter().any(|endpoint| endpoint.is_default_route)
+            && let Some(next) = endpoints.iter_mut().find(|endpoint| endpoint.gateway.is_some())
+        {
+            next.is_default_route = true;
+            chosen.extend(next.gateway.map(|gateway| (next.index, gateway)));
         }
+        if !endpoints.iter().any(|endpoint| endpoint.is_default_route_v6)
+            && let Some(next) = endpoints.iter_mut().find(|endpoint| endpoint.gateway_v6.is_some())
+        {
+            next.is_default_route_v6 = true;
+            chosen.extend(next.gateway_v6.map(|gateway| (next.index, gateway)));
+        }
+        chosen.into_iter().try_for_each(|(index, gateway)| self.sandbox.set_default_gateway(index, gateway))
     }
 }

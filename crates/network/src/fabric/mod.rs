@@ -88,10 +88,11 @@ pub struct SandboxRequest {
     pub container: String,
     /// The container's name, for messages.
     pub name: String,
-    /// Its networks in the order of their interfaces. The first that is not internal gets the default route.
+    /// Its networks in the order of their interfaces. The first that is not internal gets the default route, for each
+    /// family the first with it.
     /// None at all makes a namespace with a loopback only.
     pub endpoints: Vec<EndpointRequest>,
-    /// What is published, by the endpoint with the default route.
+    /// What is published, by the endpoints with the default routes.
     pub ports: Vec<PortRequest>,
     /// A fresh namespace to use, which belongs to the container's user namespace; `None` for one of the host's.
     pub namespace: Option<Arc<OwnedFd>>,
@@ -106,6 +107,8 @@ pub struct EndpointRequest {
     pub id: EndpointId,
     /// `--ip`
     pub address: Option<IpAddr>,
+    /// `--ip6`
+    pub address_v6: Option<IpAddr>,
     /// `--mac-address`
     pub mac: Option<Mac>,
     /// What the container is called in this network, its own name first. With any, it is served by the embedded DNS
@@ -224,12 +227,13 @@ impl Fabric {
         self.reaper.flush();
     }
 
-    /// How many addresses of a network are taken, its own and broadcast among them, and how many are left to
-    /// be given out.
-    pub fn address_usage(&self, id: &NetworkId) -> Option<(u64, u64)> {
+    /// How many addresses of each subnet of a network are taken, its own and broadcast among them, and how many are
+    /// left to be given out.
+    pub fn address_usage(&self, id: &NetworkId) -> Vec<(Subnet, u64, u64)> {
         let inner = self.lock();
-        let network = inner.networks.get(id)?;
-        inner.ipam.usage(network.network.subnet)
+        let subnets = inner.networks.get(id).into_iter().flat_map(|network| network.network.subnets());
+        let usage = |subnet| inner.ipam.usage(subnet).map(|(taken, left)| (subnet, taken, left));
+        subnets.filter_map(usage).collect()
     }
 
     /// Ends networking: networks without containers lose their bridge, and without any container the
@@ -267,9 +271,16 @@ impl Endpoint {
 
     fn addressing(&self) -> crate::sandbox::Addressing {
         crate::sandbox::Addressing {
-            address: self.address,
+            v4: self.address,
+            v6: self.address_v6,
             mac: self.mac,
-            default_gateway: self.gateway.filter(|_| self.is_default_route),
+            default_gateways: [
+                self.gateway.filter(|_| self.is_default_route),
+                self.gateway_v6.filter(|_| self.is_default_route_v6),
+            ]
+            .into_iter()
+            .flatten()
+            .collect(),
         }
     }
 }
@@ -279,9 +290,10 @@ impl Inner {
         self.networks.get(id).ok_or_else(|| Error::UnknownNetwork(id.to_string()))
     }
 
-    fn release_address(&mut self, network: &NetworkId, address: &Subnet) {
-        if let Some(network) = self.networks.get(network) {
-            self.ipam.release_address(network.network.subnet, address.address());
+    fn release_addresses(&mut self, endpoint: &Endpoint) {
+        let Some(network) = self.networks.get(&endpoint.network) else { return };
+        for (subnet, address) in network.network.subnets_of(endpoint) {
+            self.ipam.release_address(subnet, address);
         }
     }
 }

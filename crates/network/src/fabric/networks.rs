@@ -2,8 +2,8 @@
 
 use super::{Fabric, Inner, Network};
 use crate::{
-    addr::Subnet,
-    bridge::{self, BridgeNetwork, BridgeSpec},
+    addr::{Family, Subnet},
+    bridge::{self, AddressSpec, Addresses, BridgeNetwork, BridgeSpec},
     error::{Error, Result},
     firewall::BridgeRules,
     ipam::Ipam,
@@ -28,7 +28,7 @@ impl Fabric {
         let device = match bridge::ensure(&self.host, &network) {
             Ok(device) => device,
             Err(error) => {
-                inner.ipam.release_subnet(network.subnet);
+                network.subnets().for_each(|subnet| inner.ipam.release_subnet(subnet));
                 return Err(error);
             }
         };
@@ -106,7 +106,7 @@ impl Inner {
 
     fn forget_network(&mut self, host: &Host, id: &NetworkId) -> Result<()> {
         let Some(network) = self.networks.remove(id) else { return Ok(()) };
-        self.ipam.release_subnet(network.network.subnet);
+        network.network.subnets().for_each(|subnet| self.ipam.release_subnet(subnet));
         let removed = match network.device.ours {
             true => bridge::remove(host, &network.network.spec.bridge),
             false => Ok(()),
@@ -116,30 +116,50 @@ impl Inner {
 }
 
 pub(super) fn rules<'a>(networks: impl Iterator<Item = &'a Network>) -> Vec<BridgeRules> {
-    let rule = |network: &'a Network| BridgeRules {
-        bridge: network.network.spec.bridge.clone(),
-        subnet: network.network.subnet,
-        internal: network.network.spec.internal,
-        masquerade: network.network.spec.masquerade,
-        inter_container: network.network.spec.inter_container,
+    let rule = |network: &'a Network| {
+        Some(BridgeRules {
+            bridge: network.network.spec.bridge.clone(),
+            subnet: network.network.v4?.subnet,
+            internal: network.network.spec.internal,
+            masquerade: network.network.spec.masquerade,
+            inter_container: network.network.spec.inter_container,
+        })
     };
-    networks.filter(|network| network.network.spec.macvlan.is_none()).map(rule).collect()
+    networks.filter(|network| network.network.spec.macvlan.is_none()).filter_map(rule).collect()
 }
 
-/// Takes subnet, gateway and auxiliary addresses of a network.
+/// Takes subnets, gateways and auxiliary addresses of a network.
 pub(super) fn allocate(
     ipam: &mut Ipam,
     host: &Host,
     spec: BridgeSpec,
     reserved: &[Subnet],
 ) -> Result<BridgeNetwork> {
-    let existing = bridge::existing_subnet(host, &spec)?;
-    let subnet = match spec.subnet.or(existing.map(|address| address.masked())) {
-        Some(subnet) => ipam.take_subnet(subnet, spec.range)?,
-        None => ipam.take_any_subnet(reserved)?,
+    let v4 = allocate_family(ipam, host, &spec, Family::V4, reserved)?;
+    match allocate_family(ipam, host, &spec, Family::V6, reserved) {
+        Ok(v6) => Ok(BridgeNetwork { spec, v4, v6 }),
+        Err(error) => {
+            v4.iter().for_each(|addresses| ipam.release_subnet(addresses.subnet));
+            Err(error)
+        }
+    }
+}
+
+fn allocate_family(
+    ipam: &mut Ipam,
+    host: &Host,
+    spec: &BridgeSpec,
+    family: Family,
+    reserved: &[Subnet],
+) -> Result<Option<Addresses>> {
+    let Some(asked) = spec.family(family) else { return Ok(None) };
+    let existing = bridge::existing_subnet(host, spec, family)?;
+    let subnet = match asked.subnet.or(existing.map(|address| address.masked())) {
+        Some(subnet) => ipam.take_subnet(subnet, asked.range)?,
+        None => ipam.take_any_subnet(family, reserved)?,
     };
-    match take_own_addresses(ipam, &spec, subnet, existing) {
-        Ok(gateway) => Ok(BridgeNetwork { spec, subnet, gateway }),
+    match take_own_addresses(ipam, spec, asked, subnet, existing) {
+        Ok(gateway) => Ok(Some(Addresses { subnet, gateway })),
         Err(error) => {
             ipam.release_subnet(subnet);
             Err(error)
@@ -151,29 +171,30 @@ pub(super) fn allocate(
 fn take_own_addresses(
     ipam: &mut Ipam,
     spec: &BridgeSpec,
+    asked: &AddressSpec,
     subnet: Subnet,
     existing: Option<Subnet>,
 ) -> Result<Option<IpAddr>> {
-    for address in spec.auxiliary.iter().filter(|address| Some(**address) != spec.gateway) {
+    for address in asked.auxiliary.iter().filter(|address| Some(**address) != asked.gateway) {
         ipam.take_address(subnet, *address)?;
     }
     let present = existing.map(|address| address.address()).filter(|address| subnet.contains(*address));
-    match spec.gateway.or(present) {
+    match asked.gateway.or(present) {
         Some(gateway) if !subnet.contains(gateway) => Err(Error::GatewayOutside { gateway, subnet }),
         Some(gateway) => ipam.take_address(subnet, gateway).map(Some),
         // Nobody would use it (source: moby `daemon/libnetwork/drivers/bridge/bridge_linux.go`, `GetSkipGwAlloc`).
-        None if spec.without_address && spec.internal || spec.macvlan.is_some() => Ok(None),
+        None if asked.without_address && spec.internal || spec.macvlan.is_some() => Ok(None),
         None => ipam.take_any_address(subnet).map(Some),
     }
 }
 
-/// What no network may get by itself: the networks the host is part of, and its name servers
+/// What no network may get by itself: the IPv4 networks the host is part of, and its name servers
 /// (source: moby `daemon/libnetwork/netutils/utils_linux.go`, `InferReservedNetworks`).
 pub(super) fn reserved_subnets(host: &Host) -> Result<Vec<Subnet>> {
     let mut reserved = host.channel.on_link_routes_v4()?;
     let text = std::fs::read_to_string(resolv::DEFAULT_PATH).unwrap_or_default();
     let conf = resolv::ResolvConf::parse(&text);
-    let servers = conf.servers().iter().filter(|server| server.is_ipv4());
-    reserved.extend(servers.filter_map(|server| Subnet::new(*server, 32)));
+    let whole = |server: &IpAddr| Subnet::new(*server, if server.is_ipv4() { 32 } else { 128 });
+    reserved.extend(conf.servers().iter().filter_map(whole));
     Ok(reserved)
 }

@@ -2,6 +2,7 @@
 
 use super::{Fabric, FabricConfig, Filtering, Inner, IpForwarding, Live, Network, networks, ports};
 use crate::{
+    addr::Family,
     bridge, dns,
     error::{Error, Result},
     firewall::{Firewall, Forwarding},
@@ -175,8 +176,7 @@ fn open_networks(
     let reserved = networks::reserved_subnets(host)?;
     let (mut known, mut unknown) = (Vec::new(), Vec::new());
     for spec in specs {
-        let is_known = spec.subnet.is_some() || bridge::existing_subnet(host, &spec)?.is_some();
-        if is_known { known.push(spec) } else { unknown.push(spec) }
+        if is_known(host, &spec)? { known.push(spec) } else { unknown.push(spec) }
     }
     let mut opened = BTreeMap::new();
     for spec in known.into_iter().chain(unknown) {
@@ -190,6 +190,17 @@ fn open_networks(
     Ok(opened)
 }
 
+/// Whether every subnet of a network is known.
+fn is_known(host: &Host, spec: &bridge::BridgeSpec) -> Result<bool> {
+    for family in Family::BOTH {
+        let is_open = spec.family(family).is_some_and(|wanted| wanted.subnet.is_none());
+        if is_open && bridge::existing_subnet(host, spec, family)?.is_none() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 fn open_network(
     ipam: &mut Ipam,
     host: &Host,
@@ -200,7 +211,7 @@ fn open_network(
     match bridge::ensure(host, &network) {
         Ok(device) => Ok(Network { network, device }),
         Err(error) => {
-            ipam.release_subnet(network.subnet);
+            network.subnets().for_each(|subnet| ipam.release_subnet(subnet));
             Err(error)
         }
     }
@@ -228,8 +239,10 @@ fn restore(
         };
         for endpoint in &record.endpoints {
             if let Some(network) = networks.get(&endpoint.network) {
-                // Taken twice only if records contradict each other; the container has it either way.
-                let _ = ipam.take_address(network.network.subnet, endpoint.address.address());
+                for (subnet, address) in network.network.subnets_of(endpoint) {
+                    // Taken twice only if records contradict each other; the container has it either way.
+                    let _ = ipam.take_address(subnet, address);
+                }
             }
         }
         record.ports.iter().for_each(|binding| ports.restore(binding));

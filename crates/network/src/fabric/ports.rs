@@ -2,12 +2,13 @@
 
 use super::{Inner, Live};
 use crate::{
+    addr::Family,
     error::Result,
     firewall::PublishedPort,
     ports::{self, PortBinding, PortRequest, Reservation},
     record::SandboxRecord,
 };
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 /// Ports given to a container, not yet redirected.
 #[derive(Debug, Default)]
@@ -21,7 +22,7 @@ impl Inner {
     pub(super) fn allocate_ports(
         &mut self,
         requests: &[PortRequest],
-        default_address: Ipv4Addr,
+        default_address: IpAddr,
     ) -> Result<Allocation> {
         let mut allocation = Allocation::default();
         for group in ports::group(requests, default_address)? {
@@ -79,9 +80,9 @@ impl Live {
 
 /// A record's ports with the container's address.
 pub(super) fn published(record: &SandboxRecord) -> Vec<PublishedPort> {
-    let Some(container) = record.endpoints.iter().find(|endpoint| endpoint.is_default_route) else {
+    let outward = record.endpoints.iter().find(|endpoint| endpoint.is_default_route);
+    let Some(container) = outward.and_then(|endpoint| endpoint.address_of(Family::V4)) else {
         return Vec::new();
     };
-    let container = container.address.address();
     record.ports.iter().map(|binding| PublishedPort { binding: *binding, container }).collect()
 }

@@ -1,5 +1,7 @@
 //! Real networking, each test in a network namespace of its own that stands for the host.
 
+mod ipv6;
+
 use super::*;
 use crate::{
     nl::{Channel, route},
@@ -49,8 +51,11 @@ impl World {
         let outside = netns::create().unwrap();
         let hub = crate::bridge::BridgeNetwork {
             spec: BridgeSpec { bridge: "uplink0".into(), masquerade: false, ..spec(9, "uplink0") },
-            subnet: "192.0.2.0/24".parse().unwrap(),
-            gateway: Some("192.0.2.1".parse().unwrap()),
+            v4: Some(crate::bridge::Addresses {
+                subnet: "192.0.2.0/24".parse().unwrap(),
+                gateway: Some("192.0.2.1".parse().unwrap()),
+            }),
+            v6: None,
         };
         let plug = Host::open("uplink").unwrap();
         let device = crate::bridge::ensure(&plug, &hub).unwrap();
@@ -59,9 +64,10 @@ impl World {
         let wiring = crate::sandbox::Wiring { bridge: device.index, mtu: 1500 };
         let cable = sandbox.plug(&plug, "eth0", &wiring).unwrap();
         let addressing = crate::sandbox::Addressing {
-            address: "192.0.2.2/24".parse().unwrap(),
+            v4: Some("192.0.2.2/24".parse().unwrap()),
+            v6: None,
             mac: "02:00:00:00:00:02".parse().unwrap(),
-            default_gateway: Some("192.0.2.1".parse().unwrap()),
+            default_gateways: vec!["192.0.2.1".parse().unwrap()],
         };
         sandbox.address(&cable, &addressing).unwrap();
         let before = names(&host);
@@ -132,16 +138,13 @@ pub(crate) fn spec(number: u8, bridge: &str) -> BridgeSpec {
         name: format!("net{number}"),
         bridge: bridge.into(),
         macvlan: None,
-        subnet: None,
-        range: None,
-        gateway: None,
-        auxiliary: Vec::new(),
+        v4: Some(Default::default()),
+        v6: None,
         internal: false,
         masquerade: true,
         inter_container: true,
         mtu: 1500,
-        default_host_address: Ipv4Addr::UNSPECIFIED,
-        without_address: false,
+        default_host_address: Ipv4Addr::UNSPECIFIED.into(),
         interface_prefix: "eth".into(),
     }
 }
@@ -152,6 +155,7 @@ fn endpoint(network: u8) -> EndpointRequest {
         network: network_id(network),
         id,
         address: None,
+        address_v6: None,
         mac: None,
         names: Vec::new(),
         links: Vec::new(),
@@ -206,8 +210,8 @@ fn containers_reach_each_other_and_the_world() {
         let fabric = world.open();
         let one = fabric.attach(&request("one", &[1], vec![])).unwrap();
         let two = fabric.attach(&request("two", &[1], vec![])).unwrap();
-        assert_eq!(one.endpoints[0].address.to_string(), "172.17.0.2/16");
-        assert_eq!(two.endpoints[0].address.to_string(), "172.17.0.3/16");
+        assert_eq!(one.endpoints[0].address.unwrap().to_string(), "172.17.0.2/16");
+        assert_eq!(two.endpoints[0].address.unwrap().to_string(), "172.17.0.3/16");
         assert_eq!(one.endpoints[0].interface, "eth0");
         let in_one = listen(&one.namespace, "0.0.0.0:80");
         assert_eq!(peer_ip(Some(&two.namespace), "172.17.0.2:80", &in_one).unwrap(), "172.17.0.3");
@@ -218,7 +222,7 @@ fn containers_reach_each_other_and_the_world() {
         assert!(reach(Some(&world.outside), "172.17.0.2:80", &in_one, IMPATIENCE).is_none());
         fabric.detach("one").unwrap();
         let three = fabric.attach(&request("three", &[1], vec![])).unwrap();
-        assert_eq!(three.endpoints[0].address.to_string(), "172.17.0.2/16");
+        assert_eq!(three.endpoints[0].address.unwrap().to_string(), "172.17.0.2/16");
         let in_three = listen(&three.namespace, "0.0.0.0:81");
         assert!(peer_ip(Some(&two.namespace), "172.17.0.2:81", &in_three).is_some(), "old neighbour entry");
         assert!(peer_ip(None, "172.17.0.2:81", &in_three).is_some(), "old neighbour entry");
@@ -338,7 +342,11 @@ fn ports_conflict_in_dockers_words_and_nothing_is_left() {
         drop(taken);
         let mut held = fabric.attach(&second).unwrap();
         held.reservations.clear();
-        assert_eq!(held.endpoints[0].address.to_string(), "172.17.0.3/16", "the failed ones kept no address");
+        assert_eq!(
+            held.endpoints[0].address.unwrap().to_string(),
+            "172.17.0.3/16",
+            "the failed ones kept no address"
+        );
         assert!(TcpListener::bind("0.0.0.0:9000").is_err(), "held against other programs");
         second.container = "third".into();
         second.ports = vec![PortRequest { host_ports: None, ..publish(80, Protocol::Tcp, "0.0.0.0", 1) }];
@@ -360,15 +368,18 @@ fn a_silenced_interface_keeps_no_address() {
         let sandbox = Sandbox::open(one.namespace.try_clone().unwrap()).unwrap();
         let inside = netns::in_netns(&one.namespace, || Channel::route().unwrap()).unwrap();
         let endpoint = &one.endpoints[0];
-        assert_eq!(inside.addresses_v4(endpoint.index).unwrap(), [endpoint.address]);
+        assert_eq!(
+            inside.addresses(endpoint.index, crate::addr::Family::V4).unwrap(),
+            [endpoint.address.unwrap()]
+        );
         for _ in 0..2 {
-            sandbox.silence(endpoint.index, &endpoint.address).unwrap();
-            assert!(inside.addresses_v4(endpoint.index).unwrap().is_empty());
+            sandbox.silence(endpoint.index, endpoint.addresses()).unwrap();
+            assert!(inside.addresses(endpoint.index, crate::addr::Family::V4).unwrap().is_empty());
         }
         fabric.detach("one").unwrap();
         fabric.flush();
         assert!(inside.links().unwrap().iter().all(|link| link.kind != "veth"));
-        sandbox.silence(endpoint.index, &endpoint.address).unwrap();
+        sandbox.silence(endpoint.index, endpoint.addresses()).unwrap();
         fabric.shut_down().unwrap();
     });
 }
@@ -398,7 +409,7 @@ fn a_crash_harms_no_container_and_leaves_nothing() {
         fabric.adopt("web", web.reservations).unwrap();
         assert!(TcpListener::bind("0.0.0.0:8080").is_err(), "held again");
         let next = fabric.attach(&request("next", &[1], vec![])).unwrap();
-        assert_eq!(next.endpoints[0].address.to_string(), "172.17.0.3/16");
+        assert_eq!(next.endpoints[0].address.unwrap().to_string(), "172.17.0.3/16");
         fabric.detach("next").unwrap();
         // Shutting down with a live container leaves it reachable.
         fabric.shut_down().unwrap();
@@ -441,14 +452,14 @@ fn networks_are_apart() {
         let a = fabric.attach(&request("a", &[3], vec![])).unwrap();
         let b = fabric.attach(&request("b", &[3], vec![])).unwrap();
         let in_a = listen(&a.namespace, "0.0.0.0:80");
-        let address = format!("{}:80", a.endpoints[0].address.address());
+        let address = format!("{}:80", a.endpoints[0].address.unwrap().address());
         assert!(peer_ip(Some(&b.namespace), &address, &in_a).is_some(), "inside an internal network");
         let out = listen(&world.outside, "0.0.0.0:80");
         assert!(reach(Some(&a.namespace), "192.0.2.2:80", &out, IMPATIENCE).is_none(), "no way out");
         let c = fabric.attach(&request("c", &[4], vec![])).unwrap();
         let d = fabric.attach(&request("d", &[4], vec![])).unwrap();
         let in_c = listen(&c.namespace, "0.0.0.0:80");
-        let address = format!("{}:80", c.endpoints[0].address.address());
+        let address = format!("{}:80", c.endpoints[0].address.unwrap().address());
         assert!(reach(Some(&d.namespace), &address, &in_c, IMPATIENCE).is_none(), "ICC off");
         assert!(peer_ip(Some(&d.namespace), "192.0.2.2:80", &out).is_some(), "but the world");
         assert!(matches!(fabric.remove_network(&network_id(2)), Err(Error::NetworkBusy(_))));
@@ -475,7 +486,7 @@ fn connecting_moves_ports(fabric: &Fabric, _keep: &TcpListener) {
     let bridges = run("nft", &["list", "set", "ip", "wharftest", "bridges"]);
     assert!(bridges.contains(r#""wt0""#) && !bridges.contains(r#""""#), "{bridges}");
     let table = run("nft", &["list", "map", "ip", "wharftest", "ports"]);
-    assert!(table.contains(&endpoints[0].address.address().to_string()), "{table}");
+    assert!(table.contains(&endpoints[0].address.unwrap().address().to_string()), "{table}");
     assert!(matches!(fabric.disconnect("first", &extra_id()), Err(Error::UnknownEndpoint(_))));
 }
 

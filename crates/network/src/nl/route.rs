@@ -2,7 +2,7 @@
 
 use super::{Body, Channel, Message, attrs, find_attr, message, text, u32_at};
 use crate::{
-    addr::{Mac, Subnet},
+    addr::{Family, Mac, Subnet},
     error::{Error, Result},
     macvlan::MacvlanMode,
 };
@@ -260,15 +260,23 @@ impl Channel {
         Ok(answer.iter().filter_map(read_link).collect())
     }
 
-    /// The IPv4 addresses of an interface, in the kernel's order.
-    pub(crate) fn addresses_v4(&self, index: u32) -> Result<Vec<Subnet>> {
+    /// The addresses of an interface, in the kernel's order, without the link-local ones of IPv6 that it makes itself.
+    pub(crate) fn addresses(&self, index: u32, family: Family) -> Result<Vec<Subnet>> {
         let read = |payload: &[u8]| {
-            let local = find_attr(payload.get(8..)?, 2)?;
+            let attributes = payload.get(8..)?;
+            // IPv6 has IFA_ADDRESS only.
+            let local = find_attr(attributes, 2).or_else(|| find_attr(attributes, 1))?;
             (u32_at(payload, 4)? == index).then_some(())?;
-            Subnet::new(ipv4(local)?, payload[1])
+            Subnet::new(ip(local)?, payload[1])
         };
-        let answer = self.list("addresses", GETADDR, &[AF_INET, 0, 0, 0, 0, 0, 0, 0])?;
-        Ok(answer.iter().filter_map(|message| read(&message.payload)).collect())
+        let by_kernel = |address: &Subnet| match address.address() {
+            IpAddr::V4(_) => false,
+            IpAddr::V6(v6) => v6.is_unicast_link_local(),
+        };
+        let number = if family == Family::V4 { AF_INET } else { AF_INET6 };
+        let answer = self.list("addresses", GETADDR, &[number, 0, 0, 0, 0, 0, 0, 0])?;
+        let addresses = answer.iter().filter_map(|message| read(&message.payload));
+        Ok(addresses.filter(|address| !by_kernel(address)).collect())
     }
 
     /// The on-link IPv4 networks of the main table: what the host is part of
@@ -277,7 +285,7 @@ impl Channel {
         let read = |payload: &[u8]| {
             let (length, table, scope) = (*payload.get(1)?, *payload.get(4)?, *payload.get(6)?);
             (table == TABLE_MAIN && scope == SCOPE_LINK).then_some(())?;
-            Subnet::new(ipv4(find_attr(payload.get(12..)?, 1)?)?, length)
+            Subnet::new(ip(find_attr(payload.get(12..)?, 1)?)?, length)
         };
         let answer = self.list("routes", GETROUTE, &[AF_INET, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])?;
         Ok(answer.iter().filter_map(|message| read(&message.payload)).collect())
@@ -292,8 +300,9 @@ impl Channel {
     }
 }
 
-fn ipv4(payload: &[u8]) -> Option<IpAddr> {
-    Some(IpAddr::from(<[u8; 4]>::try_from(payload).ok()?))
+fn ip(payload: &[u8]) -> Option<IpAddr> {
+    let v4 = || <[u8; 4]>::try_from(payload).ok().map(IpAddr::from);
+    v4().or_else(|| <[u8; 16]>::try_from(payload).ok().map(IpAddr::from))
 }
 
 fn read_link(message: &Message) -> Option<Link> {

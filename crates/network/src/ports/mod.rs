@@ -11,11 +11,7 @@ pub use reserve::Reservation;
 
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
-use std::{
-    fmt,
-    net::{IpAddr, Ipv4Addr},
-    str::FromStr,
-};
+use std::{fmt, net::IpAddr, str::FromStr};
 
 /// A transport protocol that has ports. The order is Docker's, by number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -106,10 +102,10 @@ pub(crate) struct PortGroup {
 ///
 /// # Errors
 /// [`Error::PortRange`], and [`Error::Unsupported`] for an IPv6 host address.
-pub(crate) fn group(requests: &[PortRequest], default_address: Ipv4Addr) -> Result<Vec<PortGroup>> {
+pub(crate) fn group(requests: &[PortRequest], default_address: IpAddr) -> Result<Vec<PortGroup>> {
     let mut flat = Vec::with_capacity(requests.len());
     for request in requests {
-        let address = request.host_address.unwrap_or(default_address.into()).to_canonical();
+        let address = request.host_address.unwrap_or(default_address).to_canonical();
         if address.is_ipv6() {
             return Err(Error::Unsupported("publishing on an IPv6 host address is not supported yet"));
         }
@@ -144,6 +140,7 @@ pub(crate) fn group(requests: &[PortRequest], default_address: Ipv4Addr) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::Ipv4Addr;
 
     fn request(port: u16, address: Option<&str>, host_ports: Option<(u16, u16)>) -> PortRequest {
         let host_address = address.map(|a| a.parse().unwrap());
@@ -158,7 +155,7 @@ mod tests {
             request(95, None, Some((95, 95))),
             request(80, Some("127.0.0.1"), None),
         ];
-        let groups = group(&requests, Ipv4Addr::UNSPECIFIED).unwrap();
+        let groups = group(&requests, Ipv4Addr::UNSPECIFIED.into()).unwrap();
         let shape: Vec<_> = groups.iter().map(|g| (g.container_port, g.addresses.len())).collect();
         assert_eq!(shape, [(95, 1), (80, 2), (90, 1)]);
         assert_eq!(groups[2].addresses, [IpAddr::V4(Ipv4Addr::UNSPECIFIED)]);
@@ -167,15 +164,15 @@ mod tests {
     #[test]
     fn the_same_ephemeral_request_twice_gives_two_ports() {
         let groups =
-            group(&[request(80, None, None), request(80, None, None)], Ipv4Addr::UNSPECIFIED).unwrap();
+            group(&[request(80, None, None), request(80, None, None)], Ipv4Addr::UNSPECIFIED.into()).unwrap();
         assert_eq!(groups.len(), 2);
         let exact = request(80, None, Some((8080, 8080)));
-        assert_eq!(group(&[exact.clone(), exact], Ipv4Addr::UNSPECIFIED).unwrap().len(), 1);
+        assert_eq!(group(&[exact.clone(), exact], Ipv4Addr::UNSPECIFIED.into()).unwrap().len(), 1);
     }
 
     #[test]
     fn bad_ranges_are_refused() {
-        let bad = group(&[request(80, None, Some((10, 9)))], Ipv4Addr::UNSPECIFIED);
+        let bad = group(&[request(80, None, Some((10, 9)))], Ipv4Addr::UNSPECIFIED.into());
         assert_eq!(bad.unwrap_err().to_string(), "invalid port range: 10-9");
     }
 }

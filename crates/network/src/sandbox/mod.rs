@@ -57,13 +57,15 @@ pub(crate) struct Cable {
 }
 
 /// What a cable's inner end gets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Addressing {
-    /// Address and prefix length.
-    pub(crate) address: Subnet,
+    /// IPv4 address and prefix length.
+    pub(crate) v4: Option<Subnet>,
+    /// IPv6 address and prefix length.
+    pub(crate) v6: Option<Subnet>,
     pub(crate) mac: Mac,
-    /// Where everything else goes.
-    pub(crate) default_gateway: Option<IpAddr>,
+    /// Where everything else goes, of each family.
+    pub(crate) default_gateways: Vec<IpAddr>,
 }
 
 /// What is needed of the host to make cables. Whoever may have to wait long for the kernel has one of his own:
@@ -185,9 +187,17 @@ impl Sandbox {
         netns::in_netns(&self.namespace, || {
             sysctl::set_if_present(&format!("ipv6/conf/{name}/disable_ipv6"), "1")?;
             sysctl::set_if_present(&format!("ipv4/conf/{name}/arp_notify"), "1")?;
+            sysctl::set_if_present(&format!("ipv6/conf/{name}/ndisc_notify"), "1")?;
             Ok(())
         })
         .map_err(Error::system("enter network namespace"))?
+    }
+
+    /// Switches IPv6 on for an interface.
+    fn enable_v6(&self, name: &str) -> Result<()> {
+        netns::in_netns(&self.namespace, || sysctl::set(&format!("ipv6/conf/{name}/disable_ipv6"), "0"))
+            .map_err(Error::system("enter network namespace"))?
+            .map(drop)
     }
 
     /// Moves a cable's host end into another bridge.
@@ -206,16 +216,21 @@ impl Sandbox {
         Ok(())
     }
 
-    /// Gives a cable's inner end its addresses. The MAC address comes last: with an address already there,
-    /// changing it makes the kernel tell the neighbours, who may remember an earlier container's.
+    /// Gives a cable's inner end its addresses. The MAC address comes after them: with an address already there,
+    /// setting it makes the kernel tell the neighbours, who may remember an earlier container's. The link-local
+    /// address, which is made when IPv6 is switched on, is made of it.
     pub(crate) fn address(&self, cable: &Cable, addressing: &Addressing) -> Result<()> {
-        let mut requests = vec![
-            route::add_address(cable.index, &addressing.address),
-            route::set_mac(cable.index, addressing.mac),
-        ];
-        if let Some(gateway) = addressing.default_gateway {
-            requests.push(route::add_default_route(cable.index, gateway));
+        let set_mac = || route::set_mac(cable.index, addressing.mac);
+        let mut requests: Vec<_> =
+            addressing.v4.iter().map(|address| route::add_address(cable.index, address)).collect();
+        requests.push(set_mac());
+        if let Some(address) = &addressing.v6 {
+            self.channel.run(&requests, "configure interface", &cable.name)?;
+            self.enable_v6(&cable.name)?;
+            requests = vec![route::add_address(cable.index, address), set_mac()];
         }
+        let gateways = addressing.default_gateways.iter();
+        requests.extend(gateways.map(|gateway| route::add_default_route(cable.index, *gateway)));
         self.channel.run(&requests, "configure interface", &cable.name)
     }
 
@@ -246,9 +261,17 @@ impl Sandbox {
         )
     }
 
-    /// Takes an address away at once, so that the next container can have it although the interface is
-    /// removed later. A namespace that has lost it already is fine.
-    pub(crate) fn silence(&self, index: u32, address: &Subnet) -> Result<()> {
+    /// Takes addresses away at once, so that the next container can have them although the interface is
+    /// removed later. A namespace that has lost them already is fine.
+    pub(crate) fn silence(&self, index: u32, addresses: impl Iterator<Item = Subnet>) -> Result<()> {
+        let mut result = Ok(());
+        for address in addresses {
+            result = result.and(self.take_away(index, &address));
+        }
+        result
+    }
+
+    fn take_away(&self, index: u32, address: &Subnet) -> Result<()> {
         match self.channel.ask(&route::delete_address(index, address)) {
             Ok(_) => Ok(()),
             Err(error) if route::is_gone(&error) => Ok(()),

@@ -1,12 +1,12 @@
 //! Records of what runs: endpoints and sandboxes (source: moby `daemon/libnetwork/endpoint.go`,
 //! `endpoint_info.go`, `sandbox_store.go`; `daemon/libnetwork/drivers/bridge/bridge_store.go`).
 
-use super::{network::v4_pool_id, spec};
+use super::{network::pool_id_of, spec};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use wharf_api::{network::Network, port::Port};
-use wharf_network::{Endpoint, PortBinding, PortRequest};
+use wharf_network::{Endpoint, Family, PortBinding, PortRequest};
 use wharf_spec::{ContainerId, NetworkId};
 
 /// A running container's attachment to a network.
@@ -37,14 +37,20 @@ impl Live {
         });
         let mut join = json!({ "StaticRoutes": null, "disableGatewayService": self.made.is_none() });
         if let Some(made) = &self.made {
-            interface["addr"] = made.address.to_string().into();
+            set_addresses(&mut interface, ["addr", "addrv6"], made);
             let prefix = made.interface.trim_end_matches(|letter: char| letter.is_ascii_digit());
             interface["dstPrefix"] = prefix.into();
             interface["mac"] = made.mac.to_string().into();
             interface["srcName"] = made.host_interface.clone().into();
-            interface["v4PoolID"] = v4_pool_id(network).into();
-            if let Some(gateway) = made.gateway {
-                join["gw"] = gateway.to_string().into();
+            for (key, address, family) in
+                [("v4PoolID", made.address, Family::V4), ("v6PoolID", made.address_v6, Family::V6)]
+            {
+                interface[key] = address.map(|_| pool_id_of(network, family)).unwrap_or_default().into();
+            }
+            for (key, gateway) in [("gw", made.gateway), ("gw6", made.gateway_v6)] {
+                if let Some(gateway) = gateway {
+                    join[key] = gateway.to_string().into();
+                }
             }
         }
         json!({
@@ -76,8 +82,7 @@ impl Live {
     /// The bridge driver's record.
     pub(super) fn bridge_record(&self) -> Option<Value> {
         let made = self.made.as_ref()?;
-        Some(json!({
-            "Addr": made.address.to_string(),
+        let mut record = json!({
             "Config": { "MacAddress": null },
             "ContainerConfig": { "ParentEndpoints": null, "ChildEndpoints": null },
             "ExternalConnConfig": { "PortBindings": self.asked(), "ExposedPorts": self.exposed() },
@@ -86,19 +91,22 @@ impl Live {
             "SrcName": made.host_interface,
             "id": self.id,
             "nid": self.network,
-        }))
+        });
+        set_addresses(&mut record, ["Addr", "Addrv6"], made);
+        Some(record)
     }
 
     /// The macvlan driver's record (source: moby `daemon/libnetwork/drivers/macvlan/macvlan_store.go`).
     pub(super) fn macvlan_record(&self) -> Option<Value> {
         let made = self.made.as_ref()?;
-        Some(json!({
-            "Addr": made.address.to_string(),
+        let mut record = json!({
             "MacAddress": made.mac.to_string(),
             "SrcName": made.host_interface,
             "id": self.id,
             "nid": self.network,
-        }))
+        });
+        set_addresses(&mut record, ["Addr", "Addrv6"], made);
+        Some(record)
     }
 
     fn exposed(&self) -> Vec<Value> {
@@ -126,15 +134,27 @@ impl Live {
         let binding = |published: &PortBinding| {
             json!({
                 "Proto": protocol(&published.protocol.to_string()),
-                "IP": made.address.address().to_string(),
+                "IP": made.address_of(Family::of(published.host_address))
+                    .or_else(|| made.address_of(Family::V4))
+                    .map(|address| address.to_string())
+                    .unwrap_or_default(),
                 "Port": published.container_port,
                 "HostIP": published.host_address.to_string(),
                 "HostPort": published.host_port,
                 "HostPortEnd": published.host_port,
             })
         };
-        let here = made.is_default_route.then_some(&self.published);
+        let here = made.leads_out().then_some(&self.published);
         here.into_iter().flatten().map(binding).collect()
+    }
+}
+
+/// The addresses that an endpoint has, under these keys.
+fn set_addresses(record: &mut Value, keys: [&str; 2], made: &Endpoint) {
+    for (key, address) in keys.into_iter().zip([made.address, made.address_v6]) {
+        if let Some(address) = address {
+            record[key] = address.to_string().into();
+        }
     }
 }
 

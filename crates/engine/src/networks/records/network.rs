@@ -10,7 +10,7 @@ use wharf_api::{
     network::{ConfigReference, Ipam, IpamConfig, Network},
     time::Time,
 };
-use wharf_network::{BridgeSpec, MacvlanMode, Subnet};
+use wharf_network::{BridgeSpec, Family, MacvlanMode, Subnet};
 use wharf_spec::NetworkId;
 
 /// The part of `generic` that has the driver's options.
@@ -213,10 +213,10 @@ pub(in crate::networks) fn encode(earlier: Option<Value>, network: &Network) -> 
         "skipGwAllocIPv6": false,
     });
     for (family, config, info) in
-        [(false, "ipamV4Config", "ipamV4Info"), (true, "ipamV6Config", "ipamV6Info")]
+        [(Family::V4, "ipamV4Config", "ipamV4Info"), (Family::V6, "ipamV6Config", "ipamV6Info")]
     {
         let all = network.ipam.config.iter().flatten();
-        let subnets: Vec<&IpamConfig> = all.filter(|config| config.subnet.contains(':') == family).collect();
+        let subnets: Vec<&IpamConfig> = all.filter(|config| spec::family_of(config) == family).collect();
         if !subnets.is_empty() {
             record[config] = text(&subnets.iter().map(|subnet| asked(subnet)).collect::<Vec<_>>());
             record[info] = text(&subnets.iter().map(|subnet| self::info(subnet)).collect::<Vec<_>>());
@@ -261,10 +261,10 @@ fn pool_id(config: &IpamConfig) -> String {
     id
 }
 
-/// The name of a network's pool of IPv4 addresses; empty when it has none.
-pub(super) fn v4_pool_id(network: &Network) -> String {
+/// The name of a network's pool of addresses of a family; empty when it has none.
+pub(super) fn pool_id_of(network: &Network, family: Family) -> String {
     let mut subnets = network.ipam.config.iter().flatten();
-    subnets.find(|config| !config.subnet.contains(':')).map(pool_id).unwrap_or_default()
+    subnets.find(|config| spec::family_of(config) == family).map(pool_id).unwrap_or_default()
 }
 
 fn text<T: Serialize>(value: &T) -> Value {
@@ -293,7 +293,7 @@ pub(in crate::networks) fn encode_bridge(
         "EnableIPv4": network.enable_ipv4,
         "EnableIPv6": network.enable_ipv6,
         "GwModeIPv4": option(spec::GATEWAY_MODE).cloned().unwrap_or_default(),
-        "GwModeIPv6": "",
+        "GwModeIPv6": option(spec::GATEWAY_MODE_V6).cloned().unwrap_or_default(),
         "HostIP": NIL,
         "HostIPv6": NIL,
         "ID": network.id,
@@ -324,7 +324,7 @@ pub(in crate::networks) fn encode_macvlan(
         Some(MacvlanMode::Passthru) => "passthru",
         Some(MacvlanMode::Bridge) | None => "bridge",
     };
-    let subnet = |config: &IpamConfig| {
+    let subnet = |config: &&IpamConfig| {
         let length = config.subnet.parse::<Subnet>().map(|subnet| subnet.bits());
         let gateway = match length {
             Ok(bits) if !config.gateway.is_empty() => format!("{}/{bits}", config.gateway),
@@ -332,15 +332,26 @@ pub(in crate::networks) fn encode_macvlan(
         };
         json!({ "SubnetIP": config.subnet, "GwIP": gateway })
     };
-    let record = json!({
+    let subnets = |family: Family| {
+        let all = network.ipam.config.iter().flatten();
+        all.filter(|config| spec::family_of(config) == family)
+            .map(|config| subnet(&config))
+            .collect::<Vec<_>>()
+    };
+    let mut record = json!({
         "CreatedSubIface": false,
         "ID": network.id,
         "Internal": network.internal,
-        "Ipv4Subnets": text(&network.ipam.config.iter().flatten().map(subnet).collect::<Vec<_>>()),
         "MacvlanMode": mode,
         "Mtu": 0,
         "Parent": parent.bridge,
     });
+    for (key, family) in [("Ipv4Subnets", Family::V4), ("Ipv6Subnets", Family::V6)] {
+        let subnets = subnets(family);
+        if !subnets.is_empty() {
+            record[key] = text(&subnets);
+        }
+    }
     over(earlier, record)
 }
 
