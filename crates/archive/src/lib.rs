@@ -46,7 +46,7 @@ pub use extract::{Extracted, Extractor, Links, Options, Overwrite, Owner, unpack
 pub use gzip::GzipWriter;
 pub use header::{Extent, Header, Kind, Time};
 pub use open::open_regular;
-pub use pack::{Devices, Filter, Keep, PackOptions, Packer, WriteWhiteouts, pack};
+pub use pack::{Attributes, Devices, Filter, Keep, PackOptions, Packer, WriteWhiteouts, pack};
 pub use path::{clean, is_local};
 pub use reader::{Content, Reader};
 pub use remove::remove_tree;

@@ -13,12 +13,16 @@ use std::{
     fs::File,
     io::{Read, Write},
     mem::MaybeUninit,
+    os::unix::ffi::OsStrExt,
     sync::Arc,
 };
 use wharf_spec::plan::IdMaps;
 
 /// Deeper trees are refused: each level holds a descriptor.
 const MAX_DEPTH: usize = 900;
+
+/// File capabilities.
+const CAPABILITY: &[u8] = b"security.capability";
 
 /// What is read of a file at once.
 const BUFFER: usize = 256 << 10;
@@ -34,6 +38,17 @@ pub enum WriteWhiteouts {
     Keep,
     /// They become `.wh.` files, as layers have them.
     Convert,
+}
+
+/// What of a file is packed besides name, owner, mode and content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Attributes {
+    /// As Docker's archives: times in whole seconds, `security.capability`.
+    #[default]
+    Docker,
+    /// All there is: times to the nanosecond, every extended attribute but overlayfs's own. Those of links and special
+    /// files are left out.
+    All,
 }
 
 /// Whether opening a file in the tree may open a device of this machine.
@@ -90,6 +105,8 @@ pub struct PackOptions {
     pub ids: Option<Arc<IdMaps>>,
     /// What is left out below a directory that is packed.
     pub filter: Option<Filter>,
+    /// Times and extended attributes.
+    pub attributes: Attributes,
 }
 
 /// Adds files to an archive.
@@ -281,11 +298,31 @@ impl<W: Write> Packer<W> {
             mode: stat.st_mode & 0o7777,
             uid: uid.into(),
             gid: gid.into(),
-            mtime: Time { seconds: stat.st_mtime, nanos: 0 },
+            mtime: Time { seconds: stat.st_mtime, nanos: self.nanos(stat) },
             major: if is_device { fs::major(stat.st_rdev).into() } else { 0 },
             minor: if is_device { fs::minor(stat.st_rdev).into() } else { 0 },
             ..Header::default()
         }
+    }
+
+    fn nanos(&self, stat: &Stat) -> u32 {
+        match self.options.attributes {
+            Attributes::Docker => 0,
+            Attributes::All => u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
+        }
+    }
+
+    /// What an open file or directory has of extended attributes.
+    fn extended(&self, file: BorrowedFd<'_>, header: &mut Header) -> Result<(), Error> {
+        if self.options.attributes == Attributes::All {
+            return all_extended(file, header);
+        }
+        if header.kind == Kind::Regular
+            && let Some(capability) = capability(file, &header.name)?
+        {
+            header.set_xattr(CAPABILITY, &capability);
+        }
+        Ok(())
     }
 
     fn is_whiteout(&self, stat: &Stat, kind: Kind) -> bool {
@@ -325,13 +362,14 @@ impl<W: Write> Packer<W> {
         parent: BorrowedFd<'_>,
         name: &[u8],
         open: Option<OwnedFd>,
-        header: Header,
+        mut header: Header,
     ) -> Result<Option<OwnedFd>, Error> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let open = match open.map_or_else(|| fs::openat(parent, name, flags, Mode::empty()), Ok) {
             Err(Errno::NOENT) => return Ok(None),
             other => other.map_err(Error::file("open", &header.name))?,
         };
+        self.extended(open.as_fd(), &mut header)?;
         self.writer.header(&header)?;
         if self.options.whiteouts == WriteWhiteouts::Convert && is_opaque(open.as_fd(), &header.name)? {
             let name = [header.name.as_slice(), OPAQUE_MARKER].concat();
@@ -359,9 +397,7 @@ impl<W: Write> Packer<W> {
             Err(Errno::NOENT | Errno::INVAL) => return Ok(()),
             other => other.map_err(Error::file("open", &header.name))?,
         };
-        if let Some(capability) = capability(file.as_fd(), &header.name)? {
-            header.set_xattr(b"security.capability", &capability);
-        }
+        self.extended(file.as_fd(), &mut header)?;
         self.writer.header(&header)?;
         copy(File::from(file), &mut self.writer, header.size, &mut self.buffer, &header.name)
     }
@@ -436,11 +472,28 @@ fn is_opaque(directory: BorrowedFd<'_>, name: &[u8]) -> Result<bool, Error> {
     }
 }
 
-/// File capabilities. The form of a user namespace (revision 3) makes no sense outside it and is turned
-/// into revision 2 (source: linux/capability.h).
+fn all_extended(file: BorrowedFd<'_>, header: &mut Header) -> Result<(), Error> {
+    let failed =
+        |error: wharf_sys::Error| Error::file("getxattr", &header.name)(error.errno().unwrap_or(Errno::IO));
+    let mut all = Vec::new();
+    for name in wharf_sys::fs::list_xattrs(file).map_err(failed)? {
+        let is_own = !crate::whiteout::steers_overlayfs(name.as_bytes());
+        // One that is gone by now is none.
+        if is_own && let Some(value) = wharf_sys::fs::get_xattr(file, &name).map_err(failed)? {
+            all.push((name, value));
+        }
+    }
+    for (name, value) in all {
+        let value = if name.as_bytes() == CAPABILITY { without_namespace(value) } else { value };
+        header.set_xattr(name.as_bytes(), &value);
+    }
+    Ok(())
+}
+
+/// File capabilities.
 fn capability(file: BorrowedFd<'_>, name: &[u8]) -> Result<Option<Vec<u8>>, Error> {
     let mut value = [0u8; 64];
-    let length = match fs::fgetxattr(file, "security.capability", &mut value[..]) {
+    let length = match fs::fgetxattr(file, CAPABILITY, &mut value[..]) {
         Ok(length) => length,
         Err(Errno::NODATA | Errno::OPNOTSUPP) => return Ok(None),
         Err(error) => {
@@ -448,10 +501,15 @@ fn capability(file: BorrowedFd<'_>, name: &[u8]) -> Result<Option<Vec<u8>>, Erro
             return Ok(None);
         }
     };
-    let mut value = value[..length.min(64)].to_vec();
+    Ok(Some(without_namespace(value[..length.min(64)].to_vec())))
+}
+
+/// The form of a user namespace (revision 3) makes no sense outside it and is turned into revision 2 (source:
+/// linux/capability.h).
+fn without_namespace(mut value: Vec<u8>) -> Vec<u8> {
     if value.get(3) == Some(&3) && value.len() >= 20 {
         value[3] = 2;
         value.truncate(20);
     }
-    Ok(Some(value))
+    value
 }

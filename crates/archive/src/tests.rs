@@ -393,6 +393,43 @@ fn metadata_survives_packing_and_extraction() {
 }
 
 #[test]
+fn all_attributes_of_files_are_packed_where_they_are_asked_for() {
+    use std::os::fd::AsFd;
+    let from = tempfile::tempdir().unwrap();
+    std::fs::create_dir(from.path().join("dir")).unwrap();
+    std::fs::write(from.path().join("dir/file"), "x").unwrap();
+    let set = |name: &str, key: &str, value: &[u8]| {
+        fs::lsetxattr(from.path().join(name), key, value, rustix::fs::XattrFlags::empty()).unwrap();
+    };
+    set("dir", "user.of", b"a directory");
+    set("dir/file", "user.of", b"a\0file\n");
+    set("dir/file", "trusted.note", b"kept");
+    set("dir/file", "user.overlay.opaque", b"y");
+    let time = std::time::UNIX_EPOCH + std::time::Duration::new(1_000, 123_456_789);
+    std::fs::File::open(from.path().join("dir/file")).unwrap().set_modified(time).unwrap();
+    let copy = |attributes| {
+        let options = PackOptions { attributes, ..PackOptions::default() };
+        let to = tempfile::tempdir().unwrap();
+        let archive = pack(open(from.path()).as_fd(), options, Vec::new()).unwrap();
+        unpack(&archive[..], open(to.path()).as_fd(), Options::default()).unwrap();
+        to
+    };
+    let (exact, docker) = (copy(Attributes::All), copy(Attributes::Docker));
+    let get = |dir: &tempfile::TempDir, name: &str, key: &str| {
+        let mut value = [0; 64];
+        let length = fs::lgetxattr(dir.path().join(name), key, &mut value[..]);
+        length.map(|length| value[..length].to_vec())
+    };
+    assert_eq!(get(&exact, "dir", "user.of").unwrap(), b"a directory");
+    assert_eq!(get(&exact, "dir/file", "user.of").unwrap(), b"a\0file\n");
+    assert_eq!(get(&exact, "dir/file", "trusted.note").unwrap(), b"kept");
+    assert!(get(&exact, "dir/file", "user.overlay.opaque").is_err());
+    assert!(get(&docker, "dir/file", "user.of").is_err());
+    let modified = |dir: &tempfile::TempDir| dir.path().join("dir/file").metadata().unwrap().mtime_nsec();
+    assert_eq!((modified(&exact), modified(&docker)), (123_456_789, 0));
+}
+
+#[test]
 fn ids_of_a_container_become_those_of_the_host_and_back() {
     use std::{os::fd::AsFd, sync::Arc};
     use wharf_spec::plan::{IdMap, IdMaps};

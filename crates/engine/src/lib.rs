@@ -34,6 +34,7 @@ pub mod exec;
 pub mod images;
 mod logging;
 pub mod networks;
+mod plugins;
 mod polled;
 mod random;
 mod reload;

@@ -15,9 +15,15 @@ use crate::{
     Error, Result,
     files::{self, Owner},
 };
-use std::path::{Path, PathBuf};
+use std::{
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+};
 use wharf_spec::plan::MountAttrs;
-use wharf_sys::{fault, mount};
+use wharf_sys::{
+    fault,
+    mount::{self, AttrChange, Recursion},
+};
 
 /// More lowers than this are refused.
 const MAX_LOWERS: usize = 128;
@@ -273,6 +279,19 @@ impl Overlay {
                 Err(error)
             }
         }
+    }
+
+    /// A layer with all below it, read-only, attached nowhere.
+    pub(crate) fn tree(&self, id: &str) -> Result<OwnedFd> {
+        let lowers = self.lowers(id)?;
+        if lowers.is_empty() {
+            let tree = mount::clone_tree(&self.diff(id), Recursion::Single)?;
+            let readonly = AttrChange { set: MountAttrs::READONLY, ..AttrChange::default() };
+            mount::set_attrs(&tree, &readonly, Recursion::Single)?;
+            return Ok(tree);
+        }
+        let lowers = [vec![format!("{id}/diff")], lowers].concat();
+        Ok(mount::overlay_tree(&mount::Overlay { lowers, attrs: MountAttrs::READONLY, ..self.overlay() })?)
     }
 
     /// Overlayfs's own directory belongs to the containers' root, as Docker has it. Nothing of ours depends on it,

@@ -8,9 +8,9 @@ mod attrs;
 mod info;
 mod overlay;
 
-pub use attrs::{AttrChange, remount_bind, set_attrs, set_propagation};
+pub use attrs::{AttrChange, has_recursive_attributes, remount_bind, set_attrs, set_propagation};
 pub use info::{MountInfo, mountinfo, parse_mountinfo};
-pub use overlay::{Overlay, mount_overlay};
+pub use overlay::{Overlay, mount_overlay, overlay_tree};
 
 use crate::{Context, Result};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};

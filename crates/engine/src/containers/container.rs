@@ -189,7 +189,11 @@ impl Container {
     pub(crate) fn volume_names(&self) -> Vec<String> {
         self.with(|state| {
             let points = state.record.mount_points.values();
-            points.filter(|p| p.kind == "volume" && p.driver == "local").map(|p| p.name.clone()).collect()
+            let mut names: Vec<String> =
+                points.filter(|p| p.kind == "volume").map(|p| p.name.clone()).collect();
+            names.sort();
+            names.dedup();
+            names
         })
     }
 

@@ -2,7 +2,7 @@
 
 use super::{
     Container, Containers, CreateOptions, Endpoint, NetworkRecord, adapt, merge,
-    mounts::Registered,
+    mounts::{Registered, Sources},
     name, plan,
     record::Record,
     validate::{self, Against, Purpose},
@@ -200,8 +200,11 @@ impl Containers {
         config: &api::Config,
     ) -> Result<Registered> {
         let mut registered = Registered::default();
-        let (index, volumes) = (&self.parts().index, self.parts().volumes.clone());
-        let result = registered.register(id, host, config, index, &volumes).await;
+        let parts = self.parts();
+        let (index, images, data_root) = (&parts.index, &parts.images, self.config().data_root.as_path());
+        let volumes = parts.volumes.clone();
+        let sources = Sources { index, volumes: &volumes, images, data_root };
+        let result = registered.register(id, host, config, &sources).await;
         let (made, id) = (registered.made.clone(), id.clone());
         undo.push("remove volumes", async move {
             volumes.release(&id);
@@ -228,13 +231,16 @@ impl Containers {
                 tracing::warn!(%error, "a failed create left something");
             }
         });
-        let (fresh, engine) = (Arc::clone(&container), Arc::clone(self.config()));
+        let (fresh, engine, made) = (Arc::clone(&container), Arc::clone(self.config()), dir.clone());
         blocking(move || {
-            let host = fresh.host_config();
-            layers.create(&id, image.as_ref().map(|i| &i.id), &host.storage_opt)?;
-            engine.make_container_dir(&dir)?;
-            super::rootfs::populate_volumes(&engine, &layers, &fresh)?;
-            super::record::write(&dir.join("hostconfig.json"), &*host)?;
+            layers.create(&id, image.as_ref().map(|i| &i.id), &fresh.host_config().storage_opt)?;
+            engine.make_container_dir(&made)
+        })
+        .await?;
+        self.populate_volumes(&container).await?;
+        let fresh = Arc::clone(&container);
+        blocking(move || {
+            super::record::write(&dir.join("hostconfig.json"), &*fresh.host_config())?;
             fresh.save_now()
         })
         .await?;

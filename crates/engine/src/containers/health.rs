@@ -60,9 +60,15 @@ impl Containers {
     /// The container has ended or is frozen: no check from now on, and one under way is killed. As Docker has it, it
     /// is unhealthy then, and no event tells so.
     pub(super) fn end_health(&self, container: &Container) {
-        container.update(|state| {
-            let Some(stop) = state.health_stop.take() else { return };
+        if let Some(stop) = container.update(|state| state.health_stop.take()) {
             stop.cancel();
+            self.stay_unchecked(container);
+        }
+    }
+
+    /// As after [`Self::end_health`], for a container that was found frozen.
+    pub(super) fn stay_unchecked(&self, container: &Container) {
+        container.update(|state| {
             if let Some(health) = &mut state.health {
                 health.status = "unhealthy".into();
             }

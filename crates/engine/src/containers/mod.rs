@@ -36,6 +36,7 @@ mod name;
 mod options;
 mod pause;
 pub(crate) mod plan;
+mod populate;
 mod prune;
 mod realtime;
 pub(crate) mod record;

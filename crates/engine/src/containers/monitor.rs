@@ -246,6 +246,7 @@ impl Containers {
         }
         for name in container.volume_names() {
             self.parts().volumes.unmount(&name, &container.id).await;
+            self.parts().volumes.emit_unmount(&name, &container.id);
         }
     }
 }

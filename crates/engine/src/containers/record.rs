@@ -241,6 +241,14 @@ impl Record {
         }
     }
 
+    /// Where a volume is that a container starts with.
+    pub(crate) fn found_volume(&mut self, name: &str, path: &Path) {
+        let points = self.mount_points.values_mut();
+        for point in points.filter(|point| point.kind == "volume" && point.name == name) {
+            point.source = path.to_string_lossy().into_owned();
+        }
+    }
+
     /// Docker shows the log's path only for json-file, and only once there is a log (source: moby
     /// `daemon/container/container.go`, StartLogger).
     pub(crate) fn set_log_path(&mut self, config: &Config, host: &api::HostConfig) {

@@ -192,7 +192,7 @@ impl Containers {
             tracing::warn!(container = %container.id, %error, "root file system not found mounted");
         }
         for name in container.volume_names() {
-            if let Err(error) = self.parts().volumes.mount(&name, &container.id).await {
+            if let Err(error) = self.parts().volumes.restore_mount(&name, &container.id).await {
                 tracing::warn!(container = %container.id, volume = name, %error, "volume not found");
             }
         }
@@ -209,8 +209,9 @@ impl Containers {
         if self.has_torn_update(container) {
             self.limit_as_recorded(container).await;
         }
-        if !state.paused {
-            self.begin_health(container);
+        match state.paused {
+            true => self.stay_unchecked(container),
+            false => self.begin_health(container),
         }
         container.save_or_warn().await;
     }

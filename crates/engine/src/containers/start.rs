@@ -5,6 +5,7 @@ use super::{
     create::{legacy_links, parse_link},
     failure::start_error,
     files::{self, Names, Resolver},
+    mounts,
     plan::{self, Joined, Netns, Userns},
     rootfs,
     userns::{Network, UserNamespace, check_writable_cgroups},
@@ -12,13 +13,14 @@ use super::{
 use crate::{
     Error, Result,
     blocking::blocking,
+    images::Layers,
     networks::{AttachRequest, Attachment, Dns},
     state::Verb,
     task::{Spawn, SpawnError, Spawned, run_dir},
     undo::Undo,
 };
 use jiff::Timestamp;
-use std::{net::IpAddr, os::fd::OwnedFd, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, os::fd::OwnedFd, sync::Arc, time::Duration};
 use wharf_api::container as api;
 use wharf_sys::fault;
 
@@ -259,9 +261,14 @@ impl Containers {
 
     async fn mount_volumes(&self, container: &Arc<Container>, undo: &mut Undo) -> Result<()> {
         for name in container.volume_names() {
-            self.parts().volumes.mount(&name, &container.id).await?;
+            let mounted = self.parts().volumes.mount(&name, &container.id).await?;
+            container.update(|state| state.record.found_volume(&name, &mounted.path));
             let (volumes, id) = (self.parts().volumes.clone(), container.id.clone());
             undo.push("unmount volume", async move { volumes.unmount(&name, &id).await });
+        }
+        let points = container.with(|state| state.record.mount_points.clone());
+        for point in points.values().filter(|point| point.kind == "volume") {
+            self.parts().volumes.emit_mount(point, &container.id);
         }
         Ok(())
     }
@@ -354,7 +361,7 @@ impl Containers {
         }
         let (engine, container, host) = (Arc::clone(self.config()), Arc::clone(container), Arc::clone(host));
         let (names_of, shm_of, joined, user) = (shared.names_of, shared.shm_of, shared.joined, shared.user);
-        let networks = self.parts().networks.clone();
+        let (networks, layers) = (self.parts().networks.clone(), self.parts().images.layers().clone());
         blocking(move || {
             let files = write_files(&engine, &container, names_of.as_deref(), &names)?;
             if names.resolver == Resolver::Embedded {
@@ -362,7 +369,8 @@ impl Containers {
             }
             let shm = prepare_shm(&engine, &container, &host, shm_of.as_deref())?;
             files::make_bind_sources(&engine, &container)?;
-            let inputs = Inputs { netns, held, joined, userns: user, files, shm };
+            let trees = open_trees(&container, &layers)?;
+            let inputs = Inputs { netns, held, joined, userns: user, files, shm, trees };
             build_plan(&engine, &container, &host, rootfs, inputs)
         })
         .await
@@ -387,6 +395,14 @@ struct Inputs {
     userns: Userns,
     files: Vec<(&'static str, String)>,
     shm: Option<String>,
+    trees: BTreeMap<String, OwnedFd>,
+}
+
+/// Images and parts of volumes that are mounted, by destination.
+fn open_trees(container: &Container, layers: &Layers) -> Result<BTreeMap<String, OwnedFd>> {
+    let points = container.with(|state| state.record.mount_points.clone());
+    let trees = points.into_iter().filter(|(_, point)| mounts::is_tree(point));
+    trees.map(|(destination, point)| Ok((destination, mounts::open_tree(&point, layers)?))).collect()
 }
 
 fn build_plan(
@@ -422,6 +438,7 @@ fn build_plan(
         files: inputs.files,
         shm: inputs.shm,
         mounts: &record.mount_points,
+        trees: inputs.trees,
         no_new_privileges: record.no_new_privileges,
         seccomp_profile: &record.seccomp_profile,
         apparmor_profile: &record.app_armor_profile,

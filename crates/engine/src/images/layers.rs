@@ -104,6 +104,26 @@ impl Layers {
         clone_tree(&merged, Recursion::Single).map_err(|error| store_error(error.into()))
     }
 
+    /// An image's files: a read-only mount that is attached nowhere.
+    ///
+    /// # Errors
+    /// When the image is not there, has no files, or the mount fails.
+    pub fn image_tree(&self, image: &ImageId) -> Result<OwnedFd> {
+        let image = self.store.images.get(*image).map_err(store_error)?;
+        let chain = image.chain_id.ok_or_else(|| Error::Refused("the image has no layers".into()))?;
+        self.store.layers.tree(chain).map_err(store_error)
+    }
+
+    /// Where an image's topmost files are; `None` for one without layers.
+    ///
+    /// # Errors
+    /// When the image is not there.
+    pub fn image_directory(&self, image: &ImageId) -> Result<Option<PathBuf>> {
+        let image = self.store.images.get(*image).map_err(store_error)?;
+        let data = image.chain_id.map(|chain| self.store.layers.graph_data(chain)).transpose();
+        Ok(data.map_err(store_error)?.map(|data| data.upper))
+    }
+
     /// Ends one use; the last one unmounts it. A layer that is not mounted is no error, nor one that is not
     /// there.
     ///

@@ -191,7 +191,7 @@ impl Inner {
         if !self.store.images.children(image).is_empty() {
             return conflict(never, false, "image has dependent child images".into());
         }
-        let is_of = |container: &Container| container.with(|state| state.record.image == image.to_string());
+        let is_of = |container: &Container| uses(container, image);
         if let Some(user) = self.first_user(|container| is_of(container) && container.is_running()) {
             return conflict(
                 never,

@@ -30,7 +30,7 @@ impl System {
             images: count(self.0.images.count()),
             driver: "overlay2".into(),
             driver_status: driver_status(),
-            plugins: plugins(),
+            plugins: plugins(self.0.containers.parts().volumes.driver_names()),
             debug: live.debug,
             n_fd: machine.descriptors,
             n_goroutines: count(tokio::runtime::Handle::current().metrics().num_alive_tasks()),
@@ -182,10 +182,10 @@ fn driver_status() -> Vec<[String; 2]> {
     .to_vec()
 }
 
-fn plugins() -> api::PluginsInfo {
+fn plugins(volume: Vec<String>) -> api::PluginsInfo {
     let words = |list: &[&str]| list.iter().map(|w| (*w).to_owned()).collect();
     api::PluginsInfo {
-        volume: words(&["local"]),
+        volume,
         network: words(&["bridge", "host", "ipvlan", "macvlan", "null", "overlay"]),
         authorization: None,
         log: words(&["fluentd", "gelf", "journald", "json-file", "local", "none", "syslog"]),

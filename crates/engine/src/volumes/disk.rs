@@ -1,5 +1,6 @@
 //! Volumes on disk.
 
+use super::filling;
 use crate::{Error, Result, containers::record::write_file};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fs, os::unix::fs::DirBuilderExt, path::Path};
@@ -40,6 +41,9 @@ pub(super) fn read_all(dir: &Path) -> Result<BTreeMap<String, Found>> {
         let (path, Ok(name)) = (entry.path(), entry.file_name().into_string()) else { continue };
         if !path.join("_data").is_dir() && !path.join("opts.json").is_file() {
             continue;
+        }
+        if let Err(error) = filling::settle(&path.join("_data")) {
+            tracing::warn!(volume = name, %error, "what a crash left of filling a volume stays");
         }
         let created = entry.metadata().and_then(|m| m.modified()).ok();
         let created = created.and_then(|t| jiff::Timestamp::try_from(t).ok()).map_or(Time::ZERO, Time);

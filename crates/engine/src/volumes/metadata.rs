@@ -1,8 +1,8 @@
 //! `volumes/metadata.db`: what Docker notes of volumes (source: moby `daemon/volume/service/db.go`).
 //!
 //! One bucket, `volumes`; a key is a volume's name, a value JSON with `Name`, `Driver`, `Labels` and `Options`.
-//! Volumes of other drivers than `local` are left as they are.
 
+use super::driver::LOCAL;
 use crate::{Result, database::Database};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, path::Path};
@@ -22,6 +22,8 @@ pub(super) struct Metadata(Database);
 /// What is noted of a volume.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Noted {
+    /// Empty is `local`.
+    pub(super) driver: String,
     pub(super) labels: Option<StringMap>,
     pub(super) options: Option<StringMap>,
 }
@@ -36,22 +38,21 @@ struct Record {
 }
 
 impl Metadata {
-    /// Opens the file of a directory of volumes; gives what is noted of local ones. Blocks.
+    /// Opens the file of a directory of volumes; gives what is noted. Blocks.
     pub(super) fn open(dir: &Path) -> Result<(Self, BTreeMap<String, Noted>)> {
         let (database, root) = Database::open(&dir.join(FILE), MODE)?;
         let mut noted = earlier_builds(&dir.join(EARLIER));
         for (name, value) in root.bucket(BUCKET).into_iter().flat_map(Bucket::values) {
             match serde_json::from_slice::<Record>(value) {
-                Ok(record) if is_local(&record) => {
-                    noted.insert(name.into(), Noted { labels: record.labels, options: record.options });
+                Ok(Record { driver, labels, options, .. }) => {
+                    noted.insert(name.into(), Noted { driver, labels, options });
                 }
-                Ok(_) => {}
                 Err(error) => tracing::error!(volume = name, %error, "labels of a volume cannot be read"),
             }
         }
         let metadata = Self(database);
         if dir.join(EARLIER).exists() {
-            metadata.save(&noted)?;
+            metadata.save(|| noted.clone())?;
             metadata.sync()?;
             // One that stays is read again, and changes nothing.
             let _ = std::fs::remove_file(dir.join(EARLIER));
@@ -59,9 +60,9 @@ impl Metadata {
         Ok((metadata, noted))
     }
 
-    /// Writes what is noted of local volumes. Blocks.
-    pub(super) fn save(&self, noted: &BTreeMap<String, Noted>) -> Result<()> {
-        self.0.change(|root| update(root.bucket_mut(BUCKET), noted))
+    /// Writes what `noted` says when the file's turn has come. Blocks.
+    pub(super) fn save(&self, noted: impl FnOnce() -> BTreeMap<String, Noted>) -> Result<()> {
+        self.0.change(|root| update(root.bucket_mut(BUCKET), &noted()))
     }
 
     /// Waits until it is on the disk. Blocks.
@@ -75,11 +76,6 @@ impl Metadata {
     }
 }
 
-/// Docker wrote no driver before it had others.
-fn is_local(record: &Record) -> bool {
-    matches!(record.driver.as_str(), "" | "local")
-}
-
 fn update(bucket: &mut Bucket, noted: &BTreeMap<String, Noted>) {
     let read = |entry: &Entry| match entry {
         Entry::Value(value) => serde_json::from_slice::<Record>(value).ok(),
@@ -87,12 +83,14 @@ fn update(bucket: &mut Bucket, noted: &BTreeMap<String, Noted>) {
     };
     bucket.entries.retain(|name, entry| {
         let known = std::str::from_utf8(name).is_ok_and(|name| noted.contains_key(name));
-        known || !read(entry).is_some_and(|record| is_local(&record))
+        // What cannot be read is somebody's nevertheless.
+        known || read(entry).is_none()
     });
     for (name, noted) in noted {
         let record = Record {
             name: name.clone(),
-            driver: "local".into(),
+            // Docker wrote no driver before it had others.
+            driver: if noted.driver.is_empty() { LOCAL.into() } else { noted.driver.clone() },
             labels: noted.labels.clone(),
             options: noted.options.clone(),
         };
@@ -111,7 +109,7 @@ fn earlier_builds(path: &Path) -> BTreeMap<String, Noted> {
             tracing::warn!(path = %path.display(), %error, "labels of volumes cannot be read");
             BTreeMap::new()
         });
-    let noted = |(name, labels)| (name, Noted { labels, options: None });
+    let noted = |(name, labels)| (name, Noted { labels, ..Noted::default() });
     labels.into_iter().map(noted).collect()
 }
 
@@ -124,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_noted_survives_and_so_do_strangers() {
+    fn what_is_noted_survives_with_what_others_wrote_of_it() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join(EARLIER), r#"{"old":{"a":"<1>"},"none":null}"#).unwrap();
         let (metadata, noted) = Metadata::open(dir.path()).unwrap();
@@ -143,14 +141,16 @@ mod tests {
             .unwrap();
         let options = labels("o");
         let new = [
-            ("new".to_owned(), Noted { labels: labels("b"), options: options.clone() }),
+            ("new".to_owned(), Noted { driver: LOCAL.into(), labels: labels("b"), options: options.clone() }),
             ("kept".to_owned(), Noted::default()),
+            ("far".to_owned(), Noted { driver: "nfs".into(), ..Noted::default() }),
         ];
-        metadata.save(&new.into()).unwrap();
+        metadata.save(|| new.into()).unwrap();
         metadata.close();
         let (again, noted) = Metadata::open(dir.path()).unwrap();
-        assert_eq!(noted.keys().collect::<Vec<_>>(), ["kept", "new"]);
-        assert_eq!(noted["new"], Noted { labels: labels("b"), options });
+        assert_eq!(noted.keys().collect::<Vec<_>>(), ["far", "kept", "new"]);
+        assert_eq!(noted["new"], Noted { driver: LOCAL.into(), labels: labels("b"), options });
+        assert_eq!(noted["far"].driver, "nfs");
         again
             .0
             .change(|root| {

@@ -1,6 +1,6 @@
 //! `DELETE /volumes/{name}` and `POST /volumes/prune`
 
-use super::{ANONYMOUS, Volumes, directory_size, disk};
+use super::{ANONYMOUS, LOCAL, Volumes, directory_size, disk};
 use crate::{Error, Filters, Result, blocking::blocking, events::EventKind};
 use wharf_api::volume as api;
 
@@ -8,31 +8,61 @@ impl Volumes {
     /// Removes a volume.
     ///
     /// # Errors
-    /// `get ...: no such volume`, unless forced; a conflict while it is in use.
+    /// `get ...: no such volume`, unless forced; a conflict while it is in use; what its plugin says: forced, it is
+    /// forgotten all the same.
     pub async fn remove(&self, name: &str, force: Force) -> Result<()> {
-        let _one_change = self.0.changing.lock().await;
-        if !self.table().contains_key(name) {
-            return match force {
-                Force::Yes => Ok(()),
-                Force::No => Err(Error::NoSuchVolume(name.into())),
-            };
+        let _one_change = self.one_change(name).await;
+        let driver = self.table().get(name).map(|entry| entry.driver.clone());
+        let driver = match driver {
+            Some(driver) => driver,
+            None => match self.probe(name).await {
+                Ok(found) => found.driver,
+                Err(_) if force == Force::Yes => return Ok(()),
+                Err(error) => return Err(error),
+            },
+        };
+        self.refuse_in_use(name)?;
+        match driver.as_str() {
+            LOCAL => self.remove_local(name).await,
+            driver => self.remove_by(driver, name, force).await,
         }
-        self.remove_unlocked(name).await
     }
 
-    async fn remove_unlocked(&self, name: &str) -> Result<()> {
+    fn refuse_in_use(&self, name: &str) -> Result<()> {
         let users = self.users(name);
-        if !users.is_empty() {
-            let users: Vec<_> = users.iter().map(|id| id.as_str()).collect();
-            return Err(Error::Conflict(format!("remove {name}: volume is in use - [{}]", users.join(", "))));
+        if users.is_empty() {
+            return Ok(());
         }
+        let users: Vec<_> = users.iter().map(|id| id.as_str()).collect();
+        Err(Error::Conflict(format!("remove {name}: volume is in use - [{}]", users.join(", "))))
+    }
+
+    async fn remove_local(&self, name: &str) -> Result<()> {
         self.unmount_forgotten(name).await?;
         let dir = self.0.dir.join(name);
         blocking(move || disk::remove(&dir)).await.map_err(|e| e.context(format!("remove {name}")))?;
-        self.table().remove(name);
-        self.save().await?;
-        self.emit("destroy", name, [("driver".to_owned(), "local".to_owned())].into());
+        self.forget(name).await?;
+        self.emit("destroy", name, [("driver".to_owned(), LOCAL.to_owned())].into());
         Ok(())
+    }
+
+    async fn remove_by(&self, driver: &str, name: &str, force: Force) -> Result<()> {
+        let removed = match self.driver(driver).await {
+            Ok(Some(plugin)) => plugin.remove(name).await,
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if removed.is_ok() || force == Force::Yes {
+            self.forget(name).await?;
+        }
+        removed.map_err(|error| error.context(format!("remove {name}")))?;
+        self.emit("destroy", name, [("driver".to_owned(), driver.to_owned())].into());
+        Ok(())
+    }
+
+    async fn forget(&self, name: &str) -> Result<()> {
+        self.table().remove(name);
+        self.save().await
     }
 
     /// Removes volumes that nobody uses: anonymous ones, with the filter `all` named ones too.
@@ -46,7 +76,8 @@ impl Volumes {
             let table = self.table();
             let wanted = table.iter().filter(|(_, entry)| {
                 let labels = entry.labels.clone().unwrap_or_default();
-                entry.options.as_ref().is_none_or(|o| o.is_empty())
+                entry.is_local()
+                    && entry.options.as_ref().is_none_or(|o| o.is_empty())
                     && (all || labels.contains_key(ANONYMOUS))
                     && filters.match_label_pair(&labels)
             });
@@ -54,13 +85,13 @@ impl Volumes {
         };
         let mut report = api::PruneReport::default();
         for name in candidates {
-            let _one_change = self.0.changing.lock().await;
+            let _one_change = self.one_change(&name).await;
             if !self.users(&name).is_empty() {
                 continue;
             }
             let dir = self.data_dir(&name);
             let size = blocking(move || Ok(directory_size(&dir))).await?;
-            match self.remove_unlocked(&name).await {
+            match self.remove_local(&name).await {
                 Ok(()) => {
                     report.space_reclaimed += size;
                     report.volumes_deleted.push(name);

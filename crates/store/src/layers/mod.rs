@@ -26,7 +26,7 @@ use std::{
     collections::{HashMap, HashSet},
     fs::File,
     io::{BufReader, PipeWriter, Write},
-    os::fd::AsFd,
+    os::fd::{AsFd, OwnedFd},
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -168,6 +168,15 @@ impl Layers {
     pub fn graph_data(&self, chain: ChainId) -> Result<GraphData> {
         let layer = self.info(chain).ok_or(Error::NoLayer(chain))?;
         self.overlay.graph_data(&layer.cache_id)
+    }
+
+    /// The files of a layer and all below it: a read-only mount that is attached nowhere.
+    ///
+    /// # Errors
+    /// When the layer is not there or the mount fails.
+    pub fn tree(&self, chain: ChainId) -> Result<OwnedFd> {
+        let layer = self.info(chain).ok_or(Error::NoLayer(chain))?;
+        self.overlay.tree(&layer.cache_id)
     }
 
     /// Gives an extracted layer its place. One that exists already is used, and the new one removed.

@@ -42,6 +42,16 @@ pub struct AttrChange<'a> {
     pub idmap: Option<BorrowedFd<'a>>,
 }
 
+/// Whether the kernel can change all mounts of a tree at once (mount_setattr(2), kernel 5.12).
+pub fn has_recursive_attributes() -> bool {
+    let nothing = RawMountAttr::default();
+    let pipe = std::io::pipe();
+    // What is no mount is refused for that, by a kernel that knows the call.
+    pipe.is_ok_and(|(end, _)| {
+        mount_setattr(end.as_fd(), &nothing, Recursion::Tree) != Err(crate::Errno::NOSYS)
+    })
+}
+
 /// Changes a mount (mount_setattr(2), kernel 5.12; ENOSYS before: see [`remount_bind`]). Works on detached
 /// and attached mounts of this mount namespace.
 pub fn set_attrs(mount: impl AsFd, change: &AttrChange<'_>, recursion: Recursion) -> Result<()> {

@@ -5,7 +5,7 @@
 //! short links (`l/<name>`), as Docker does, which needs a working directory of its own, hence a thread.
 
 use super::attrs::legacy_flags;
-use super::{FsContext, attach_at};
+use super::{FsContext, Recursion, attach_at, clone_tree};
 use crate::{Context, Error, Result};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
@@ -39,6 +39,21 @@ pub fn mount_overlay(overlay: &Overlay, target: &Path) -> Result<()> {
         Err(error) if error.is(Errno::INVAL) => by_option_string(overlay, target),
         Err(error) => Err(error),
     }
+}
+
+/// Makes an overlay that is attached nowhere: gone with its last descriptor and the mounts that were made of it.
+pub fn overlay_tree(overlay: &Overlay) -> Result<OwnedFd> {
+    if takes_single_layers() {
+        match detached(overlay) {
+            Err(error) if error.is(Errno::INVAL) => {}
+            made => return made,
+        }
+    }
+    let (tree, _namespace) = crate::mountns::private(|| {
+        by_option_string(overlay, &overlay.base)?;
+        clone_tree(&overlay.base, Recursion::Single)
+    })?;
+    Ok(tree)
 }
 
 /// Whether the kernel knows `lowerdir+`. Asked once and without making a superblock: up to kernel 6.4 overlay
@@ -173,6 +188,17 @@ mod tests {
     #[test]
     fn stacks_layers_with_the_old_call() {
         check(by_option_string);
+    }
+
+    #[test]
+    fn trees_are_attached_nowhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let overlay = Overlay { upper: None, ..layers(dir.path()) };
+        let before = crate::mount::mountinfo().unwrap();
+        let tree = overlay_tree(&overlay).unwrap();
+        assert_eq!(crate::mount::mountinfo().unwrap(), before);
+        let both = crate::path::Root::from_fd(tree).read_limited(Path::new("/both"), 9).unwrap();
+        assert_eq!(both, b"a");
     }
 
     #[test]

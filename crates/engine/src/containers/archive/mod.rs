@@ -121,9 +121,23 @@ impl Containers {
     async fn view(&self, container: &Arc<Container>) -> Result<View> {
         container.check(Verb::Export)?;
         let _one_verb = container.lifecycle.lock().await;
-        let (layers, container) = (self.parts().images.layers().clone(), Arc::clone(container));
+        let volumes = match container.is_running() {
+            true => Vec::new(),
+            false => container.volume_names(),
+        };
+        for name in &volumes {
+            if let Err(error) = self.parts().volumes.mount(name, &container.id).await {
+                tracing::warn!(container = %container.id, volume = name, %error, "volume left out of a copy");
+            }
+        }
+        let (layers, own) = (self.parts().images.layers().clone(), Arc::clone(container));
         let ids = self.config().ids();
-        blocking(move || view::open(layers, &container, ids)).await
+        // What is opened keeps the volumes' mounts.
+        let opened = blocking(move || view::open(layers, &own, ids)).await;
+        for name in &volumes {
+            self.parts().volumes.unmount(name, &container.id).await;
+        }
+        opened
     }
 }
 
@@ -202,6 +216,7 @@ mod tests {
             mounts: vec![view::Place {
                 destination: "/vol".into(),
                 source: dir.join("volume"),
+                tree: None,
                 writable: false,
                 is_attached: false,
             }],

@@ -1,7 +1,7 @@
 //! A container's file system as its processes see it, open: the root of a running one, or the root file
 //! system with its mounts put together for the copy (source: moby `daemon/containerfs_linux.go`).
 
-use super::super::{Container, validate_path};
+use super::super::{Container, mounts, record::MountPoint, validate_path};
 use crate::{Error, Result, error::invalid, images::Layers};
 use rustix::{
     fs::{FileType, Mode, OFlags},
@@ -28,6 +28,8 @@ const MAX_LINKS: usize = 255;
 pub(super) struct Place {
     pub(super) destination: PathBuf,
     pub(super) source: PathBuf,
+    /// What no path says: an image, or a part of it or of a volume.
+    pub(super) tree: Option<MountPoint>,
     pub(super) writable: bool,
     /// It can be reached through the view's root.
     pub(super) is_attached: bool,
@@ -80,7 +82,7 @@ impl Drop for View {
 pub(super) fn open(layers: Layers, container: &Container, ids: Option<Arc<IdMaps>>) -> Result<View> {
     let id = container.id.clone();
     let merged = layers.mount(&id)?;
-    let mounted = Some((layers, id));
+    let mounted = Some((layers.clone(), id));
     let readonly_rootfs = container.host_config().readonly_rootfs;
     let pid = container.with(|state| state.status.run().map(|run| run.pid));
     let mut mounts = places(container);
@@ -90,7 +92,7 @@ pub(super) fn open(layers: Layers, container: &Container, ids: Option<Arc<IdMaps
             Root::open(Path::new(&format!("/proc/{pid}/root"))).map(|root| (root, None))
         }
         None if mounts.is_empty() => Root::open(&merged).map(|root| (root, None)),
-        None => assemble(&merged, &mut mounts).map(|(root, namespace)| (root, Some(namespace))),
+        None => assemble(&layers, &merged, &mut mounts).map(|(root, namespace)| (root, Some(namespace))),
     };
     // Made in any case: what was mounted is given back with it.
     let failed = |source| Error::Io { step: "open root file system", path: merged.clone(), source };
@@ -110,14 +112,19 @@ fn places(container: &Container) -> Vec<Place> {
     let place = |destination: &str, source: &str, writable| Place {
         destination: destination.into(),
         source: source.into(),
+        tree: None,
         writable,
         is_attached: false,
     };
     container.with(|state| {
         let record = &state.record;
         let points = record.mount_points.values().filter(|point| !point.source.is_empty());
-        let mut places: Vec<Place> =
-            points.map(|point| place(&point.destination, &point.source, point.rw)).collect();
+        let mut places: Vec<Place> = points
+            .map(|point| Place {
+                tree: mounts::is_tree(point).then(|| point.clone()),
+                ..place(&point.destination, &point.source, point.rw)
+            })
+            .collect();
         let files = [
             ("/etc/resolv.conf", &record.resolv_conf_path),
             ("/etc/hostname", &record.hostname_path),
@@ -136,18 +143,31 @@ fn places(container: &Container) -> Vec<Place> {
 
 /// Puts a stopped container's mounts onto its root, where nobody else sees them. A mount whose destination is
 /// not there is left out: nothing is made in the container for a look at it (CVE-2026-41568).
-fn assemble(merged: &Path, mounts: &mut [Place]) -> Result<(Root, OwnedFd), wharf_sys::Error> {
+fn assemble(
+    layers: &Layers,
+    merged: &Path,
+    mounts: &mut [Place],
+) -> Result<(Root, OwnedFd), wharf_sys::Error> {
+    let trees: Vec<_> = mounts.iter().map(|place| open_tree(place, layers)).collect();
     mountns::private(|| {
         attach_at(clone_tree(merged, Recursion::Single)?, merged)?;
         let root = Root::open(merged)?;
-        for place in mounts {
+        for (place, source) in mounts.iter_mut().zip(trees) {
             let Ok(target) = root.resolve(&place.destination) else { continue };
-            let Ok(source) = clone_tree(&place.source, Recursion::Tree) else { continue };
+            let Some(source) = source else { continue };
             let fits = file_type(&source)? == file_type(&target)?;
             place.is_attached = fits && attach(&source, &target).is_ok();
         }
         Ok(root)
     })
+}
+
+/// What is mounted at a place; nothing when it is not there.
+fn open_tree(place: &Place, layers: &Layers) -> Option<OwnedFd> {
+    match &place.tree {
+        Some(point) => mounts::open_tree(point, layers).ok(),
+        None => clone_tree(&place.source, Recursion::Tree).ok(),
+    }
 }
 
 impl View {
@@ -162,6 +182,9 @@ impl View {
         let access = if place.writable { Access::Writable } else { Access::ReadonlyVolume };
         if place.is_attached {
             return Ok((self.root.try_clone()?, path.to_owned(), access));
+        }
+        if place.tree.is_some() {
+            return Err(wharf_sys::Error::call("open", path.to_string_lossy(), Errno::NOENT));
         }
         let rest = path.strip_prefix(&place.destination).unwrap_or(Path::new(""));
         Ok((Root::open(&place.source)?, Path::new("/").join(rest), access))

@@ -1,15 +1,29 @@
 //! The mount points of a new container (source: moby `daemon/volumes.go`, registerMountPoints, and
 //! `daemon/create_unix.go`, createContainerVolumesOS).
 
-use super::parse::{BindSource, parse_raw, parse_spec, parse_volumes_from};
+use super::{
+    parse::{BindSource, parse_raw, parse_spec, parse_volumes_from},
+    propagation::needs_slave,
+};
 use crate::{
-    Error, Result, Volumes,
+    Error, Images, Result, Volumes,
     containers::{Index, record::MountPoint, validate_path},
     volumes::{CreateVolume, VolumeUse},
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 use wharf_api::container as api;
 use wharf_spec::ContainerId;
+
+/// What mount points are made of.
+pub(in crate::containers) struct Sources<'a> {
+    pub(in crate::containers) index: &'a Index,
+    pub(in crate::containers) volumes: &'a Volumes,
+    pub(in crate::containers) images: &'a Images,
+    pub(in crate::containers) data_root: &'a Path,
+}
 
 /// The mount points of a container, and the volumes that were made for it.
 #[derive(Debug, Default)]
@@ -31,12 +45,15 @@ impl Registered {
         id: &ContainerId,
         host: &api::HostConfig,
         config: &api::Config,
-        index: &Index,
-        volumes: &Volumes,
+        sources: &Sources<'_>,
     ) -> Result<()> {
+        let Sources { index, volumes, images, data_root } = *sources;
         self.take_over(host, index)?;
         for raw in host.binds.iter().flatten() {
-            let point = parse_raw(raw, &host.volume_driver)?;
+            let mut point = parse_raw(raw, &host.volume_driver)?;
+            if needs_slave(&point.spec, data_root)? {
+                point.propagation = "rslave".into();
+            }
             let over_tmpfs = host.tmpfs.contains_key(&point.destination);
             self.add_explicit(id, point, over_tmpfs, volumes).await?;
         }
@@ -44,11 +61,11 @@ impl Registered {
             let mut point = parse_spec(spec, BindSource::MustExist)?;
             point.skip_mountpoint_creation =
                 point.kind == "bind" && !spec.bind_options.as_ref().is_some_and(|o| o.create_mountpoint);
-            if point.kind == "image" {
-                return Err(Error::NotImplemented("a mount of type image"));
+            if needs_slave(&point.spec, data_root)? {
+                point.propagation = "rslave".into();
             }
-            if spec.volume_options.as_ref().is_some_and(|o| !o.subpath.is_empty()) {
-                return Err(Error::NotImplemented("a mount of a part of a volume"));
+            if point.kind == "image" {
+                name_image(&mut point, images).await?;
             }
             self.add_explicit(id, point, false, volumes).await?;
         }
@@ -148,4 +165,15 @@ impl Registered {
         }
         Ok(())
     }
+}
+
+/// An image's files are what they are: the mount names it by its id from now on.
+async fn name_image(point: &mut MountPoint, images: &Images) -> Result<()> {
+    let image = images.resolve(&point.spec.source, None).await?;
+    let directory = images.layers().image_directory(&image.id)?;
+    let directory = directory.ok_or_else(|| Error::Refused("the image has no layers".into()))?;
+    point.name = std::mem::replace(&mut point.spec.source, image.id.to_string());
+    point.source = directory.to_string_lossy().into_owned();
+    point.rw = false;
+    Ok(())
 }

@@ -27,7 +27,10 @@ pub(crate) use security::{
     SecurityOptions, check_kernel as check_security_options, parse_options as parse_security_options,
 };
 
-use crate::{Config, Error, Result, config::CgroupDriver, containers::record::MountPoint};
+use crate::{
+    Config, Error, Result, config::CgroupDriver, containers::mounts::check_propagation,
+    containers::record::MountPoint,
+};
 use std::{collections::BTreeMap, os::fd::OwnedFd, path::Path};
 use wharf_api::container as api;
 use wharf_spec::{
@@ -71,6 +74,8 @@ pub(crate) struct Input<'a> {
     /// The host's tmpfs for `/dev/shm` of a shareable container.
     pub(crate) shm: Option<String>,
     pub(crate) mounts: &'a BTreeMap<String, MountPoint>,
+    /// What mount points bring that no path says, by destination.
+    pub(crate) trees: BTreeMap<String, OwnedFd>,
     pub(crate) no_new_privileges: bool,
     pub(crate) seccomp_profile: &'a str,
     pub(crate) apparmor_profile: &'a str,
@@ -109,6 +114,15 @@ pub(crate) fn build(input: Input<'_>) -> Result<Built> {
         None => Source::Fd(fds.add(input.root)),
         Some(_) => Source::Path(input.root_path.to_string_lossy().into_owned()),
     };
+    if runtime.is_some() && !input.trees.is_empty() {
+        return Err(Error::NotImplemented(
+            "a mount of an image or of a part of a volume with another runtime",
+        ));
+    }
+    let trees = input.trees.into_iter().map(|(destination, tree)| (destination, fds.add(tree))).collect();
+    for point in input.mounts.values() {
+        check_propagation(point, &input.engine.data_root)?;
+    }
     let propagation = mounts::root_propagation(input.mounts);
     let owners = mounts::Owners { user: (input.user.uid, input.user.gid), ids: input.userns.ids() };
     let set = mounts::MountInput {
@@ -117,6 +131,7 @@ pub(crate) fn build(input: Input<'_>) -> Result<Built> {
         files: &input.files,
         shm: input.shm.as_deref(),
         points: input.mounts,
+        trees,
         writable_cgroups: input.writable_cgroups,
     };
     let mounts = mounts::mounts(&set)?;

@@ -9,7 +9,7 @@ use crate::{
 };
 use std::{borrow::Cow, collections::BTreeMap};
 use wharf_api::{container as api, mount::TmpfsOptions};
-use wharf_spec::plan::{Mount, MountAttrs, MountKind, Propagation, Source};
+use wharf_spec::plan::{Fd, Mount, MountAttrs, MountKind, Propagation, Source};
 
 /// What the mounts are made of.
 pub(super) struct MountInput<'a> {
@@ -18,6 +18,8 @@ pub(super) struct MountInput<'a> {
     pub(super) files: &'a [(&'static str, String)],
     pub(super) shm: Option<&'a str>,
     pub(super) points: &'a BTreeMap<String, MountPoint>,
+    /// What mount points bring that no path says, by destination.
+    pub(super) trees: BTreeMap<String, Fd>,
     pub(super) writable_cgroups: Option<bool>,
 }
 
@@ -85,7 +87,11 @@ fn mount(target: &str, kind: MountKind, attrs: MountAttrs) -> Mount {
 }
 
 fn bind(source: &str, target: &str, recursive: bool) -> Mount {
-    let kind = MountKind::Bind { source: Source::Path(source.into()), recursive };
+    bind_of(Source::Path(source.into()), target, recursive)
+}
+
+fn bind_of(source: Source, target: &str, recursive: bool) -> Mount {
+    let kind = MountKind::Bind { source, recursive };
     let propagation = Some(Propagation::RPrivate);
     Mount { propagation, ..mount(target, kind, MountAttrs::empty()) }
 }
@@ -95,7 +101,7 @@ fn own_mounts(input: &MountInput<'_>) -> Result<Vec<Mount>> {
     let mut all = Vec::new();
     for point in input.points.values() {
         refuse_proc(&point.destination)?;
-        all.push(point_mount(point, &input.owners)?);
+        all.push(point_mount(point, input)?);
     }
     for (target, options) in &input.host.tmpfs {
         refuse_proc(target)?;
@@ -145,22 +151,43 @@ fn refuse_proc(target: &str) -> Result<()> {
     Ok(())
 }
 
-fn point_mount(point: &MountPoint, owners: &Owners) -> Result<Mount> {
+fn point_mount(point: &MountPoint, input: &MountInput<'_>) -> Result<Mount> {
     if point.kind == "tmpfs" {
         let options = point.spec.tmpfs_options.clone().unwrap_or_default();
         return tmpfs_mount(&point.destination, &tmpfs_text(&options, !point.rw));
     }
     let options = point.spec.bind_options.clone().unwrap_or_default();
-    let mut mount = bind(&point.source, &point.destination, !options.non_recursive);
+    let source = match input.trees.get(&point.destination) {
+        Some(tree) => Source::Fd(*tree),
+        None => Source::Path(point.source.clone()),
+    };
+    let mut mount = bind_of(source, &point.destination, !options.non_recursive);
     if !point.rw {
         mount.attrs |= MountAttrs::READONLY;
         mount.recursive_attrs = !options.read_only_non_recursive;
     }
+    refuse_conflicts(point)?;
     if let Some(propagation) = propagation_of(&point.propagation) {
         mount.propagation = Some(propagation);
     }
-    mount.idmap = id_maps(point, owners)?;
+    mount.idmap = id_maps(point, &input.owners)?;
     Ok(mount)
+}
+
+/// Source: moby `daemon/volumes_unix.go`, setupMounts, and `daemon/oci_linux.go`, supportsRecursivelyReadOnly.
+fn refuse_conflicts(point: &MountPoint) -> Result<()> {
+    let Some(options) = &point.spec.bind_options else { return Ok(()) };
+    let (alone, forced) = (options.read_only_non_recursive, options.read_only_force_recursive);
+    let conflict = match (point.spec.read_only, alone, forced) {
+        (false, true, _) => "!ReadOnly && BindOptions.ReadOnlyNonRecursive",
+        (false, _, true) => "!ReadOnly && BindOptions.ReadOnlyForceRecursive",
+        (true, true, true) => "ReadOnlyNonRecursive && BindOptions.ReadOnlyForceRecursive",
+        (true, false, true) if !wharf_sys::mount::has_recursive_attributes() => {
+            return Err(Error::Refused("rro is not supported: kernel is older than 5.12".into()));
+        }
+        _ => return Ok(()),
+    };
+    Err(Error::Refused(format!("mount options conflict: {conflict}")))
 }
 
 /// Docker's text for the options of a structured tmpfs mount (source: moby `linux_parser.go`,
@@ -198,7 +225,8 @@ fn tmpfs_mount(target: &str, options: &str) -> Result<Mount> {
             let known =
                 matches!(name, "size" | "mode" | "uid" | "gid" | "nr_inodes" | "nr_blocks" | "mpol" | "huge");
             if !known || value.is_empty() {
-                return Err(Error::Refused(format!("invalid tmpfs option {word:?}")));
+                let parts: Vec<String> = word.splitn(2, '=').map(|part| format!("{part:?}")).collect();
+                return Err(Error::Refused(format!("invalid tmpfs option [{}]", parts.join(" "))));
             }
             data.retain(|(old, _)| old != name);
             data.push((name.into(), value.into()));
@@ -292,6 +320,7 @@ mod tests {
             files: &[("/etc/hosts", "/c/hosts".into())],
             shm: None,
             points: &points,
+            trees: BTreeMap::new(),
             writable_cgroups: None,
         })
     }
