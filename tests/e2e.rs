@@ -7,6 +7,7 @@
 mod adoption;
 mod api_errors;
 mod api_transcript;
+mod build_contexts;
 mod build_corpus;
 mod build_wharf;
 mod cgroup_systemd;

@@ -81,6 +81,9 @@ pub enum Error {
     /// More directories than are kept account of.
     #[error("an archive of too many directories")]
     TooManyDirectories,
+    /// Names that are no text, or no manifest at all.
+    #[error("invalid manifest")]
+    Manifest,
     /// The archive's bytes could not be read.
     #[error("reading the archive: {}", io_text(.0))]
     Read(#[source] io::Error),
@@ -116,6 +119,7 @@ impl Error {
             | Self::Kind { .. }
             | Self::Overwrite { .. }
             | Self::Encode { .. }
+            | Self::Manifest
             | Self::TooManyDirectories => ErrorKind::InvalidArgument,
             Self::WrongSize(_) | Self::Read(_) | Self::Write(_) | Self::File { .. } => ErrorKind::System,
         }

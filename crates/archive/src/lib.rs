@@ -26,6 +26,7 @@ mod gzip;
 mod header;
 #[cfg(test)]
 mod hostile;
+mod manifest;
 mod metadata;
 mod numeric;
 mod open;
@@ -45,6 +46,7 @@ pub use error::Error;
 pub use extract::{Extracted, Extractor, Links, Options, Overwrite, Owner, unpack};
 pub use gzip::GzipWriter;
 pub use header::{Extent, Header, Kind, Time};
+pub use manifest::{Changes, Manifest, Stamp};
 pub use open::open_regular;
 pub use pack::{Attributes, Devices, Filter, Keep, PackOptions, Packer, WriteWhiteouts, pack};
 pub use path::{clean, is_local};

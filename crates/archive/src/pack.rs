@@ -83,6 +83,11 @@ impl Filter {
     pub fn new(keep: impl Fn(&[u8]) -> Keep + Send + Sync + 'static) -> Self {
         Self(Arc::new(keep))
     }
+
+    /// What becomes of a name.
+    pub(crate) fn ask(&self, name: &[u8]) -> Keep {
+        (self.0)(name)
+    }
 }
 
 impl std::fmt::Debug for Filter {
@@ -207,7 +212,7 @@ impl<W: Write> Packer<W> {
             }
             archive_name.extend_from_slice(&name);
             let directory = level.directory.as_fd();
-            let keep = self.options.filter.as_ref().map_or(Keep::Yes, |filter| filter.0(&archive_name));
+            let keep = self.options.filter.as_ref().map_or(Keep::Yes, |filter| filter.ask(&archive_name));
             let child = match keep {
                 Keep::Yes => self.one(directory, &name, kind, &archive_name)?,
                 Keep::No => None,

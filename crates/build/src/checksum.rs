@@ -5,6 +5,7 @@ use crate::{Error, Result};
 use ring::digest::{Context, SHA256};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use std::{
+    collections::HashMap,
     ffi::{CStr, OsStr},
     fs::File,
     io::Read,
@@ -12,22 +13,80 @@ use std::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::ffi::OsStrExt,
     },
+    sync::{Mutex, MutexGuard, PoisonError},
 };
+use wharf_archive::Stamp;
 
 const BUFFER: usize = 256 << 10;
 /// Directories below each other; deeper ones are no context.
 const MAX_DEPTH: usize = 4096;
 
+/// Digests of a tree's files that were read before, by names and what `stat` said then.
+///
+/// As text, one entry ends with a zero byte: the stamp, a tab, the digest, a tab, the name.
+#[derive(Debug, Default)]
+pub(crate) struct Known(Mutex<Files>);
+
+#[derive(Debug, Default)]
+struct Files {
+    files: HashMap<String, (Stamp, String)>,
+    is_changed: bool,
+}
+
+impl Known {
+    /// From what [`Self::to_bytes`] gave; what is something else is nothing.
+    pub(crate) fn from_bytes(text: &[u8]) -> Self {
+        let entry = |entry: &str| {
+            let mut fields = entry.splitn(3, '\t');
+            let (stamp, digest) = (fields.next()?.parse().ok()?, fields.next()?.to_owned());
+            Some((fields.next()?.to_owned(), (stamp, digest)))
+        };
+        let text = String::from_utf8_lossy(text);
+        let files = text.split_terminator('\0').filter_map(entry).collect();
+        Self(Mutex::new(Files { files, is_changed: false }))
+    }
+
+    /// As text, if it is another one than it was.
+    pub(crate) fn to_bytes(&self) -> Option<Vec<u8>> {
+        let known = self.lock();
+        let text =
+            |(name, (stamp, digest)): (&String, &(Stamp, String))| format!("{stamp}\t{digest}\t{name}\0");
+        known.is_changed.then(|| known.files.iter().map(text).collect::<String>().into_bytes())
+    }
+
+    /// Forgets a file, because it is another one.
+    pub(crate) fn forget(&self, name: &str) {
+        let mut known = self.lock();
+        known.is_changed |= known.files.remove(name).is_some();
+    }
+
+    fn get(&self, name: &str, stamp: &Stamp) -> Option<String> {
+        self.lock().files.get(name).filter(|(known, _)| known == stamp).map(|(_, digest)| digest.clone())
+    }
+
+    fn put(&self, name: &str, stamp: Stamp, digest: &str) {
+        let mut known = self.lock();
+        known.files.insert(name.to_owned(), (stamp, digest.to_owned()));
+        known.is_changed = true;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Files> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Digests of files of one tree.
-pub(crate) struct Checksums {
+pub(crate) struct Checksums<'k> {
     buffer: Vec<u8>,
     /// Left out.
     excluded: wharf_dockerfile::Patterns,
+    /// Read before.
+    known: Option<&'k Known>,
 }
 
-impl Checksums {
-    pub(crate) fn new(excluded: wharf_dockerfile::Patterns) -> Self {
-        Self { buffer: vec![0; BUFFER], excluded }
+impl<'k> Checksums<'k> {
+    pub(crate) fn new(excluded: wharf_dockerfile::Patterns, known: Option<&'k Known>) -> Self {
+        Self { buffer: vec![0; BUFFER], excluded, known }
     }
 
     /// `file:<digest>` of a file that is not a directory, by the name it has in its tree.
@@ -82,6 +141,11 @@ impl Checksums {
     fn entry(&mut self, parent: BorrowedFd<'_>, last: &OsStr, name: &str) -> Result<String> {
         let stat = rustix::fs::statat(parent, last, AtFlags::SYMLINK_NOFOLLOW).map_err(io("stat", name))?;
         let kind = FileType::from_raw_mode(stat.st_mode);
+        let stamp = Stamp::of(&stat);
+        let known = self.known.filter(|_| kind.is_file());
+        if let Some(digest) = known.and_then(|known| known.get(name, &stamp)) {
+            return Ok(digest);
+        }
         let mut digest = Context::new(&SHA256);
         digest.update(head(name, kind, &stat).as_bytes());
         if kind.is_symlink() {
@@ -94,7 +158,11 @@ impl Checksums {
             attributes(&file, &mut digest).map_err(io("read attributes of", name))?;
             self.content(File::from(file), &mut digest).map_err(Error::io("read", name))?;
         }
-        Ok(hex(digest))
+        let digest = hex(digest);
+        if let Some(known) = known {
+            known.put(name, stamp, &digest);
+        }
+        Ok(digest)
     }
 
     fn content(&mut self, mut file: File, digest: &mut Context) -> std::io::Result<()> {

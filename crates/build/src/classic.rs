@@ -2,7 +2,7 @@
 //! `daemon/builder/dockerfile/builder.go`).
 
 use crate::{
-    Context, Error, Output, Result, Worker,
+    Contexts, Error, Output, Result, Worker,
     args::Args,
     stage::{Builder, Stage},
 };
@@ -36,7 +36,7 @@ pub struct Request {
     pub epoch: Option<i64>,
 }
 
-/// Builds an image. A file that is alone has no context.
+/// Builds an image.
 ///
 /// # Errors
 /// In Docker's words; images of steps that succeeded stay, as a cache.
@@ -44,7 +44,7 @@ pub fn build<W: Worker>(
     worker: &W,
     request: &Request,
     mut file: Dockerfile,
-    context: Option<&Context>,
+    contexts: &Contexts,
     out: &mut dyn Output,
 ) -> Result<ImageId> {
     if !request.target.is_empty() {
@@ -68,7 +68,7 @@ pub fn build<W: Worker>(
         progress.step(out, &step.text)?;
         declare_globals(&mut args, step, file.escape)?;
     }
-    let mut builder = Builder::new(worker, request, context, file.escape, out);
+    let mut builder = Builder::new(worker, request, contexts, file.escape, out);
     let mut image = None;
     for stage in file.stages {
         image = run_stage(&mut builder, &mut progress, &mut args, stage)?;

@@ -1,20 +1,23 @@
 //! What a client sends to be built from (source: moby `daemon/builder/remotecontext`).
 
 use crate::{
-    Error, Result, Scratch,
+    Error, Kept, Result, Scratch,
+    checksum::Known,
     copy::{self, Destination, Manner},
     error::refuse,
     select,
 };
 use rustix::fs::AtFlags;
 use std::{
+    collections::BTreeMap,
     fs::File,
     io::Read,
     os::fd::AsFd,
-    path::{Component, Path},
+    path::{Component, Path, PathBuf},
 };
 use wharf_archive::{Decompressor, Options, Owner};
 use wharf_dockerfile::{Dockerfile, Patterns};
+use wharf_spec::ImageRef;
 use wharf_sys::path::Root;
 
 /// The name of the file when the request says none.
@@ -22,11 +25,45 @@ const DEFAULT: &str = "Dockerfile";
 /// No Dockerfile is larger.
 const MAX_DOCKERFILE: u64 = 64 << 20;
 
-/// A directory of files to build from. It goes with this.
+/// A directory of files to build from. It goes with this, unless it is kept.
 #[derive(Debug)]
 pub struct Context {
-    scratch: Scratch,
+    home: Home,
     root: Root,
+    known: Known,
+}
+
+#[derive(Debug)]
+enum Home {
+    Own(Scratch),
+    Kept(Kept),
+}
+
+/// All that a build is made from.
+#[derive(Debug, Default)]
+pub struct Contexts {
+    /// What `COPY` copies from; a file that is alone has none.
+    pub main: Option<Context>,
+    /// Others by their names.
+    pub named: BTreeMap<String, Named>,
+}
+
+/// What a name of the request stands for, before stages and images.
+#[derive(Debug)]
+pub enum Named {
+    /// Files.
+    Context(Context),
+    /// An image.
+    Image(String),
+}
+
+impl Contexts {
+    /// What a name stands for. `busybox` is the same as `docker.io/library/busybox:latest`.
+    pub(crate) fn named(&self, name: &str) -> Option<&Named> {
+        let whole = |name: &str| name.parse::<ImageRef>().ok().map(|name| name.or_latest());
+        let is_meant = |given: &str| given == name || (whole(name).is_some() && whole(given) == whole(name));
+        self.named.iter().find(|(given, _)| is_meant(given)).map(|(_, named)| named)
+    }
 }
 
 impl Context {
@@ -50,7 +87,16 @@ impl Context {
     pub fn empty(parent: &Path) -> Result<Self> {
         let scratch = Scratch::new(parent)?;
         let root = Root::open(scratch.path())?;
-        Ok(Self { scratch, root })
+        Ok(Self { home: Home::Own(scratch), root, known: Known::default() })
+    }
+
+    /// One that is kept for later builds.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn of_kept(kept: Kept) -> Result<Self> {
+        let (root, known) = (Root::open(&kept.files())?, kept.known());
+        Ok(Self { home: Home::Kept(kept), root, known })
     }
 
     /// A directory of another one, such as a checkout. What git keeps of its own stays behind.
@@ -70,8 +116,16 @@ impl Context {
     }
 
     /// Where its files are.
-    pub fn path(&self) -> &Path {
-        self.scratch.path()
+    pub fn path(&self) -> PathBuf {
+        match &self.home {
+            Home::Own(scratch) => scratch.path().to_owned(),
+            Home::Kept(kept) => kept.files(),
+        }
+    }
+
+    /// Digests of its files.
+    pub(crate) fn known(&self) -> &Known {
+        &self.known
     }
 
     /// Its files.
@@ -121,6 +175,15 @@ impl Context {
             let _ = rustix::fs::unlinkat(&parent, last, AtFlags::empty());
         }
         Ok(())
+    }
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        if let (Home::Kept(kept), Some(known)) = (&self.home, self.known.to_bytes()) {
+            // Without it the next build reads the files again.
+            let _ = kept.remember(&known);
+        }
     }
 }
 

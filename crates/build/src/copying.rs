@@ -1,55 +1,44 @@
 //! `COPY` and `ADD` as steps: where files come from, what they are called in the history, how they get into the layer.
 
 use crate::{
-    Context, Error, Result, Worker,
-    checksum::combined_sources,
+    Error, Result, Worker,
+    checksum::{Known, combined_sources},
     copy::{self, Destination, Manner},
     error::refuse,
     mode::Mode,
     select::{Selected, select},
-    stage::{Builder, Stage},
+    stage::{Builder, Stage, Tree},
 };
 use std::path::Path;
 use wharf_dockerfile::{Copy, Patterns, Source};
-use wharf_spec::ImageId;
 use wharf_sys::path::Root;
-
-/// Where files are copied from.
-enum From {
-    Context,
-    Image(ImageId),
-}
 
 impl<W: Worker> Builder<'_, W> {
     pub(crate) fn copy(&mut self, stage: &mut Stage, copy: Copy) -> Result<()> {
-        let from = self
-            .from(&copy.from)
-            .map_err(|error| error.context(format!("invalid from flag value {}", copy.from)))?;
+        let from = match copy.from.as_str() {
+            "" => Ok(self.context().map(Tree::Context)),
+            name => self.tree_of(name).map(Some),
+        };
+        let from = from.map_err(|error| error.context(format!("invalid from flag value {}", copy.from)))?;
         let scratch = crate::Scratch::new(self.worker.scratch())?;
         let fetched = self.fetch(&copy, scratch.path())?;
-        match (from, self.context()) {
-            (From::Image(image), _) => {
+        match from {
+            Some(Tree::Image(image)) => {
                 let worker = self.worker;
                 let mut done = Ok(());
                 worker.with_image(image, &mut |path| {
                     let root = Root::open(path)?;
-                    done = self.copy_from(stage, &copy, Some(&root), false, &fetched);
+                    done = self.copy_from(stage, &copy, Some((&root, None)), &fetched);
                     Ok(())
                 })?;
                 done
             }
-            (From::Context, context) => {
-                self.copy_from(stage, &copy, context.map(Context::root), true, &fetched)
+            Some(Tree::Context(context)) => {
+                let files = (context.root(), Some(context.known()));
+                self.copy_from(stage, &copy, Some(files), &fetched)
             }
+            None => self.copy_from(stage, &copy, None, &fetched),
         }
-    }
-
-    /// What `--from` says.
-    fn from(&mut self, given: &str) -> Result<From> {
-        if given.is_empty() {
-            return Ok(From::Context);
-        }
-        self.image_of(given).map(From::Image)
     }
 
     /// Documents and what addresses lead to, as files of a directory.
@@ -116,12 +105,11 @@ impl<W: Worker> Builder<'_, W> {
         &mut self,
         stage: &mut Stage,
         copy: &Copy,
-        root: Option<&Root>,
-        is_context: bool,
+        files: Option<Files<'_>>,
         fetched: &[Fetched],
     ) -> Result<()> {
         let excluded = Patterns::new(&copy.excludes).map_err(Error::Refused)?;
-        let selected = select_all(copy, root, is_context, &excluded, fetched)
+        let selected = select_all(copy, files, &excluded, fetched)
             .map_err(|error| error.context(format!("{} failed", copy.name())))?;
         if selected.len() > 1 && !copy.destination.ends_with('/') {
             return refuse(format!(
@@ -152,7 +140,7 @@ impl<W: Worker> Builder<'_, W> {
                 let from = match source {
                     None => {
                         is_remote = false;
-                        root.ok_or_else(|| Error::Refused("missing build context".into()))?
+                        files.ok_or_else(|| Error::Refused("missing build context".into()))?.0
                     }
                     Some(fetched) => {
                         is_remote = fetched.is_remote;
@@ -178,6 +166,9 @@ impl<W: Worker> Builder<'_, W> {
     }
 }
 
+/// What is copied from, with the digests that are known where it is a context.
+type Files<'f> = (&'f Root, Option<&'f Known>);
+
 /// A file made for a step.
 struct Fetched {
     /// Which source it is.
@@ -190,8 +181,7 @@ struct Fetched {
 /// What all sources mean, in their order: where it is, and what.
 fn select_all<'f>(
     copy: &Copy,
-    root: Option<&Root>,
-    is_context: bool,
+    files: Option<Files<'_>>,
     excluded: &Patterns,
     fetched: &'f [Fetched],
 ) -> Result<Vec<(Option<&'f Fetched>, Selected)>> {
@@ -199,12 +189,12 @@ fn select_all<'f>(
     for (number, source) in copy.sources.iter().enumerate() {
         if let Some(file) = fetched.iter().find(|file| file.number == number) {
             let own = Root::open(&file.directory)?;
-            let found = select(&own, &escaped(&file.name), &Patterns::default(), false)?;
+            let found = select(&own, &escaped(&file.name), &Patterns::default(), None)?;
             all.extend(found.into_iter().map(|found| (Some(file), found)));
         } else if let Source::Path(path) = source {
-            let root = root.ok_or_else(|| Error::Refused("missing build context".into()))?;
+            let (root, known) = files.ok_or_else(|| Error::Refused("missing build context".into()))?;
             // What comes before the pivot of `--parents` is told apart by a dot.
-            let found = select(root, path, excluded, is_context)?;
+            let found = select(root, path, excluded, known)?;
             let pivot = path.rsplit_once("/./").filter(|_| copy.parents).map(|(before, _)| before.len() + 1);
             all.extend(found.into_iter().map(|mut found| {
                 if let Some(at) =

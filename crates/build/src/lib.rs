@@ -7,7 +7,7 @@
 //! Entry points: [`Context`] for what a client sends, [`build`] for the build itself. Everything here blocks.
 //!
 //! Files on disk: contexts and downloads, each in a directory of its own below the one that a caller names; they go
-//! with their owner.
+//! with their owner, but for contexts that are [`Kept`].
 //!
 //! Invariants: every path of a Dockerfile is resolved inside the context's or an image's root; what a step leaves
 //! behind is the worker's to undo.
@@ -20,6 +20,7 @@ mod context;
 mod copy;
 mod copying;
 mod error;
+mod kept;
 mod mode;
 mod mounts;
 mod scratch;
@@ -29,8 +30,9 @@ mod times;
 mod worker;
 
 pub use classic::{Request, build};
-pub use context::{Context, parse};
+pub use context::{Context, Contexts, Named, parse};
 pub use error::{Error, Result};
+pub use kept::{Kept, Update, remove_kept};
 pub use scratch::Scratch;
 pub use times::no_later_than;
 pub use worker::{Base, Bind, Commit, Download, Output, Run, Worker};

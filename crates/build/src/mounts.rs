@@ -6,7 +6,7 @@ use crate::{
     copy::{self, Destination, Manner},
     error::refuse,
     select::{cleaned, select},
-    stage::Builder,
+    stage::{Builder, Tree},
 };
 use rustix::fs::FlockOperation;
 use std::{
@@ -15,22 +15,21 @@ use std::{
     path::{Path, PathBuf},
 };
 use wharf_dockerfile::{Lexer, Mount, MountKind, Patterns, Sharing};
-use wharf_spec::ImageId;
 use wharf_sys::path::Root;
 
 /// The mounts of a command.
-pub(crate) struct Mounts {
-    mounts: Vec<Wanted>,
+pub(crate) struct Mounts<'b> {
+    mounts: Vec<Wanted<'b>>,
     /// A script that is a document of the file.
     script: Option<wharf_dockerfile::Heredoc>,
 }
 
-struct Wanted {
+struct Wanted<'b> {
     mount: Mount,
     /// As written: part of what makes the step what it is.
     text: String,
     /// Where `from` leads.
-    image: Option<ImageId>,
+    tree: Option<Tree<'b>>,
 }
 
 /// What runs while everything is mounted: with the mounts and the variables of secrets.
@@ -45,9 +44,9 @@ struct Ready {
     locks: Vec<File>,
 }
 
-impl Mounts {
+impl<'b> Mounts<'b> {
     pub(crate) fn read<W: Worker>(
-        builder: &mut Builder<'_, W>,
+        builder: &mut Builder<'b, W>,
         run: &wharf_dockerfile::Run,
         lexer: &Lexer<'_>,
     ) -> Result<Self> {
@@ -60,8 +59,8 @@ impl Mounts {
             if mount.kind == MountKind::Ssh && mount.required {
                 return refuse("RUN --mount=type=ssh: no SSH agent is forwarded by this builder");
             }
-            let image = (!mount.from.is_empty()).then(|| builder.image_of(&mount.from)).transpose()?;
-            mounts.push(Wanted { mount, text: text.clone(), image });
+            let tree = (!mount.from.is_empty()).then(|| builder.tree_of(&mount.from)).transpose()?;
+            mounts.push(Wanted { mount, text: text.clone(), tree });
         }
         Ok(Self { mounts, script: run.script.clone() })
     }
@@ -77,21 +76,26 @@ impl Mounts {
         let mut parts: Vec<String> = self.script.iter().map(|document| document.content.clone()).collect();
         for wanted in &self.mounts {
             parts.push(wanted.text.clone());
-            match wanted.image {
-                Some(image) => parts.push(image.to_string()),
-                None if wanted.mount.kind == MountKind::Bind => {
-                    let root = context.ok_or_else(|| Error::Refused("missing build context".into()))?.root();
-                    let found = select(root, &cleaned(&wanted.mount.source), &Patterns::default(), true)?;
-                    parts.extend(found.into_iter().map(|found| found.digest));
+            let context = match wanted.tree {
+                Some(Tree::Image(image)) => {
+                    parts.push(image.to_string());
+                    continue;
                 }
-                None => {}
-            }
+                Some(Tree::Context(context)) => context,
+                None if wanted.mount.kind == MountKind::Bind => {
+                    context.ok_or_else(|| Error::Refused("missing build context".into()))?
+                }
+                None => continue,
+            };
+            let source = cleaned(&wanted.mount.source);
+            let found = select(context.root(), &source, &Patterns::default(), Some(context.known()))?;
+            parts.extend(found.into_iter().map(|found| found.digest));
         }
         Ok(Some(of_bytes(&parts.iter().map(String::as_bytes).collect::<Vec<_>>())))
     }
 
     /// Does something while all is mounted.
-    pub(crate) fn with<'b, W: Worker, T>(
+    pub(crate) fn with<W: Worker, T>(
         &self,
         builder: &mut Builder<'b, W>,
         body: Body<'_, 'b, W, T>,
@@ -111,7 +115,7 @@ impl Mounts {
 
 /// Mounts one after the other: an image's is there for what is done inside.
 fn mount_all<'b, W: Worker, T>(
-    mounts: &[Wanted],
+    mounts: &[Wanted<'b>],
     builder: &mut Builder<'b, W>,
     ready: &mut Ready,
     body: Body<'_, 'b, W, T>,
@@ -119,10 +123,14 @@ fn mount_all<'b, W: Worker, T>(
     let Some((first, rest)) = mounts.split_first() else {
         return body(builder, &ready.binds, &ready.environment);
     };
-    let Some(image) = first.image else {
-        let root = builder.context().map(Context::path);
-        ready.mount(&first.mount, root, builder)?;
-        return mount_all(rest, builder, ready, body);
+    let image = match first.tree {
+        Some(Tree::Image(image)) => image,
+        other => {
+            let context =
+                if let Some(Tree::Context(named)) = other { Some(named) } else { builder.context() };
+            ready.mount(&first.mount, context.map(Context::path).as_deref(), builder)?;
+            return mount_all(rest, builder, ready, body);
+        }
     };
     let worker = builder.worker;
     let mut done = None;
@@ -142,7 +150,7 @@ impl Ready {
         builder: &Builder<'_, W>,
     ) -> Result<()> {
         match mount.kind {
-            MountKind::Bind => self.bind(mount, root, builder.worker.scratch()),
+            MountKind::Bind => self.bind(mount, root, builder),
             MountKind::Cache => self.cache(mount, root, builder.worker),
             MountKind::Tmpfs => {
                 self.binds.push(Bind::Tmpfs { target: mount.target.clone(), size: mount.size });
@@ -154,12 +162,17 @@ impl Ready {
         }
     }
 
-    fn bind(&mut self, mount: &Mount, root: Option<&Path>, scratch: &Path) -> Result<()> {
+    fn bind<W: Worker>(
+        &mut self,
+        mount: &Mount,
+        root: Option<&Path>,
+        builder: &Builder<'_, W>,
+    ) -> Result<()> {
         let root = root.ok_or_else(|| Error::Refused("missing build context".into()))?;
         let mut source = inside(root, &mount.source)?;
-        if !mount.read_only && mount.from.is_empty() {
+        if !mount.read_only && builder.is_context(&mount.from) {
             // What is written is forgotten, and other steps do not see it.
-            let own = Scratch::new(scratch)?;
+            let own = Scratch::new(builder.worker.scratch())?;
             source = copied(root, &mount.source, own.path())?;
             self.scratches.push(own);
         }

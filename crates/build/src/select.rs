@@ -2,7 +2,7 @@
 
 use crate::{
     Error, Result,
-    checksum::{Checksums, join},
+    checksum::{Checksums, Known, join},
     context::escapes,
     error::refuse,
 };
@@ -29,14 +29,15 @@ pub(crate) struct Selected {
 /// Links to links; more are a circle (Linux `MAXSYMLINKS`).
 const MAX_LINKS: usize = 40;
 
-/// What a path or pattern stands for. In a context, what is missing may be ignored.
+/// What a path or pattern stands for. In a context, what is missing may be ignored, and digests are known.
 pub(crate) fn select(
     root: &Root,
     given: &str,
     excluded: &Patterns,
-    is_context: bool,
+    of_context: Option<&Known>,
 ) -> Result<Vec<Selected>> {
-    let mut checksums = Checksums::new(excluded.clone());
+    let is_context = of_context.is_some();
+    let mut checksums = Checksums::new(excluded.clone(), of_context);
     let given = given.strip_prefix('/').unwrap_or(given);
     let given = given.strip_prefix("./").unwrap_or(given);
     if !has_wildcards(given) {
@@ -55,7 +56,7 @@ pub(crate) fn select(
     found.iter().map(|name| one(root, name, &mut checksums, is_context)).collect()
 }
 
-fn one(root: &Root, given: &str, checksums: &mut Checksums, is_context: bool) -> Result<Selected> {
+fn one(root: &Root, given: &str, checksums: &mut Checksums<'_>, is_context: bool) -> Result<Selected> {
     let missing = || {
         let why =
             if is_context { "file not found in build context or excluded by .dockerignore: " } else { "" };

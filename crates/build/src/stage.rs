@@ -1,8 +1,8 @@
 //! A stage and its steps (source: moby `daemon/builder/dockerfile/{dispatchers,evaluator,internals}.go`).
 
 use crate::{
-    Base, Commit, Context, Error, Output, Request, Result, Run, Worker, args::Args, classic::variables,
-    error::refuse, mounts::Mounts,
+    Base, Commit, Context, Contexts, Error, Named, Output, Request, Result, Run, Worker, args::Args,
+    classic::variables, error::refuse, mounts::Mounts,
 };
 use std::path::Path;
 use wharf_dockerfile::{Argument, Change, Instruction, Lexer, Variables, parse_trigger, shell_of};
@@ -36,11 +36,18 @@ struct Done {
     image: Option<ImageId>,
 }
 
+/// Where `--from` and `from=` lead.
+#[derive(Clone, Copy)]
+pub(crate) enum Tree<'b> {
+    Image(ImageId),
+    Context(&'b Context),
+}
+
 /// A build under way.
 pub(crate) struct Builder<'b, W> {
     pub(crate) worker: &'b W,
     pub(crate) request: &'b Request,
-    context: Option<&'b Context>,
+    contexts: &'b Contexts,
     escape: char,
     out: &'b mut dyn Output,
     done: Vec<Done>,
@@ -52,11 +59,11 @@ impl<'b, W: Worker> Builder<'b, W> {
     pub(crate) fn new(
         worker: &'b W,
         request: &'b Request,
-        context: Option<&'b Context>,
+        contexts: &'b Contexts,
         escape: char,
         out: &'b mut dyn Output,
     ) -> Self {
-        Self { worker, request, context, escape, out, done: Vec::new(), containers: Vec::new() }
+        Self { worker, request, contexts, escape, out, done: Vec::new(), containers: Vec::new() }
     }
 
     pub(crate) fn out(&mut self) -> &mut dyn Output {
@@ -114,6 +121,15 @@ impl<'b, W: Worker> Builder<'b, W> {
     }
 
     fn base(&mut self, name: &str, platform: Option<&Platform>) -> Result<Base> {
+        match self.contexts.named(name) {
+            Some(Named::Image(image)) => {
+                return self.worker.image(image, platform, self.request.pull, self.out);
+            }
+            Some(Named::Context(_)) => {
+                return refuse(format!("{name} is a build context of files: a stage cannot begin with it"));
+            }
+            None => {}
+        }
         let stage = self.named(name).map(|done| done.image);
         match stage {
             Some(None) => Ok(Base::default()),
@@ -271,7 +287,7 @@ impl<'b, W: Worker> Builder<'b, W> {
         };
         let mut probe =
             stage.dated(RunConfig { cmd: Some(saved), entrypoint: None, ..stage.config_on_image() });
-        if let Some(digest) = mounts.digest(self.context)? {
+        if let Some(digest) = mounts.digest(self.context())? {
             probe.labels.get_or_insert_default().insert(MOUNTS_LABEL.into(), digest);
         }
         if self.is_cached(stage, &probe)? {
@@ -324,8 +340,21 @@ impl<'b, W: Worker> Builder<'b, W> {
         }
     }
 
-    /// A stage by name or number, or an image.
-    pub(crate) fn image_of(&mut self, name: &str) -> Result<ImageId> {
+    /// A context of this name, a stage by name or number, or an image.
+    pub(crate) fn tree_of(&mut self, name: &str) -> Result<Tree<'b>> {
+        match self.contexts.named(name) {
+            Some(Named::Context(context)) => Ok(Tree::Context(context)),
+            Some(Named::Image(image)) => self.files_of(image).map(Tree::Image),
+            None => self.image_of(name).map(Tree::Image),
+        }
+    }
+
+    /// Whether files from there are a client's; those of images are a layer's that goes.
+    pub(crate) fn is_context(&self, from: &str) -> bool {
+        from.is_empty() || matches!(self.contexts.named(from), Some(Named::Context(_)))
+    }
+
+    fn image_of(&mut self, name: &str) -> Result<ImageId> {
         if let Some(done) = self.named(name) {
             return done.image.ok_or_else(|| Error::Refused(format!("stage {name} has no files")));
         }
@@ -340,12 +369,16 @@ impl<'b, W: Worker> Builder<'b, W> {
             let image = self.done[number as usize].image;
             return image.ok_or_else(|| Error::Refused(format!("stage {name} has no files")));
         }
-        let base = self.worker.image(name, self.request.platform.as_ref(), false, self.out)?;
-        base.id.ok_or_else(|| Error::Refused(format!("image {name} has no files")))
+        self.files_of(name)
+    }
+
+    fn files_of(&mut self, image: &str) -> Result<ImageId> {
+        let base = self.worker.image(image, self.request.platform.as_ref(), false, self.out)?;
+        base.id.ok_or_else(|| Error::Refused(format!("image {image} has no files")))
     }
 
     pub(crate) fn context(&self) -> Option<&'b Context> {
-        self.context
+        self.contexts.main.as_ref()
     }
 }
 

@@ -102,6 +102,7 @@ pub(crate) static ROUTES: &[Route] = routes! {
     DELETE "/volumes/{name:.*}" => volumes::remove,
 
     POST "/build" => build::build,
+    POST "/build/context" => build::context,
     POST "/build/prune" since 31 => build::prune,
     POST "/build/cancel" => build::cancel,
     POST "/session" => not_built,

@@ -117,6 +117,9 @@ pub enum Error {
     /// A build failed.
     #[error("{0}")]
     Build(#[source] wharf_build::Error),
+    /// A build context that is not kept, or is in use.
+    #[error("no such build context")]
+    NoSuchContext,
     /// The main process could not be started.
     #[error("failed to create task for container: {message}")]
     Start {
@@ -181,7 +184,9 @@ impl Error {
             | Self::NoSuchVolume(_)
             | Self::NotFound(_) => ErrorKind::NotFound,
             Self::Invalid(_) | Self::AmbiguousPrefix(_) => ErrorKind::InvalidArgument,
-            Self::Conflict(_) | Self::NameInUse { .. } | Self::NotRunning(_) => ErrorKind::Conflict,
+            Self::Conflict(_) | Self::NameInUse { .. } | Self::NotRunning(_) | Self::NoSuchContext => {
+                ErrorKind::Conflict
+            }
             Self::Request(error) => error.kind(),
             Self::Build(error) => error.kind(),
             Self::Forbidden(_) => ErrorKind::Forbidden,

@@ -18,11 +18,29 @@ use wharf_api::{
     build_cache::PruneReport,
     container::{HostConfig, Ulimit},
 };
-use wharf_engine::builds::{BuildImage, PruneCaches, Request};
+use wharf_engine::builds::{BuildImage, ContextSource, PruneCaches, Request, UpdateContext};
 use wharf_spec::{ErrorKind, ParsePlatformError};
 
 /// A client's secrets for commands, `{"id": "<base64>"}` in base64: an extension of ours, for classic builds have none.
 const SECRETS: &str = "x-wharf-build-secrets";
+
+/// Contexts of a build that the daemon has, by their names, `{"": {"id": "..."}, "name": {"address": "..."}}` in base64: an
+/// extension of ours. With one that has the empty name, the body is the Dockerfile.
+const CONTEXTS: &str = "x-wharf-build-contexts";
+/// What a context is called, by its client.
+const CONTEXT: &str = "x-wharf-build-context";
+/// What it was called before.
+const CONTEXT_FROM: &str = "x-wharf-build-context-from";
+
+/// `POST /build/context`: a context, or what has changed in one, ahead of the build. An extension of ours; that there is
+/// no such endpoint tells a client to send an archive.
+pub(crate) async fn context(call: Call) -> Result<Reply> {
+    let update =
+        UpdateContext { id: call.header(CONTEXT).to_owned(), from: call.header(CONTEXT_FROM).to_owned() };
+    let builds = call.app.engine.builds.clone();
+    builds.update_context(update, call.body_stream()).await?;
+    Ok(reply::empty(StatusCode::CREATED))
+}
 
 /// `POST /build`
 pub(crate) async fn build(call: Call) -> Result<Reply> {
@@ -114,6 +132,7 @@ fn options(call: &Call) -> Result<BuildImage> {
         registries: registries(call),
         cache_from: json(call, "cachefrom", "error reading cache-from")?,
         secrets: secrets(call)?,
+        contexts: contexts(call)?,
     })
 }
 
@@ -179,6 +198,28 @@ fn secrets(call: &Call) -> Result<BTreeMap<String, Vec<u8>>> {
     let encoded: BTreeMap<String, String> =
         decode(text).and_then(|json| serde_json::from_slice(&json).ok()).ok_or_else(wrong)?;
     encoded.into_iter().map(|(id, value)| Ok((id, decode(&value).ok_or_else(wrong)?))).collect()
+}
+
+/// Of a header that is not there, none.
+fn contexts(call: &Call) -> Result<BTreeMap<String, ContextSource>> {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Source {
+        Id(String),
+        Address(String),
+    }
+    let text = call.header(CONTEXTS);
+    if text.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let sources: Option<BTreeMap<String, Source>> =
+        decode(text).and_then(|json| serde_json::from_slice(&json).ok());
+    let sources = sources.ok_or_else(|| Error::invalid(format!("header {CONTEXTS} cannot be read")))?;
+    let source = |source| match source {
+        Source::Id(id) => ContextSource::Kept(id),
+        Source::Address(address) => ContextSource::Address(address),
+    };
+    Ok(sources.into_iter().map(|(name, given)| (name, source(given))).collect())
 }
 
 fn decode(text: &str) -> Option<Vec<u8>> {

@@ -8,7 +8,9 @@ use crate::{
     },
 };
 use wharf_api::{
-    Version, container, image,
+    Version,
+    build_cache::CacheRecord,
+    container, image,
     system::{DiskUsage, Usage},
     volume,
 };
@@ -16,14 +18,15 @@ use wharf_engine::system::UsageKinds;
 
 /// `GET /system/df`
 pub(crate) async fn show(call: Call) -> Result<Reply> {
-    let (kinds, build_cache) = kinds(&call)?;
-    let measured = call.app.engine.system.disk_usage(kinds).await?;
+    let (kinds, with_cache) = kinds(&call)?;
+    let engine = &call.app.engine;
+    let records = if with_cache { Some(engine.builds.cache_records().await?) } else { None };
+    let measured = engine.system.disk_usage(kinds).await?;
     let usage = DiskUsage {
         image_usage: kinds.images.then(|| images(measured.images, measured.layers_size)),
         container_usage: kinds.containers.then(|| containers(measured.containers)),
         volume_usage: kinds.volumes.then(|| volumes(measured.volumes)),
-        // As long as there is no builder there is no cache.
-        build_cache_usage: build_cache.then(Usage::default),
+        build_cache_usage: records.map(build_cache),
         ..DiskUsage::default()
     };
     let form = match call.version {
@@ -95,6 +98,16 @@ fn volumes(items: Vec<volume::Volume>) -> Usage<volume::Volume> {
         reclaimable: items.iter().filter(|v| is_unused(v)).map(size).sum(),
         total_count: count(&items, |_| true),
         total_size: items.iter().map(size).sum(),
+        items,
+    }
+}
+
+fn build_cache(items: Vec<CacheRecord>) -> Usage<CacheRecord> {
+    Usage {
+        active_count: count(&items, |record| record.in_use),
+        reclaimable: items.iter().filter(|record| !record.in_use).map(|record| record.size).sum(),
+        total_count: count(&items, |_| true),
+        total_size: items.iter().map(|record| record.size).sum(),
         items,
     }
 }

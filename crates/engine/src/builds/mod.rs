@@ -2,10 +2,12 @@
 //! `daemon/builder/{backend,dockerfile}`).
 //!
 //! Files on disk, below `<data-root>/builder/`: `tmp/`, contexts and downloads of builds under way; `running/<id>`, one
-//! for each container that a build runs; `caches/<digest>/data`, the cache mounts. Below `<exec-root>/builder/`, in
+//! for each container that a build runs; `caches/<digest>/data`, the cache mounts; `contexts/<digest>`, contexts of earlier
+//! builds, and `contexts.boot`, the boot that they are of. Below `<exec-root>/builder/`, in
 //! memory: secrets. What a killed daemon leaves of a build is removed when the next one starts.
 
 mod caches;
+mod contexts;
 mod remote;
 mod worker;
 
@@ -15,11 +17,13 @@ use crate::{
     containers::RemoveOptions,
     images::{ByteStream, Progress, StreamReader},
 };
+use caches::Prune;
 pub use caches::{PruneCaches, Pruned};
+pub use contexts::{ContextSource, UpdateContext};
 use remote::Source;
 use std::{
     collections::{BTreeMap, HashMap},
-    io,
+    io::{self, Read},
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::SystemTime,
@@ -28,11 +32,14 @@ use tokio::{
     runtime::Handle,
     sync::{Notify, mpsc},
 };
-use wharf_api::{auth::AuthConfig, container::HostConfig, progress::Message};
+use wharf_api::{auth::AuthConfig, build_cache::CacheRecord, container::HostConfig, progress::Message};
 pub use wharf_build::Request;
-use wharf_build::{Context, Output};
+use wharf_build::{Context, Contexts, Output};
 use wharf_spec::{ImageId, ImageRef};
 use worker::EngineWorker;
+
+/// No Dockerfile is longer, in bytes.
+const MAX_DOCKERFILE: u64 = 64 << 20;
 
 /// The handle of builds: cheap to clone.
 #[derive(Clone)]
@@ -69,6 +76,8 @@ pub struct BuildImage {
     pub cache_from: Vec<String>,
     /// What commands may see.
     pub secrets: BTreeMap<String, Vec<u8>>,
+    /// Contexts by their names. Where one is called by the empty name, the client sends the Dockerfile alone.
+    pub contexts: BTreeMap<String, ContextSource>,
 }
 
 impl Builds {
@@ -119,17 +128,27 @@ impl Builds {
         }
     }
 
-    /// Removes cache mounts that no build uses now.
+    /// Removes cache mounts and contexts that no build uses now.
     ///
     /// # Errors
     /// For filters that there are not, and when they cannot be removed.
     pub async fn prune(&self, wanted: PruneCaches) -> Result<Pruned> {
         let filters = &wanted.filters;
-        filters.validate(&["until", "id"])?;
+        filters.validate(&["until", "id", "type"])?;
         let until = crate::containers::prune_until(filters)?.map(|until| SystemTime::from(until.0));
-        let ids: Vec<String> = filters.get("id").map(str::to_owned).collect();
-        let caches = self.0.caches();
-        blocking(move || caches::prune(&caches, until, &ids, wanted.keep)).await
+        let all = |key: &str| filters.get(key).map(str::to_owned).collect();
+        let prune = Prune { until, ids: all("id"), kinds: all("type"), keep: wanted.keep };
+        let inner = Arc::clone(&self.0);
+        blocking(move || inner.prune(&prune)).await
+    }
+
+    /// What is kept for later builds besides images.
+    ///
+    /// # Errors
+    /// When the directories cannot be read.
+    pub async fn cache_records(&self) -> Result<Vec<CacheRecord>> {
+        let inner = Arc::clone(&self.0);
+        blocking(move || inner.cache_records()).await
     }
 
     async fn run(&self, mut options: BuildImage, context: ByteStream, progress: Progress) -> Result<()> {
@@ -137,6 +156,17 @@ impl Builds {
         let inner = Arc::clone(&self.0);
         let reader = StreamReader::new(context);
         let source = remote::source(&inner, &options.remote, &progress).await?;
+        let mut fetched = BTreeMap::new();
+        for (name, context) in &options.contexts {
+            if let ContextSource::Address(address) = context
+                && !address.starts_with("docker-image://")
+            {
+                let Source::Context(context) = remote::source(&inner, address, &progress).await? else {
+                    return Err(Error::Invalid(format!("build context {name:?} is a file alone: {address}")));
+                };
+                fetched.insert(name.clone(), context);
+            }
+        }
         let out = Told::new(progress.clone(), options.quiet);
         options.request.host_network = options.host.network_mode.is_host();
         let quiet = options.quiet;
@@ -144,7 +174,8 @@ impl Builds {
         let images = self.0.images.clone();
         let (id, mut out) = blocking(move || {
             let mut out = out;
-            let built = reader.exhausted_by(|reader| inner.build(options, source, reader, handle, &mut out));
+            let built = reader
+                .exhausted_by(|reader| inner.build(options, (source, fetched), reader, handle, &mut out));
             match built {
                 Ok(id) => Ok((id, out)),
                 Err(error) => {
@@ -193,13 +224,15 @@ impl Inner {
         self.config.exec_root.join("builder")
     }
 
-    async fn clean(&self) -> Result<()> {
+    async fn clean(self: &Arc<Self>) -> Result<()> {
         let (fresh, running) = ([self.scratch(), self.volatile()], self.running());
+        let inner = Arc::clone(self);
         let left = blocking(move || {
             for directory in &fresh {
                 empty(directory)?;
             }
             make(&running)?;
+            inner.forget_contexts_of_earlier_boots()?;
             let names = std::fs::read_dir(&running).map_err(failed("read", &running))?;
             Ok(names
                 .flatten()
@@ -226,28 +259,49 @@ impl Inner {
     fn build(
         self: &Arc<Self>,
         options: BuildImage,
-        source: Source,
+        (source, fetched): (Source, BTreeMap<String, Context>),
         reader: &mut StreamReader,
         handle: Handle,
         out: &mut Told,
     ) -> Result<ImageId> {
-        let scratch = self.scratch();
-        let (text, context) = match source {
-            Source::Client => {
-                let context = Context::unpack(reader, &scratch).map_err(Error::Build)?;
-                (context.dockerfile(&options.dockerfile).map_err(Error::Build)?, Some(context))
-            }
-            Source::Dockerfile(text) => (text, None),
-            Source::Context(context) => {
-                (context.dockerfile(&options.dockerfile).map_err(Error::Build)?, Some(context))
-            }
-        };
+        let mut contexts = self.open_contexts(&options.contexts, fetched)?;
+        let text = self.dockerfile(&options, source, reader, &mut contexts)?;
         let file = wharf_build::parse(&text, &options.dockerfile).map_err(Error::Build)?;
         let worker =
             EngineWorker::new(self, options.host, options.registries, options.secrets, handle, out.sender());
         let worker = worker.with_cache_from(&options.cache_from)?;
-        wharf_build::build(&worker, &options.request, file, context.as_ref(), out).map_err(Error::Build)
+        wharf_build::build(&worker, &options.request, file, &contexts, out).map_err(Error::Build)
     }
+
+    /// The file's text, and the context that it comes with.
+    fn dockerfile(
+        &self,
+        options: &BuildImage,
+        source: Source,
+        reader: &mut StreamReader,
+        contexts: &mut Contexts,
+    ) -> Result<String> {
+        let context = match source {
+            Source::Client if contexts.main.is_some() => return read_dockerfile(reader),
+            Source::Dockerfile(text) => return Ok(text),
+            Source::Client => Context::unpack(reader, &self.scratch()).map_err(Error::Build)?,
+            Source::Context(context) => context,
+        };
+        let text = context.dockerfile(&options.dockerfile).map_err(Error::Build)?;
+        contexts.main = Some(context);
+        Ok(text)
+    }
+}
+
+/// A file that is sent without its context.
+fn read_dockerfile(reader: &mut StreamReader) -> Result<String> {
+    let mut text = Vec::new();
+    let read = reader.take(MAX_DOCKERFILE).read_to_end(&mut text);
+    read.map_err(|source| Error::Os { step: "read Dockerfile", source })?;
+    if text.is_empty() {
+        return Err(Error::Invalid("the Dockerfile (Dockerfile) cannot be empty".into()));
+    }
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 fn empty(directory: &std::path::Path) -> Result<()> {

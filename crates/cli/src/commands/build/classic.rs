@@ -1,10 +1,10 @@
 //! The classic builder's stream of lines, read for the board (source of the lines: moby
 //! `daemon/builder/dockerfile/{builder,dispatchers,containerbackend}.go`).
 
-use super::{board::Board, context::Context};
+use super::{board::Board, request::Prepared};
 use crate::{
     cli::Cli,
-    client::{Call, JsonLines},
+    client::JsonLines,
     commands::container::cp::progress::Counter,
     error::{Error, Result},
     opts::size,
@@ -64,14 +64,12 @@ impl<'a> Build<'a> {
     ///
     /// # Errors
     /// The daemon's, or the connection's.
-    pub(super) async fn run(&mut self, cli: &Cli, call: Call, context: Context) -> Result<String> {
+    pub(super) async fn run(&mut self, cli: &Cli, request: Prepared) -> Result<String> {
         let counter = Counter::default();
         self.board.begin("[internal] load build context");
-        let call = context.send(call, &counter);
-        let client = cli.client().await?;
         let mut ticks = tokio::time::interval(TICK);
         let response = {
-            let mut sending = pin!(client.send(call));
+            let mut sending = pin!(request.send(cli, &counter));
             loop {
                 tokio::select! {
                     response = &mut sending => break response?,

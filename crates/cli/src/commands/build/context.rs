@@ -1,6 +1,7 @@
 //! What is built from: a directory, an archive or a Dockerfile on standard input, an address (source: docker/cli
 //! `cli/command/image/build/context.go`).
 
+use super::transfer::Tree;
 use crate::{
     client::{Call, Query},
     commands::container::cp::{progress::Counter, stream},
@@ -33,8 +34,8 @@ pub(super) struct Context {
     name: String,
     /// As the user knows it.
     shown: String,
-    /// Its text, where this machine has it.
-    text: Option<String>,
+    /// Its content, where this machine has it.
+    file: Option<Vec<u8>>,
 }
 
 enum Source {
@@ -48,11 +49,34 @@ enum Source {
 }
 
 struct Directory {
+    path: PathBuf,
     root: OwnedFd,
     ignored: Patterns,
     ignore_text: Option<Vec<u8>>,
     /// A Dockerfile that is not in the directory.
     outside: Option<Vec<u8>>,
+}
+
+/// The directory of a context that has a name (`--build-context`).
+///
+/// # Errors
+/// When there is none.
+pub(super) fn named(argument: &str) -> Result<Tree> {
+    let failed = |error: io::Error| {
+        Error::text(format!("ERROR: failed to get build context path {argument}: {}", go_error(&error)))
+    };
+    let path = fs::canonicalize(argument).map_err(failed)?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::openat(CWD, &path, flags, Mode::empty()).map_err(|error| failed(error.into()))?;
+    let ignore_text = read(&path.join(IGNORE)).ok();
+    let ignored = patterns(ignore_text.as_deref())?;
+    Directory { path, root, ignored, ignore_text, outside: None }.tree()
+}
+
+fn patterns(text: Option<&[u8]>) -> Result<Patterns> {
+    let Some(text) = text else { return Ok(Patterns::default()) };
+    let patterns = Patterns::read(&String::from_utf8_lossy(text));
+    patterns.map_err(|why| Error::text(format!("ERROR: failed to read {IGNORE}: {why}")))
 }
 
 impl Context {
@@ -74,7 +98,7 @@ impl Context {
                     ));
                 }
                 let shown = if file.is_empty() { DOCKERFILE } else { file }.to_owned();
-                Ok(Self { source: Source::Remote(argument.into()), name: file.into(), shown, text: None })
+                Ok(Self { source: Source::Remote(argument.into()), name: file.into(), shown, file: None })
             }
             _ => Err(Error::text(format!("ERROR: unable to prepare context: path {argument:?} not found"))),
         }
@@ -85,15 +109,14 @@ impl Context {
         io::stdin().take(HEAD as u64).read_to_end(&mut head)?;
         if is_archive(&head) {
             let shown = if file.is_empty() { DOCKERFILE } else { file }.to_owned();
-            return Ok(Self { source: Source::Archive(head), name: file.into(), shown, text: None });
+            return Ok(Self { source: Source::Archive(head), name: file.into(), shown, file: None });
         }
         io::stdin().take(MAX_FILE).read_to_end(&mut head)?;
-        let text = String::from_utf8_lossy(&head).into_owned();
         Ok(Self {
-            source: Source::Lone(head),
+            source: Source::Lone(head.clone()),
             name: DOCKERFILE.into(),
             shown: DOCKERFILE.into(),
-            text: Some(text),
+            file: Some(head),
         })
     }
 
@@ -113,12 +136,8 @@ impl Context {
         });
         let has_own = own.is_some();
         let mut ignore_text = own.or_else(|| read(&path.join(IGNORE)).ok());
-        let ignored = match &ignore_text {
-            None => Patterns::default(),
-            Some(text) => Patterns::read(&String::from_utf8_lossy(text))
-                .map_err(|why| Error::text(format!("ERROR: failed to read {IGNORE}: {why}")))?,
-        };
-        let text = Some(String::from_utf8_lossy(&dockerfile.content).into_owned());
+        let ignored = patterns(ignore_text.as_deref())?;
+        let file = Some(dockerfile.content.clone());
         // One that is to be ignored travels as one from elsewhere does. One with patterns of its own too, because the
         // daemon knows the other ones only.
         let inside = dockerfile.inside.filter(|name| !has_own && !ignored.excludes(name));
@@ -129,8 +148,8 @@ impl Context {
         if has_own && let Some(text) = &mut ignore_text {
             text.extend_from_slice(format!("\n{IGNORE}").as_bytes());
         }
-        let source = Source::Directory(Directory { root, ignored, ignore_text, outside });
-        Ok(Self { source, name, shown: dockerfile.shown, text })
+        let source = Source::Directory(Directory { path, root, ignored, ignore_text, outside });
+        Ok(Self { source, name, shown: dockerfile.shown, file })
     }
 
     /// The Dockerfile's name, as the user knows it.
@@ -140,7 +159,7 @@ impl Context {
 
     /// The Dockerfile's text, where this machine has it.
     pub(super) fn dockerfile_text(&self) -> Option<String> {
-        self.text.clone()
+        self.file.as_ref().map(|text| String::from_utf8_lossy(text).into_owned())
     }
 
     /// Patterns of what is not sent.
@@ -158,6 +177,12 @@ impl Context {
             _ => "",
         };
         query.with_text("remote", remote).with_text("dockerfile", &self.name)
+    }
+
+    /// The directory, if it is one that a daemon may keep, and its Dockerfile.
+    pub(super) fn tree(&self) -> Result<Option<(Tree, Vec<u8>)>> {
+        let (Source::Directory(directory), Some(text)) = (&self.source, &self.file) else { return Ok(None) };
+        Ok(Some((directory.tree()?, text.clone())))
     }
 
     /// A request that sends it, its bytes counted.
@@ -190,6 +215,18 @@ impl Context {
 }
 
 impl Directory {
+    /// Exactly what is not ignored: the Dockerfile travels otherwise.
+    fn tree(&self) -> Result<Tree> {
+        let ignored = self.ignored.clone();
+        let filter = Filter::new(move |name| match std::str::from_utf8(name) {
+            Ok(name) if !ignored.excludes(name) => Keep::Yes,
+            Ok(_) if ignored.has_exceptions() => Keep::Below,
+            Ok(_) => Keep::No,
+            Err(_) => Keep::Yes,
+        });
+        Ok(Tree { path: self.path.clone(), root: self.root.try_clone()?, filter })
+    }
+
     /// What is sent; `.dockerignore` is, whatever it says.
     fn filter(&self) -> Filter {
         let (ignored, is_replaced) = (self.ignored.clone(), self.outside.is_some());
@@ -262,7 +299,7 @@ fn is_archive(head: &[u8]) -> bool {
 }
 
 /// Addresses that the daemon fetches (source: moby `builder/remotecontext/urlutil`).
-fn is_remote(text: &str) -> bool {
+pub(super) fn is_remote(text: &str) -> bool {
     ["http://", "https://", "git://", "git@", "ssh://", "github.com/"]
         .iter()
         .any(|start| text.starts_with(start))

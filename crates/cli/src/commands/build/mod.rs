@@ -12,10 +12,11 @@ mod excerpt;
 mod output;
 pub(crate) mod prune;
 mod request;
+mod transfer;
 
 use crate::{
     cli::Cli,
-    client::{Call, JsonLines},
+    client::JsonLines,
     command::{Args, Command, runs},
     commands::{container::cp::progress::Counter, say},
     error::{Error, Result},
@@ -26,6 +27,7 @@ use crate::{
 };
 use board::{Board, Style};
 use context::Context;
+use request::Prepared;
 use serde_json::json;
 use wharf_spec::ImageRef;
 
@@ -42,6 +44,7 @@ pub(crate) const COMMAND: Command = Command {
 
 const FLAGS: &[Flag] = &[
     Flag::many("build-arg", "Set build-time variables"),
+    Flag::many("build-context", "Additional build contexts (e.g., name=path)").named("stringArray"),
     Flag::strings(
         "cache-from",
         "External cache sources (e.g., \"user/app:cache\", \"type=registry,ref=user/app:cache\")",
@@ -100,7 +103,6 @@ const REFUSED: &[Flag] = &[
     Flag::strings("allow", "Allow extra privileged entitlement").hidden(),
     Flag::many("annotation", "Add annotation to the image").hidden(),
     Flag::many("attest", "Attestation parameters").hidden(),
-    Flag::many("build-context", "Additional build contexts").hidden(),
     Flag::text("builder", "Override the configured builder instance").hidden(),
     Flag::many("cache-to", "Cache export destinations").hidden(),
     Flag::bool("compress", "Compress the build context using gzip").hidden(),
@@ -122,9 +124,11 @@ async fn run(cli: Cli, m: Matches) -> Result<()> {
     let style = style(&m)?;
     let context = Context::find(m.arg(0), m.text("file"))?;
     let call = request::call(&cli, &m, &context, &tags)?;
+    let file = (context.dockerfile_name(), context.dockerfile_text());
+    let request = Prepared::new(&m, call, context)?;
     let image = match style {
-        Some(style) => drawn(&cli, call, context, style, &tags).await?,
-        None => as_it_comes(&cli, call, context).await?,
+        Some(style) => drawn(&cli, request, file, style, &tags).await?,
+        None => as_it_comes(&cli, request).await?,
     };
     output::bring(&cli, &outputs, &tags, &image).await?;
     if !m.text("iidfile").is_empty() {
@@ -160,20 +164,24 @@ fn style(m: &Matches) -> Result<Option<Style>> {
 }
 
 /// Shows the classic builder's lines; gives the image.
-async fn as_it_comes(cli: &Cli, call: Call, context: Context) -> Result<String> {
-    let call = context.send(call, &Counter::default());
-    let response = cli.client().await?.send(call).await?;
+async fn as_it_comes(cli: &Cli, request: Prepared) -> Result<String> {
+    let response = request.send(cli, &Counter::default()).await?;
     let aux = progress::show(JsonLines::of(response), Place::Stdout).await?;
     let image = aux.iter().rev().find_map(|text| classic::image_of(&serde_json::from_str(text).ok()?));
     image.ok_or_else(|| Error::text("the daemon did not say which image it built"))
 }
 
 /// Draws the build as BuildKit does; gives the image.
-async fn drawn(cli: &Cli, call: Call, context: Context, style: Style, tags: &[ImageRef]) -> Result<String> {
+async fn drawn(
+    cli: &Cli,
+    request: Prepared,
+    (file, text): (String, Option<String>),
+    style: Style,
+    tags: &[ImageRef],
+) -> Result<String> {
     let mut board = Board::new(style, format!("docker:{}", cli.context()));
-    let (file, text) = (context.dockerfile_name(), context.dockerfile_text());
     let mut build = classic::Build::new(&mut board);
-    match build.run(cli, call, context).await {
+    match build.run(cli, request).await {
         Ok(image) => {
             board.export(&image, &tags.iter().map(ToString::to_string).collect::<Vec<_>>());
             board.finish();

@@ -1,21 +1,25 @@
 //! The request of a build: parameters and headers (source: docker/cli `vendor/.../client/image_build.go`).
 
-use super::context::Context;
+use super::{context::Context, transfer::Tree};
 use crate::{
     cli::Cli,
     client::{Call, Query},
+    commands::container::cp::progress::Counter,
     error::{Error, Result},
     flags::Matches,
     opts::{csv, hosts, keyvalue, ulimit},
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE};
-use http::Method;
+use http::{Method, Response};
+use hyper::body::Incoming;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use wharf_spec::{ImageRef, Platform};
 
 /// Secrets for commands: the daemon's own extension of the classic builder.
 const SECRETS: &str = "x-wharf-build-secrets";
+/// Where the daemon finds what it builds from: its own extension too.
+const CONTEXTS: &str = "x-wharf-build-contexts";
 /// All secrets together, in bytes: a header carries them.
 const MAX_SECRETS: usize = 128 << 10;
 
@@ -25,9 +29,7 @@ const MAX_SECRETS: usize = 128 << 10;
 /// Where such a thing is asked for.
 pub(super) fn refuse(m: &Matches) -> Result<()> {
     let refused = |what: &str| Err(Error::text(format!("ERROR: not implemented in Wharf yet: {what}")));
-    for name in
-        ["annotation", "build-context", "cache-to", "compress", "explain", "no-cache-filter", "squash", "ssh"]
-    {
+    for name in ["annotation", "cache-to", "compress", "explain", "no-cache-filter", "squash", "ssh"] {
         if m.given(name) && !matches!(m.text(name), "false") {
             return refused(&format!("--{name}"));
         }
@@ -161,6 +163,85 @@ fn cache_from(m: &Matches) -> Result<Vec<String>> {
         }
     }
     Ok(images)
+}
+
+/// A request and what it is made from, on its way: directories go ahead to a daemon that keeps them.
+pub(super) struct Prepared {
+    call: Call,
+    context: Context,
+    named: Vec<(String, Source)>,
+}
+
+/// What a name stands for.
+enum Source {
+    Directory(Tree),
+    /// The daemon's to fetch.
+    Address(String),
+}
+
+impl Prepared {
+    /// With what `--build-context` says.
+    ///
+    /// # Errors
+    /// When a directory is missing, and for addresses that the daemon cannot fetch.
+    pub(super) fn new(m: &Matches, call: Call, context: Context) -> Result<Self> {
+        let named = m.all("build-context").iter().map(|text| named(text)).collect::<Result<_>>()?;
+        Ok(Self { call, context, named })
+    }
+
+    /// Sends it, the bytes of files counted; gives the answer.
+    ///
+    /// # Errors
+    /// The daemon's.
+    pub(super) async fn send(self, cli: &Cli, counter: &Counter) -> Result<Response<Incoming>> {
+        let mut contexts: BTreeMap<String, BTreeMap<&str, String>> = BTreeMap::new();
+        for (name, source) in self.named {
+            let (kind, value) = match source {
+                Source::Address(address) => ("address", address),
+                Source::Directory(tree) => {
+                    let unable = || Error::text("ERROR: --build-context: the daemon keeps no build contexts");
+                    ("id", tree.bring(cli, counter).await?.ok_or_else(unable)?)
+                }
+            };
+            contexts.insert(name, BTreeMap::from([(kind, value)]));
+        }
+        let mut file = None;
+        if let Some((tree, text)) = self.context.tree()?
+            && let Some(id) = tree.bring(cli, counter).await?
+        {
+            contexts.insert(String::new(), BTreeMap::from([("id", id)]));
+            file = Some(text);
+        }
+        let mut call = self.call;
+        if !contexts.is_empty() {
+            let json = serde_json::to_vec(&contexts).map_err(|e| Error::text(e.to_string()))?;
+            call = call.header(CONTEXTS, URL_SAFE.encode(json));
+        }
+        let call = match file {
+            Some(text) => call.tar(futures_util::stream::iter([Ok(text.into())])),
+            None => self.context.send(call, counter),
+        };
+        cli.client().await?.send(call).await
+    }
+}
+
+/// `name=path|docker-image://...|https://...|git...` (source: buildx `util/buildflags/context.go`).
+fn named(text: &str) -> Result<(String, Source)> {
+    let (name, value) = text
+        .split_once('=')
+        .ok_or_else(|| Error::text(format!("ERROR: invalid context value: {text}, expected key=value")))?;
+    if name.is_empty() || value.is_empty() {
+        return Err(Error::text(format!("ERROR: invalid context value: {text}, expected key=value")));
+    }
+    let is_address = value.starts_with("docker-image://") || super::context::is_remote(value);
+    let source = match value {
+        _ if is_address => Source::Address(value.to_owned()),
+        _ if value.contains("://") => {
+            return Err(Error::text(format!("ERROR: not implemented in Wharf yet: --build-context {value}")));
+        }
+        path => Source::Directory(super::context::named(path)?),
+    };
+    Ok((name.to_owned(), source))
 }
 
 /// The header of all secrets, or nothing.

@@ -88,9 +88,19 @@ pub(crate) fn archive(
     counter: Counter,
     add: impl FnOnce(&mut Packer<Pieces>) -> std::result::Result<(), wharf_archive::Error> + Send + 'static,
 ) -> impl Stream<Item = io::Result<Bytes>> + Send {
+    archive_after(Vec::new(), options, counter, add)
+}
+
+/// As [`archive`], with something in front of it.
+pub(crate) fn archive_after(
+    head: Vec<u8>,
+    options: PackOptions,
+    counter: Counter,
+    add: impl FnOnce(&mut Packer<Pieces>) -> std::result::Result<(), wharf_archive::Error> + Send + 'static,
+) -> impl Stream<Item = io::Result<Bytes>> + Send {
     let (sender, pieces) = mpsc::channel(WAITING);
     tokio::task::spawn_blocking(move || {
-        let out = Pieces { sender: sender.clone(), buffer: BytesMut::new(), counter };
+        let out = Pieces { sender: sender.clone(), buffer: BytesMut::from(head.as_slice()), counter };
         let mut packer = Packer::new(out, options);
         let packed = add(&mut packer);
         if let Err(error) = packed.and_then(|()| packer.finish().map(drop)) {
@@ -113,6 +123,9 @@ impl Write for Pieces {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.buffer.is_empty() {
             self.buffer.reserve(PIECE);
+        }
+        if self.buffer.len() >= PIECE {
+            self.flush()?;
         }
         let take = bytes.len().min(PIECE - self.buffer.len());
         self.buffer.extend_from_slice(&bytes[..take]);
