@@ -72,3 +72,7 @@ mod soak;
 mod system_info;
 mod userns;
 mod userns_mounts;
+mod volume_copy;
+mod volume_mounts;
+mod volume_plugins;
+mod volume_rules;

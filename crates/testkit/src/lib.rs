@@ -23,6 +23,7 @@ mod tar;
 mod token_server;
 mod truth;
 mod uplink;
+mod volume_plugin;
 mod wait;
 
 pub use api::{Api, Response};
@@ -42,4 +43,5 @@ pub use quotas::lacks_project_quotas;
 pub use registry::{Registry, SecureRegistry};
 pub use tar::{Entry, Tar};
 pub use uplink::Uplink;
+pub use volume_plugin::VolumePlugin;
 pub use wait::until;

@@ -104,6 +104,19 @@ impl Plugin {
         self.implements.iter().any(|word| word == subsystem)
     }
 
+    /// Calls a method such as `VolumeDriver.Get`, once.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub(crate) async fn ask<T: DeserializeOwned>(
+        &self,
+        method: &str,
+        request: &impl Serialize,
+        answer: Duration,
+    ) -> Result<T> {
+        self.call_within(method, request, Patience { in_all: Duration::ZERO, answer }).await
+    }
+
     /// Calls a method such as `VolumeDriver.Mount`, again for half a minute while nobody listens.
     ///
     /// # Errors
@@ -114,8 +127,17 @@ impl Plugin {
         request: &impl Serialize,
         answer: Duration,
     ) -> Result<T> {
+        self.call_within(method, request, Patience { in_all: PATIENCE, answer }).await
+    }
+
+    async fn call_within<T: DeserializeOwned>(
+        &self,
+        method: &str,
+        request: &impl Serialize,
+        patience: Patience,
+    ) -> Result<T> {
         let body = serde_json::to_vec(request);
         let body = body.map_err(|source| Error::Encode { what: "a request to a plugin", source })?;
-        call::call(&self.address, method, Some(body), Patience { in_all: PATIENCE, answer }).await
+        call::call(&self.address, method, Some(body), patience).await
     }
 }

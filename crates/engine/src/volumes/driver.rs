@@ -103,46 +103,52 @@ impl Driver {
         &self.0.name
     }
 
-    async fn ask(&self, method: &str, request: &impl Serialize, patience: Duration) -> Result<Answer> {
+    /// Changes something: a plugin that is being started anew is waited for.
+    async fn call(&self, method: &str, request: &impl Serialize, patience: Duration) -> Result<Answer> {
         self.0.call(&format!("{SUBSYSTEM}.{method}"), request, patience).await
     }
 
+    /// Asks for something: nobody waits for a plugin that does not listen.
+    async fn ask(&self, method: &str, request: &impl Serialize) -> Result<Answer> {
+        self.0.ask(&format!("{SUBSYSTEM}.{method}"), request, SHORT).await
+    }
+
     pub(super) async fn create(&self, name: &str, options: Option<&StringMap>) -> Result<()> {
-        self.ask("Create", &Create { name, opts: options }, LONG).await.map(drop)
+        self.call("Create", &Create { name, opts: options }, LONG).await.map(drop)
     }
 
     pub(super) async fn remove(&self, name: &str) -> Result<()> {
-        self.ask("Remove", &Named { name }, SHORT).await.map(drop)
+        self.call("Remove", &Named { name }, SHORT).await.map(drop)
     }
 
     /// Where a volume is that is mounted; empty for one that is not.
     pub(super) async fn path(&self, name: &str) -> Result<String> {
-        Ok(self.ask("Path", &Named { name }, SHORT).await?.mountpoint)
+        Ok(self.ask("Path", &Named { name }).await?.mountpoint)
     }
 
     /// Mounts it for a user, and says where.
     pub(super) async fn mount(&self, name: &str, id: &str) -> Result<String> {
-        Ok(self.ask("Mount", &Use { name, id }, LONG).await?.mountpoint)
+        Ok(self.call("Mount", &Use { name, id }, LONG).await?.mountpoint)
     }
 
     pub(super) async fn unmount(&self, name: &str, id: &str) -> Result<()> {
-        self.ask("Unmount", &Use { name, id }, SHORT).await.map(drop)
+        self.call("Unmount", &Use { name, id }, SHORT).await.map(drop)
     }
 
     pub(super) async fn list(&self) -> Result<Vec<Told>> {
-        Ok(self.ask("List", &Nothing {}, SHORT).await?.volumes.unwrap_or_default())
+        Ok(self.ask("List", &Nothing {}).await?.volumes.unwrap_or_default())
     }
 
     /// # Errors
     /// What the plugin says; one that says nothing has no such volume.
     pub(super) async fn get(&self, name: &str) -> Result<Told> {
-        let told = self.ask("Get", &Named { name }, SHORT).await?.volume;
+        let told = self.ask("Get", &Named { name }).await?.volume;
         told.ok_or_else(|| Error::NotFound("no such volume".into()))
     }
 
     /// `local` or `global`; plugins need not say so.
     pub(super) async fn scope(&self) -> String {
-        let answer = self.ask("Capabilities", &Nothing {}, SHORT).await.unwrap_or_default();
+        let answer = self.ask("Capabilities", &Nothing {}).await.unwrap_or_default();
         match answer.capabilities.scope.to_lowercase().as_str() {
             "global" => "global".into(),
             _ => "local".into(),

@@ -216,7 +216,8 @@ mod tests {
             mounts: vec![view::Place {
                 destination: "/vol".into(),
                 source: dir.join("volume"),
-                tree: None,
+                point: None,
+                tree: Some(Arc::new(fs::File::open(dir.join("volume")).unwrap().into())),
                 writable: false,
                 is_attached: false,
             }],

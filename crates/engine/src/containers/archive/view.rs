@@ -28,8 +28,10 @@ const MAX_LINKS: usize = 255;
 pub(super) struct Place {
     pub(super) destination: PathBuf,
     pub(super) source: PathBuf,
-    /// What no path says: an image, or a part of it or of a volume.
-    pub(super) tree: Option<MountPoint>,
+    /// Says what no path says: an image, or a part of it or of a volume.
+    pub(super) point: Option<MountPoint>,
+    /// What is mounted, open, where the container does not run.
+    pub(super) tree: Option<Arc<OwnedFd>>,
     pub(super) writable: bool,
     /// It can be reached through the view's root.
     pub(super) is_attached: bool,
@@ -112,6 +114,7 @@ fn places(container: &Container) -> Vec<Place> {
     let place = |destination: &str, source: &str, writable| Place {
         destination: destination.into(),
         source: source.into(),
+        point: None,
         tree: None,
         writable,
         is_attached: false,
@@ -121,7 +124,7 @@ fn places(container: &Container) -> Vec<Place> {
         let points = record.mount_points.values().filter(|point| !point.source.is_empty());
         let mut places: Vec<Place> = points
             .map(|point| Place {
-                tree: mounts::is_tree(point).then(|| point.clone()),
+                point: mounts::is_tree(point).then(|| point.clone()),
                 ..place(&point.destination, &point.source, point.rw)
             })
             .collect();
@@ -148,15 +151,17 @@ fn assemble(
     merged: &Path,
     mounts: &mut [Place],
 ) -> Result<(Root, OwnedFd), wharf_sys::Error> {
-    let trees: Vec<_> = mounts.iter().map(|place| open_tree(place, layers)).collect();
+    for place in &mut *mounts {
+        place.tree = open_tree(place, layers).map(Arc::new);
+    }
     mountns::private(|| {
         attach_at(clone_tree(merged, Recursion::Single)?, merged)?;
         let root = Root::open(merged)?;
-        for (place, source) in mounts.iter_mut().zip(trees) {
+        for place in mounts {
             let Ok(target) = root.resolve(&place.destination) else { continue };
-            let Some(source) = source else { continue };
-            let fits = file_type(&source)? == file_type(&target)?;
-            place.is_attached = fits && attach(&source, &target).is_ok();
+            let Some(source) = &place.tree else { continue };
+            let fits = file_type(source)? == file_type(&target)?;
+            place.is_attached = fits && attach(source, &target).is_ok();
         }
         Ok(root)
     })
@@ -164,7 +169,7 @@ fn assemble(
 
 /// What is mounted at a place; nothing when it is not there.
 fn open_tree(place: &Place, layers: &Layers) -> Option<OwnedFd> {
-    match &place.tree {
+    match &place.point {
         Some(point) => mounts::open_tree(point, layers).ok(),
         None => clone_tree(&place.source, Recursion::Tree).ok(),
     }
@@ -183,11 +188,12 @@ impl View {
         if place.is_attached {
             return Ok((self.root.try_clone()?, path.to_owned(), access));
         }
-        if place.tree.is_some() {
-            return Err(wharf_sys::Error::call("open", path.to_string_lossy(), Errno::NOENT));
-        }
+        let gone = |errno| wharf_sys::Error::call("open", path.to_string_lossy(), errno);
+        let tree = place.tree.as_ref().ok_or_else(|| gone(Errno::NOENT))?;
+        let root =
+            tree.try_clone().map_err(|error| gone(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
         let rest = path.strip_prefix(&place.destination).unwrap_or(Path::new(""));
-        Ok((Root::open(&place.source)?, Path::new("/").join(rest), access))
+        Ok((Root::from_fd(root), Path::new("/").join(rest), access))
     }
 
     /// The last part of the path is not followed, unless a slash or `/.` ends it.
