@@ -57,6 +57,8 @@ mod image_remove;
 mod image_save;
 mod log_soak;
 mod manifest_lists;
+mod network_firewall;
+mod network_links;
 mod network_macvlan;
 mod network_names;
 mod network_options;

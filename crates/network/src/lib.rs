@@ -55,4 +55,4 @@ pub use fabric::{
 pub use ipam::{AddressPool, Ipam};
 pub use macvlan::MacvlanMode;
 pub use ports::{ParseProtocolError, PortBinding, PortRequest, Protocol, Reservation};
-pub use record::Endpoint;
+pub use record::{Endpoint, OpenLink};

@@ -4,7 +4,7 @@ use crate::{
     addr::{Family, Mac, Subnet},
     dns::Forwarding,
     error::{Error, Result},
-    ports::PortBinding,
+    ports::{PortBinding, Protocol},
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -29,9 +29,23 @@ pub(crate) struct SandboxRecord {
     pub(crate) endpoints: Vec<Endpoint>,
     /// What is published, by the endpoint with the default route.
     pub(crate) ports: Vec<PortBinding>,
+    /// Ports of other containers that it may reach where containers may not talk to each other.
+    #[serde(default)]
+    pub(crate) open_links: Vec<OpenLink>,
     /// Where the embedded DNS server sends what it does not know; `None` where it does not serve.
     #[serde(default)]
     pub(crate) forwarding: Option<Forwarding>,
+}
+
+/// A port of another container that is open to one (`--link`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenLink {
+    /// The other container's id; it need not run.
+    pub target: String,
+    /// Transport.
+    pub protocol: Protocol,
+    /// The target's port.
+    pub port: u16,
 }
 
 /// A container's attachment to a network.
@@ -194,6 +208,7 @@ mod tests {
             key: "/run/x".into(),
             endpoints: Vec::new(),
             ports: Vec::new(),
+            open_links: Vec::new(),
             forwarding: None,
         };
         records.save(&record).unwrap();

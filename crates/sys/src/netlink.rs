@@ -62,24 +62,79 @@ pub struct Message {
 #[derive(Debug)]
 pub struct Socket {
     inner: netlink_sys::Socket,
+    port: u32,
     sequence: u32,
 }
 
-/// One message as read, with its sequence number.
+/// One message as read, with its sequence number and the port of the socket it is about.
 struct Received {
     sequence: u32,
+    port: u32,
     message: Message,
+}
+
+/// A change in the kernel that is told to whoever listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// The port ([`Socket::port`]) of the socket by which it was asked for.
+    pub port: u32,
+    /// What changed.
+    pub message: Message,
+}
+
+/// A socket on which nothing is asked: it hears what changes in the namespace of the thread that opened it.
+#[derive(Debug)]
+pub struct Listener {
+    inner: netlink_sys::Socket,
+}
+
+impl Listener {
+    /// Hears a multicast group, such as `NFNLGRP_NFTABLES`, from now on.
+    pub fn open(family: Family, group: u32) -> Result<Self> {
+        let mut inner = netlink_sys::Socket::new(family.protocol()).on("socket", || "netlink")?;
+        inner.bind_auto().on("bind", || "netlink")?;
+        inner.add_membership(group).on("setsockopt", || "netlink group")?;
+        inner.set_non_blocking(true).on("fcntl", || "netlink")?;
+        // A replaced rule set is many messages at once. Needs CAP_NET_ADMIN beyond the default.
+        let _ = rustix::net::sockopt::set_socket_recv_buffer_size_force(&inner, 1 << 20);
+        Ok(Self { inner })
+    }
+
+    /// What has been told since, as one datagram; nothing when there is none. ENOBUFS: more was told than there
+    /// was room for, and is lost.
+    pub fn next(&self) -> Result<Vec<Notice>> {
+        let (bytes, sender) = match self.inner.recv_from_full() {
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(Vec::new()),
+            received => received.on("recvfrom", || "netlink")?,
+        };
+        if sender.port_number() != 0 {
+            return Ok(Vec::new());
+        }
+        let notice = |received: Received| Notice { port: received.port, message: received.message };
+        Ok(decode(&bytes)?.into_iter().map(notice).collect())
+    }
+}
+
+impl rustix::fd::AsFd for Listener {
+    fn as_fd(&self) -> rustix::fd::BorrowedFd<'_> {
+        self.inner.as_fd()
+    }
+}
+
+impl Family {
+    fn protocol(self) -> isize {
+        match self {
+            Self::Route => NETLINK_ROUTE,
+            Self::Netfilter => NETLINK_NETFILTER,
+        }
+    }
 }
 
 impl Socket {
     /// Opens a socket.
     pub fn open(family: Family) -> Result<Socket> {
-        let protocol = match family {
-            Family::Route => NETLINK_ROUTE,
-            Family::Netfilter => NETLINK_NETFILTER,
-        };
-        let mut inner = netlink_sys::Socket::new(protocol).on("socket", || "netlink")?;
-        inner.bind_auto().on("bind", || "netlink")?;
+        let mut inner = netlink_sys::Socket::new(family.protocol()).on("socket", || "netlink")?;
+        let port = inner.bind_auto().on("bind", || "netlink")?.port_number();
         // Both only make errors more readable; every kernel from 4.12 on has them.
         let _ = inner.set_ext_ack(true);
         let _ = inner.set_cap_ack(true);
@@ -89,7 +144,12 @@ impl Socket {
         let timeout = Some(ANSWER_WAIT);
         rustix::net::sockopt::set_socket_timeout(&inner, rustix::net::sockopt::Timeout::Recv, timeout)
             .on("setsockopt", || "netlink")?;
-        Ok(Socket { inner, sequence: 0 })
+        Ok(Socket { inner, port, sequence: 0 })
+    }
+
+    /// By which the kernel names this socket to others, unique in its namespace.
+    pub fn port(&self) -> u32 {
+        self.port
     }
 
     /// Sends one request and returns what the kernel answers, acknowledgement excluded: nothing for most, one
@@ -220,8 +280,9 @@ fn decode(mut bytes: &[u8]) -> Result<Vec<Received>> {
         let kind = u16_at(bytes, 4).unwrap_or(0);
         let flags = u16_at(bytes, 6).unwrap_or(0);
         let sequence = u32_at(bytes, 8).unwrap_or(0);
+        let port = u32_at(bytes, 12).unwrap_or(0);
         let payload = bytes[HEADER..length].to_vec();
-        all.push(Received { sequence, message: Message { kind, flags, payload } });
+        all.push(Received { sequence, port, message: Message { kind, flags, payload } });
         bytes = bytes.get(aligned(length)..).unwrap_or_default();
     }
     Ok(all)
@@ -347,12 +408,16 @@ mod tests {
             const DELETE_TABLE: u16 = 10 << 8 | 2;
             let new = Message { kind: NEW_TABLE, flags: CREATE, payload: table(b"one\0") };
             let delete = Message { kind: DELETE_TABLE, flags: 0, payload: table(b"two\0") };
+            let listener = Listener::open(Family::Netfilter, 7).unwrap();
+            assert!(listener.next().unwrap().is_empty());
             let error = socket.batch(&[frame(16), new.clone(), delete.clone(), frame(17)]).unwrap_err();
             assert!(error.is(Errno::NOENT), "{error}");
             let get = Message { kind: 10 << 8 | 1, flags: DUMP, payload: vec![1, 0, 0, 0] };
             assert!(socket.request(&get).unwrap().is_empty(), "the good half was undone");
             socket.batch(&[frame(16), new.clone(), new, frame(17)]).unwrap();
             assert_eq!(socket.request(&get).unwrap().len(), 1);
+            let heard = listener.next().unwrap();
+            assert_eq!((heard[0].message.kind, heard[0].port), (NEW_TABLE, socket.port()));
         });
     }
 

@@ -4,8 +4,13 @@
 //! They are kept where they were asked for, in the parent's `hostconfig.json`, as `child:alias`; all else follows from
 //! there. A child is named there as the client named it, or by its id once it has been renamed.
 
-use super::{Container, Containers, create::parse_link, files};
-use crate::{Result, blocking::blocking};
+use super::{
+    Container, Containers,
+    create::parse_link,
+    files,
+    link_environment::{self, Linked},
+};
+use crate::{Error, Result, blocking::blocking};
 use std::{collections::BTreeMap, sync::Arc};
 use wharf_spec::ContainerId;
 
@@ -19,6 +24,34 @@ impl Containers {
         }
         let links = host.links.iter().flatten().map(|link| parse_link(link));
         links.filter_map(|(name, alias)| Some((alias.to_owned(), self.get(name).ok()?))).collect()
+    }
+
+    /// What links on the default bridge tell a container in its environment (source: moby
+    /// `daemon/container_operations_unix.go`, setupLinkedContainers).
+    ///
+    /// # Errors
+    /// When a linked container does not run any more, or is not on the default bridge.
+    pub(super) fn link_environment(&self, parent: &Container) -> Result<Vec<String>> {
+        if !parent.networks().networks.contains_key("bridge") {
+            return Ok(Vec::new());
+        }
+        let mut variables = Vec::new();
+        for (alias, child) in self.children(parent) {
+            let address = child.networks().networks.get("bridge").map(|e| e.settings.ip_address.parse());
+            let Some(Ok(address)) = address else {
+                let id = &child.id;
+                return Err(Error::Refused(format!("container {id} not attached to default bridge network")));
+            };
+            let environment = child.with(|state| state.record.config.env.clone()).unwrap_or_default();
+            let linked = Linked {
+                name: &format!("/{}/{alias}", parent.name()),
+                address,
+                ports: child.exposed_ports(),
+                environment: &environment,
+            };
+            variables.extend(link_environment::variables(&linked));
+        }
+        Ok(variables)
     }
 
     /// Docker's names of linked containers, beside their own: `/parent/alias`.

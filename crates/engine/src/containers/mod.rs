@@ -26,6 +26,7 @@ mod index;
 mod inspect;
 mod kill;
 mod lifetime;
+mod link_environment;
 mod links;
 mod list;
 mod logs;

@@ -14,7 +14,7 @@ use crate::{
     Error, Result,
     blocking::blocking,
     images::Layers,
-    networks::{AttachRequest, Attachment, Dns},
+    networks::{AttachRequest, Attachment, Dns, Link},
     state::Verb,
     task::{Spawn, SpawnError, Spawned, run_dir},
     undo::Undo,
@@ -310,7 +310,8 @@ impl Containers {
                     other.name()
                 )));
             }
-            links.push((other.id.clone(), alias.to_owned()));
+            let ports = other.exposed_ports();
+            links.push(Link { target: other.id.clone(), alias: alias.to_owned(), ports });
         }
         let dns = dns(self.config(), host);
         Ok(container.with(|state| AttachRequest {
@@ -362,6 +363,7 @@ impl Containers {
         let (engine, container, host) = (Arc::clone(self.config()), Arc::clone(container), Arc::clone(host));
         let (names_of, shm_of, joined, user) = (shared.names_of, shared.shm_of, shared.joined, shared.user);
         let (networks, layers) = (self.parts().networks.clone(), self.parts().images.layers().clone());
+        let link_environment = self.link_environment(&container)?;
         blocking(move || {
             let files = write_files(&engine, &container, names_of.as_deref(), &names)?;
             if names.resolver == Resolver::Embedded {
@@ -370,7 +372,7 @@ impl Containers {
             let shm = prepare_shm(&engine, &container, &host, shm_of.as_deref())?;
             files::make_bind_sources(&engine, &container)?;
             let trees = open_trees(&container, &layers)?;
-            let inputs = Inputs { netns, held, joined, userns: user, files, shm, trees };
+            let inputs = Inputs { netns, held, joined, userns: user, link_environment, files, shm, trees };
             build_plan(&engine, &container, &host, rootfs, inputs)
         })
         .await
@@ -393,6 +395,7 @@ struct Inputs {
     held: Vec<OwnedFd>,
     joined: Joined,
     userns: Userns,
+    link_environment: Vec<String>,
     files: Vec<(&'static str, String)>,
     shm: Option<String>,
     trees: BTreeMap<String, OwnedFd>,
@@ -434,7 +437,7 @@ fn build_plan(
         held: inputs.held,
         joined: inputs.joined,
         userns: inputs.userns,
-        link_environment: Vec::new(),
+        link_environment: inputs.link_environment,
         files: inputs.files,
         shm: inputs.shm,
         mounts: &record.mount_points,

@@ -1,6 +1,6 @@
 //! A container joins its networks when it starts, and leaves them when it has ended.
 
-use super::{AttachRequest, Attachment, Networks, ports, spec, validate};
+use super::{AttachRequest, Attachment, Link, Networks, ports, spec, validate};
 use crate::{
     Error, Result,
     blocking::blocking,
@@ -13,8 +13,9 @@ use std::{net::IpAddr, os::fd::OwnedFd, sync::Arc};
 use wharf_api::{
     StringMap,
     network::{EndpointSettings, Network},
+    port::Port,
 };
-use wharf_network::{Endpoint, EndpointRequest, Family, Forwarding, SandboxRequest};
+use wharf_network::{Endpoint, EndpointRequest, Family, Forwarding, OpenLink, SandboxRequest};
 use wharf_spec::{ContainerId, EndpointId, NetworkId};
 
 /// A network that a starting container joins.
@@ -209,9 +210,9 @@ impl Networks {
 
     /// The lines of linked containers: alias, host name and name, with the address on the default network
     /// (source: moby `daemon/container_operations_unix.go`, `addLegacyLinks`).
-    fn link_hosts(&self, links: &[(ContainerId, String)]) -> Vec<(String, IpAddr)> {
-        let line = |(id, alias): &(ContainerId, String)| {
-            let container = self.0.containers.get(id.as_str()).ok()?;
+    fn link_hosts(&self, links: &[Link]) -> Vec<(String, IpAddr)> {
+        let line = |Link { target, alias, .. }: &Link| {
+            let container = self.0.containers.get(target.as_str()).ok()?;
             let address = container.networks().networks.get("bridge")?.settings.ip_address.parse().ok()?;
             let name = container.name();
             let hostname = hostname(&container);
@@ -247,8 +248,18 @@ fn sandbox_request(request: &AttachRequest, joined: &[Joined]) -> Result<Sandbox
         name: request.name.clone(),
         endpoints: endpoints.collect::<Result<_>>()?,
         ports: ports::requests(&request.port_bindings, &request.exposed_ports, publish_all)?,
+        links: request.links.iter().flat_map(open_links).collect(),
         namespace: request.namespace.clone(),
     })
+}
+
+/// A port of a protocol that cannot be served is open to nobody.
+fn open_links(link: &Link) -> Vec<OpenLink> {
+    let open = |port: &Port| {
+        let protocol = port.protocol().parse().ok()?;
+        Some(OpenLink { target: link.target.to_string(), protocol, port: port.number() })
+    };
+    link.ports.iter().filter_map(open).collect()
 }
 
 /// What the network layer is asked for: a fixed address or MAC address if the record has one.

@@ -71,12 +71,23 @@ pub struct AttachRequest {
     pub port_bindings: capi::PortMap,
     /// Publish every exposed port.
     pub publish_all: bool,
-    /// Links to running containers: their id, and the alias.
-    pub links: Vec<(ContainerId, String)>,
+    /// Links to running containers.
+    pub links: Vec<Link>,
     /// `--dns` and its like, the daemon's defaults already applied.
     pub dns: Dns,
     /// A fresh namespace that belongs to the container's user namespace, if it has one of its own.
     pub namespace: Option<Arc<OwnedFd>>,
+}
+
+/// A link to a container, on the default bridge.
+#[derive(Debug, Clone)]
+pub struct Link {
+    /// Which.
+    pub target: ContainerId,
+    /// What it is called here.
+    pub alias: String,
+    /// Its ports that are open to this one, although containers may not talk to each other.
+    pub ports: Vec<Port>,
 }
 
 /// What a container says about names.

@@ -236,6 +236,7 @@ mod tests {
             key: "/x".into(),
             endpoints,
             ports: Vec::new(),
+            open_links: Vec::new(),
             forwarding: None,
         };
         let name_of = |id: &NetworkId| Some(if *id == network(1) { "front" } else { "back.end" }.to_owned());

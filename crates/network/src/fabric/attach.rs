@@ -57,6 +57,7 @@ impl Fabric {
         let live = inner.sandboxes.remove(container);
         let Live { record, sandbox, reservation, .. } =
             live.ok_or_else(|| Error::UnknownSandbox(container.to_owned()))?;
+        inner.apply_links();
         let mut result = inner.withdraw(&published(&record));
         fault::death("network.withdrawn");
         drop(reservation);
@@ -89,6 +90,7 @@ impl Fabric {
                 sandbox,
                 endpoints: Vec::with_capacity(request.endpoints.len()),
                 ports: Vec::new(),
+                open_links: request.links.clone(),
                 forwarding: None,
             },
             plugs: Vec::with_capacity(request.endpoints.len()),
@@ -172,6 +174,7 @@ impl Fabric {
         };
         self.enter_names(&inner, record);
         inner.sandboxes.insert(record.container.clone(), live);
+        inner.apply_links();
         Ok(attachment)
     }
 

@@ -64,6 +64,7 @@ impl Fabric {
             }
         };
         let record = live.record.clone();
+        inner.apply_links();
         self.enter_names(&inner, &record);
         Ok(Connected { endpoint, held })
     }
@@ -100,6 +101,7 @@ impl Fabric {
             result = result.and(inner.withdraw(&before)).and(inner.publish(&after));
         }
         inner.release_addresses(&gone);
+        inner.apply_links();
         if let Some(live) = inner.sandboxes.get(container) {
             self.enter_names(&inner, &live.record);
             result = result.and(self.records.save(&live.record));

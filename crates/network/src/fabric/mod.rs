@@ -2,6 +2,8 @@
 
 mod attach;
 mod change;
+mod guard;
+mod links;
 mod names;
 mod networks;
 mod open;
@@ -19,7 +21,7 @@ use crate::{
     firewall::Firewall,
     ipam::{AddressPool, Ipam},
     ports::{PortAllocator, PortBinding, PortRequest, Reservation},
-    record::{Endpoint, Records, SandboxRecord},
+    record::{Endpoint, OpenLink, Records, SandboxRecord},
     sandbox::{Cable, Host, Pool, Reaper, Sandbox},
 };
 use std::{
@@ -94,6 +96,8 @@ pub struct SandboxRequest {
     pub endpoints: Vec<EndpointRequest>,
     /// What is published, by the endpoints with the default routes.
     pub ports: Vec<PortRequest>,
+    /// Ports of containers on the same bridge that it may reach, also where containers may not talk to each other.
+    pub links: Vec<OpenLink>,
     /// A fresh namespace to use, which belongs to the container's user namespace; `None` for one of the host's.
     pub namespace: Option<Arc<OwnedFd>>,
 }
@@ -156,7 +160,9 @@ pub struct Fabric {
     host: Host,
     names: Arc<dns::Names>,
     dns: Option<dns::Server>,
-    inner: Mutex<Inner>,
+    inner: Arc<Mutex<Inner>>,
+    /// Until networking is shut down.
+    guard: Mutex<Option<guard::Guard>>,
     // Dropped in this order: the pool's namespaces first, then what waits to be removed.
     pool: Pool,
     reaper: Reaper,
@@ -245,6 +251,8 @@ impl Fabric {
     pub fn shut_down(&self) -> Result<()> {
         self.pool.rewire(None);
         self.reaper.flush();
+        // It must not restore what is removed now. Its thread takes the lock below.
+        drop(self.guard.lock().unwrap_or_else(PoisonError::into_inner).take());
         let mut inner = self.lock();
         let Inner { networks, sandboxes, firewall, .. } = &mut *inner;
         let mut result = Ok(());

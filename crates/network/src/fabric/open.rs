@@ -1,11 +1,13 @@
 //! Opening: what an earlier daemon left is taken over, or removed.
 
-use super::{Fabric, FabricConfig, Filtering, Inner, IpForwarding, Live, Network, networks, ports};
+use super::{
+    Fabric, FabricConfig, Filtering, Inner, IpForwarding, Live, Network, guard::Guard, networks, ports,
+};
 use crate::{
     addr::Family,
     bridge, dns,
     error::{Error, Result},
-    firewall::{Firewall, Forwarding},
+    firewall::{Firewall, Forwarding, Watch},
     ipam::Ipam,
     nl::Channel,
     ports::{PortAllocator, Reservation},
@@ -47,12 +49,15 @@ impl Fabric {
         let (sandboxes, lost) = restore(&mut ipam, &mut ports, &networks, live);
         let published: Vec<_> = sandboxes.values().flat_map(|live| ports::published(&live.record)).collect();
         let rules = networks::rules(networks.values());
-        let firewall = match config.filtering {
+        let (firewall, watch) = match config.filtering {
             Filtering::Ours => {
                 let channel = Channel::netfilter()?;
-                Firewall::install(channel, &config.instance, forwarding, rules, &published)?
+                // From before the table is there, lest a change of it goes unheard.
+                let watch = Watch::open(channel.port(), &config.instance)?;
+                let made = Firewall::install(channel, &config.instance, forwarding, rules, &published)?;
+                (made, Some(watch))
             }
-            Filtering::Others => Firewall::absent(&config.instance),
+            Filtering::Others => (Firewall::absent(&config.instance), None),
         };
 
         let reaper = Reaper::start(Host::open(&config.instance)?)?;
@@ -67,9 +72,12 @@ impl Fabric {
         pool.rewire(wiring);
         let names = Arc::new(dns::Names::default());
         let dns = config.runtime.map(|runtime| dns::Server::new(runtime, Arc::clone(&names)));
-        let inner = Inner { ipam, ports, networks, sandboxes, firewall };
-        let netns_dir = config.netns_dir;
-        let fabric = Self { netns_dir, records, host, names, dns, inner: Mutex::new(inner), pool, reaper };
+        let mut inner = Inner { ipam, ports, networks, sandboxes, firewall };
+        inner.apply_links();
+        let inner = Arc::new(Mutex::new(inner));
+        let guard = watch.map(|watch| Guard::start(watch, Arc::downgrade(&inner))).transpose()?;
+        let (netns_dir, guard) = (config.netns_dir, Mutex::new(guard));
+        let fabric = Self { netns_dir, records, host, names, dns, inner, guard, pool, reaper };
         fabric.enter_all_names();
         fabric.remove_nameless();
         Ok(fabric)

@@ -167,7 +167,8 @@ fn endpoint(network: u8) -> EndpointRequest {
 
 pub(crate) fn request(name: &str, networks: &[u8], ports: Vec<PortRequest>) -> SandboxRequest {
     let endpoints = networks.iter().map(|network| endpoint(*network)).collect();
-    SandboxRequest { container: name.into(), name: name.into(), endpoints, ports, namespace: None }
+    let (container, links) = (name.into(), Vec::new());
+    SandboxRequest { container, name: name.into(), endpoints, ports, links, namespace: None }
 }
 
 fn publish(container: u16, protocol: Protocol, host: &str, host_port: u16) -> PortRequest {

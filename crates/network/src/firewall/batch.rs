@@ -5,7 +5,7 @@ use super::expr::{Expressions, NAME_LENGTH, Verdict, padded};
 use crate::{
     error::{Error, Result},
     nl::{self, Body, Channel, Message},
-    ports::PortBinding,
+    ports::{PortBinding, Protocol},
 };
 use std::net::Ipv4Addr;
 use wharf_sys::netlink::{APPEND, CREATE};
@@ -60,6 +60,8 @@ pub(super) enum SetKind {
     Ports,
     /// Address, protocol and port, with address and port.
     AddressPorts,
+    /// Who, whom, protocol and port.
+    Links,
 }
 
 /// Where a base chain is hooked in.
@@ -102,6 +104,13 @@ impl Element {
         key.extend_from_slice(&padded_port(binding.host_port));
         let value = [container.octets(), padded_port(binding.container_port)].concat();
         Self { key, data: ElementData::Value(value) }
+    }
+
+    /// For [`SetKind::Links`].
+    pub(super) fn link(from: Ipv4Addr, to: Ipv4Addr, protocol: Protocol, port: u16) -> Self {
+        let protocol = [protocol.number(), 0, 0, 0];
+        let key = [from.octets(), to.octets(), protocol, padded_port(port)].concat();
+        Self { key, data: ElementData::None }
     }
 
     fn write(&self, list: &mut Body<'_>, with_data: bool) {
@@ -164,7 +173,7 @@ impl Batch {
     pub(super) fn add_set(&mut self, table: &str, name: &str, set: SetKind) {
         let concat = |types: &[u32]| types.iter().fold(0, |all, one| all << 6 | one);
         let flags = match set {
-            SetKind::Interfaces => 0,
+            SetKind::Interfaces | SetKind::Links => 0,
             SetKind::InterfaceVerdicts | SetKind::Ports | SetKind::AddressPorts => SET_MAP,
         };
         let (key_type, key_length, data): (u32, u32, Option<(u32, u32)>) = match set {
@@ -181,6 +190,7 @@ impl Batch {
                 let target = concat(&[TYPE_ADDRESS, TYPE_SERVICE]);
                 (concat(&[TYPE_ADDRESS, TYPE_PROTOCOL, TYPE_SERVICE]), 12, Some((target, 8)))
             }
+            SetKind::Links => (concat(&[TYPE_ADDRESS, TYPE_ADDRESS, TYPE_PROTOCOL, TYPE_SERVICE]), 16, None),
         };
         let id = self.messages.len() as u32;
         self.message(kind::NEW_SET, CREATE, |body| {

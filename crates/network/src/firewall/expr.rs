@@ -12,12 +12,13 @@ const DATA_VERDICT: u16 = 2;
 
 /// The register that holds what is compared or looked up first (NFT_REG_1).
 const FIRST: u32 = 1;
-/// The 4-byte registers that follow inside it (NFT_REG32_01, 02).
+/// The 4-byte registers that follow inside it (NFT_REG32_01 to 03).
 const SECOND: u32 = 9;
 const THIRD: u32 = 10;
+const FOURTH: u32 = 11;
 
-const META_IIFNAME: u32 = 6;
-const META_OIFNAME: u32 = 7;
+pub(super) const META_IIFNAME: u32 = 6;
+pub(super) const META_OIFNAME: u32 = 7;
 const META_L4PROTO: u32 = 16;
 const META_IIFKIND: u32 = 26;
 const META_OIFKIND: u32 = 27;
@@ -228,6 +229,12 @@ impl Expressions<'_, '_> {
     pub(super) fn redirect_by_address(&mut self, map: &str) -> &mut Self {
         self.payload(NETWORK_HEADER, DADDR, 4, FIRST).meta(META_L4PROTO, SECOND);
         self.payload(TRANSPORT_HEADER, DPORT, 2, THIRD).find(map, Some(FIRST)).redirect()
+    }
+
+    /// `ip saddr . ip daddr . meta l4proto . th dport @set`
+    pub(super) fn link_in(&mut self, set: &str) -> &mut Self {
+        self.payload(NETWORK_HEADER, SADDR, 4, FIRST).payload(NETWORK_HEADER, DADDR, 4, SECOND);
+        self.meta(META_L4PROTO, THIRD).payload(TRANSPORT_HEADER, DPORT, 2, FOURTH).find(set, None)
     }
 
     /// `meta l4proto PROTOCOL th dport PORT`

@@ -9,7 +9,7 @@
 
 use super::{
     batch::{Batch, kind, message},
-    expr::{Expressions, Interface, Verdict},
+    expr::{Expressions, Interface, META_IIFNAME, META_OIFNAME, Verdict},
 };
 use crate::{
     error::{Error, Result},
@@ -17,7 +17,7 @@ use crate::{
 };
 use wharf_sys::netlink::{APPEND, CREATE, DUMP};
 
-const TABLE: &str = "filter";
+pub(super) const TABLE: &str = "filter";
 const FORWARD: &str = "FORWARD";
 const USER: &str = "DOCKER-USER";
 
@@ -37,6 +37,8 @@ struct Rule {
     verdict: Option<(i32, String)>,
     /// It has nothing but a verdict (and perhaps a counter).
     unconditional: bool,
+    /// The interface it is about: whether packets go out of it, and its name.
+    interface: Option<(bool, String)>,
 }
 
 /// Where new rules go.
@@ -52,11 +54,14 @@ pub(super) fn allow(channel: &Channel, mark: &str, bridges: &[&str]) -> Result<(
     let Some(drops) = forward_drops(channel)? else { return Ok(()) };
     let forward = rules(channel, FORWARD, mark)?;
     let user = rules(channel, USER, mark)?;
+    let place = place(&forward, &user);
+    if is_done(if drops { bridges } else { &[] }, place, &forward, &user) {
+        return Ok(());
+    }
     let mut batch = Batch::new();
     delete_ours(&mut batch, FORWARD, &forward);
     delete_ours(&mut batch, USER, &user);
     if drops {
-        let place = place(&forward, &user);
         for bridge in bridges {
             for interface in [Interface::In, Interface::Out] {
                 insert(&mut batch, place, mark, |rule| {
@@ -75,6 +80,23 @@ pub(super) fn withdraw(channel: &Channel, mark: &str) -> Result<()> {
         delete_ours(&mut batch, chain, &rules(channel, chain, mark)?);
     }
     batch.commit(channel, "remove rules from", TABLE)
+}
+
+/// Whether the rules for these bridges are there, at their place, and no other of ours. Without this two daemons that
+/// hear of each other's changes would never rest.
+fn is_done(bridges: &[&str], place: Place, forward: &[Rule], user: &[Rule]) -> bool {
+    let ours = |rules: &[Rule]| -> Vec<_> {
+        rules.iter().filter(|rule| rule.ours).filter_map(|rule| rule.interface.clone()).collect()
+    };
+    let (mut here, elsewhere) = match place {
+        Place::Head(_) => (ours(forward), ours(user)),
+        Place::Tail(_) | Place::Before(..) => (ours(user), ours(forward)),
+    };
+    let both = |bridge: &&str| [(false, (*bridge).to_owned()), (true, (*bridge).to_owned())];
+    let mut wanted: Vec<_> = bridges.iter().flat_map(both).collect();
+    here.sort();
+    wanted.sort();
+    here == wanted && elsewhere.is_empty()
 }
 
 fn place(forward: &[Rule], user: &[Rule]) -> Place {
@@ -157,16 +179,35 @@ fn rules(channel: &Channel, chain: &str, mark: &str) -> Result<Vec<Rule>> {
 
 fn read_rule(payload: &[u8], mark: &[u8]) -> Option<Rule> {
     let handle = u64::from_be_bytes(find_attr(payload, 3)?.try_into().ok()?);
-    let mut rule = Rule { handle, ours: false, verdict: None, unconditional: true };
+    let mut rule = Rule { handle, ours: false, verdict: None, unconditional: true, interface: None };
+    let mut is_out = None;
     for (_, expression) in attrs(find_attr(payload, 4).unwrap_or_default()) {
         match find_attr(expression, 1).map(text) {
             Some("immediate") => rule.verdict = find_attr(expression, 2).and_then(read_verdict),
             Some("counter") => {}
+            Some("meta") => {
+                is_out = find_attr(expression, 2).and_then(read_interface_end);
+                rule.unconditional = false;
+            }
+            Some("cmp") => {
+                let name = find_attr(expression, 2).and_then(|data| find_attr(find_attr(data, 3)?, 1));
+                rule.interface = is_out.zip(name.map(|name| text(name).to_owned()));
+                rule.unconditional = false;
+            }
             _ => rule.unconditional = false,
         }
     }
     rule.ours = find_attr(payload, 7).is_some_and(|data| data == mark);
     Some(rule)
+}
+
+/// Whether the name that is loaded is that of the interface by which packets leave.
+fn read_interface_end(meta: &[u8]) -> Option<bool> {
+    match u32::from_be_bytes(find_attr(meta, 2)?.try_into().ok()?) {
+        META_IIFNAME => Some(false),
+        META_OIFNAME => Some(true),
+        _ => None,
+    }
 }
 
 fn read_verdict(immediate: &[u8]) -> Option<(i32, String)> {
@@ -191,7 +232,8 @@ mod tests {
     use super::*;
 
     fn rule(handle: u64, verdict: (i32, &str), unconditional: bool) -> Rule {
-        Rule { handle, ours: false, verdict: Some((verdict.0, verdict.1.into())), unconditional }
+        let verdict = Some((verdict.0, verdict.1.into()));
+        Rule { handle, ours: false, verdict, unconditional, interface: None }
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! set bridges              bridges of networks that reach the world
 //! set internal             bridges of internal networks
 //! map same-bridge          iifname . oifname : accept, or drop where containers may not talk (ICC off)
+//! set links                address . address . protocol . port  of linked containers where ICC is off
 //! map ports                protocol . port           : container address . port      (host address 0.0.0.0)
 //! map ports-by-address     address . protocol . port : container address . port
 //!
@@ -14,7 +15,7 @@
 //! chain redirect                       the two maps of ports
 //! chain prerouting   nat               to this host, but not to 127.0.0.0/8: redirect
 //! chain output       nat               to this host: redirect
-//! chain forward      filter            established; same bridge; internal; into a bridge; out of a bridge;
+//! chain forward      filter            established; links; same bridge; internal; into a bridge; out of a bridge;
 //!                                      between other interfaces, where the host was no router before
 //! chain into-bridge                    published (redirected) ones pass, the rest is dropped
 //! chain postrouting  nat               masquerade: out of a bridge, from 127.0.0.0/8, back into the same bridge
@@ -27,16 +28,27 @@ mod expr;
 mod flows;
 mod forward;
 mod resolver;
+mod watch;
 
-use crate::{addr::Subnet, error::Result, nl::Channel, ports::PortBinding};
+use crate::{
+    addr::Subnet,
+    error::Result,
+    nl::Channel,
+    ports::{PortBinding, Protocol},
+};
 use batch::{Batch, Element, Hook, SetKind};
 use expr::{End, Interface, Is, Verdict};
 pub(crate) use resolver::redirect_dns;
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr},
+};
+pub(crate) use watch::{Changes, Watch};
 
 const BRIDGES: &str = "bridges";
 const INTERNAL: &str = "internal";
 const SAME_BRIDGE: &str = "same-bridge";
+const LINKS: &str = "links";
 const PORTS: &str = "ports";
 const ADDRESS_PORTS: &str = "ports-by-address";
 
@@ -72,6 +84,15 @@ pub(crate) struct PublishedPort {
     pub(crate) container: IpAddr,
 }
 
+/// A container may reach a port of another one on its bridge, although containers there may not talk to each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct LinkRule {
+    pub(crate) from: IpAddr,
+    pub(crate) to: IpAddr,
+    pub(crate) protocol: Protocol,
+    pub(crate) port: u16,
+}
+
 /// What happens to packets between interfaces that are not ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Forwarding {
@@ -91,6 +112,7 @@ pub(crate) struct Firewall {
     table: String,
     forwarding: Forwarding,
     networks: Vec<BridgeRules>,
+    links: BTreeSet<LinkRule>,
 }
 
 impl Firewall {
@@ -102,14 +124,21 @@ impl Firewall {
         networks: Vec<BridgeRules>,
         ports: &[PublishedPort],
     ) -> Result<Self> {
-        let firewall = Self { channel: Some(channel), table: table.to_owned(), forwarding, networks };
+        let (channel, links) = (Some(channel), BTreeSet::new());
+        let firewall = Self { channel, table: table.to_owned(), forwarding, networks, links };
         firewall.rebuild(ports)?;
         Ok(firewall)
     }
 
     /// No table at all (`--iptables=false`).
     pub(crate) fn absent(table: &str) -> Self {
-        Self { channel: None, table: table.to_owned(), forwarding: Forwarding::Open, networks: Vec::new() }
+        Self {
+            channel: None,
+            table: table.to_owned(),
+            forwarding: Forwarding::Open,
+            networks: Vec::new(),
+            links: BTreeSet::new(),
+        }
     }
 
     fn commit(&self, batch: Batch, operation: &'static str) -> Result<()> {
@@ -128,6 +157,7 @@ impl Firewall {
         self.add_fixed_rules(&mut batch);
         self.add_forward_rules(&mut batch);
         self.add_networks(&mut batch);
+        batch.add_elements(&self.table, LINKS, &link_elements(self.links.iter()));
         self.change_ports(&mut batch, ports, Batch::add_elements);
         self.commit(batch, "set up")?;
         self.allow_beside_others();
@@ -149,6 +179,25 @@ impl Firewall {
         }
         self.allow_beside_others();
         Ok(())
+    }
+
+    /// Opens these ways between containers, and closes all others.
+    pub(crate) fn set_links(&mut self, links: BTreeSet<LinkRule>) -> Result<()> {
+        let mut batch = Batch::new();
+        let closed = link_elements(self.links.difference(&links));
+        batch.delete_elements(&self.table, LINKS, &closed);
+        batch.add_elements(&self.table, LINKS, &link_elements(links.difference(&self.links)));
+        let before = std::mem::replace(&mut self.links, links);
+        let changed = self.commit(batch, "change links of");
+        if changed.is_err() {
+            self.links = before;
+        }
+        changed
+    }
+
+    /// Whether any way between containers is open.
+    pub(crate) fn has_links(&self) -> bool {
+        !self.links.is_empty()
     }
 
     /// Redirects published ports.
@@ -211,6 +260,7 @@ impl Firewall {
         batch.add_set(&self.table, BRIDGES, SetKind::Interfaces);
         batch.add_set(&self.table, INTERNAL, SetKind::Interfaces);
         batch.add_set(&self.table, SAME_BRIDGE, SetKind::InterfaceVerdicts);
+        batch.add_set(&self.table, LINKS, SetKind::Links);
         batch.add_set(&self.table, PORTS, SetKind::Ports);
         batch.add_set(&self.table, ADDRESS_PORTS, SetKind::AddressPorts);
     }
@@ -256,6 +306,9 @@ impl Firewall {
         let table = &self.table;
         batch.add_rule(table, FORWARD, |rule| {
             rule.established().verdict(&Verdict::Accept);
+        });
+        batch.add_rule(table, FORWARD, |rule| {
+            rule.link_in(LINKS).verdict(&Verdict::Accept);
         });
         batch.add_rule(table, FORWARD, |rule| {
             rule.interfaces_verdict(SAME_BRIDGE);
@@ -342,4 +395,12 @@ impl Firewall {
         change(batch, &self.table, PORTS, &everywhere);
         change(batch, &self.table, ADDRESS_PORTS, &by_address);
     }
+}
+
+fn link_elements<'a>(links: impl Iterator<Item = &'a LinkRule>) -> Vec<Element> {
+    let element = |link: &LinkRule| match (link.from, link.to) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => Some(Element::link(from, to, link.protocol, link.port)),
+        _ => None,
+    };
+    links.filter_map(element).collect()
 }

@@ -27,6 +27,11 @@ impl Channel {
         Ok(Self { socket: Mutex::new(socket) })
     }
 
+    /// By which the kernel names this socket when it tells others of what was changed by it.
+    pub(crate) fn port(&self) -> u32 {
+        self.socket.lock().unwrap_or_else(PoisonError::into_inner).port()
+    }
+
     /// Sends a request and returns the kernel's answers.
     pub(crate) fn ask(&self, request: &Message) -> wharf_sys::Result<Vec<Message>> {
         // A poisoned lock is a panic between two requests: the socket itself is in order.
