@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use std::fs;
-use wharf_testkit::{Daemon, Entry, VolumePlugin, from_files};
+use wharf_testkit::{Daemon, Entry, VolumePlugin, from_files, until};
 
 fn methods(plugin: &VolumePlugin) -> Vec<String> {
     let asks = |method: &String| {
@@ -15,10 +15,10 @@ fn methods(plugin: &VolumePlugin) -> Vec<String> {
 #[test]
 fn a_plugin_has_volumes() -> Result<()> {
     let mut daemon = Daemon::with_busybox()?;
-    let plugin = VolumePlugin::start("has", &daemon.dir().join("plugged"))?;
-    let driver = plugin.name.clone();
+    let plugin = VolumePlugin::start(&daemon, "has")?;
+    let driver = "has";
     let created =
-        daemon.docker(&["volume", "create", "-d", &driver, "-o", "size=big", "--label", "a=b", "far"])?;
+        daemon.docker(&["volume", "create", "-d", driver, "-o", "size=big", "--label", "a=b", "far"])?;
     assert_eq!(created.ok()?, "far\n");
     let calls = plugin.calls();
     assert_eq!(calls[0], ("Plugin.Activate".to_owned(), Value::Null));
@@ -31,7 +31,14 @@ fn a_plugin_has_volumes() -> Result<()> {
     assert_eq!(shown, expected);
     plugin.calls();
 
-    // Mounted for each container, as long as it runs.
+    it_is_mounted_while_containers_run(&mut daemon, &plugin, &place)?;
+    one_that_ends_unseen_is_unmounted(&mut daemon, &plugin)?;
+    daemon.docker(&["volume", "rm", "far"])?.ok()?;
+    assert_eq!(plugin.users("far"), None);
+    daemon.stop()
+}
+
+fn it_is_mounted_while_containers_run(daemon: &mut Daemon, plugin: &VolumePlugin, place: &str) -> Result<()> {
     let run = ["run", "-d", "--name", "one", "--network=none", "-v", "far:/m", "busybox", "sleep", "1000"];
     daemon.docker(&run)?.ok()?;
     let id = daemon
@@ -42,65 +49,83 @@ fn a_plugin_has_volumes() -> Result<()> {
             "one",
         ])?
         .ok()?;
-    assert_eq!(id.trim().split_once(' ').map(|(_, rest)| rest.to_owned()), Some(format!("{place} {driver}")));
+    assert_eq!(id.trim().split_once(' ').map(|(_, rest)| rest.to_owned()), Some(format!("{place} has")));
     daemon.docker(&["exec", "one", "sh", "-c", "echo hello > /m/f"])?.ok()?;
     assert_eq!(fs::read_to_string(plugin.files("far").join("f"))?, "hello\n");
     assert_eq!(plugin.users("far").map(|users| users.len()), Some(1));
     let used = daemon.docker(&["volume", "rm", "far"])?;
     assert!(used.stderr.contains("volume is in use"), "{used:?}");
-    assert_eq!(methods(&plugin), ["VolumeDriver.Mount"]);
+    assert_eq!(methods(plugin), ["VolumeDriver.Mount"]);
 
     // The daemon's crash changes nothing for it; the container's end unmounts it, of the new daemon.
     daemon.kill9()?;
     daemon.launch()?;
     assert_eq!(daemon.docker(&["exec", "one", "cat", "/m/f"])?.ok()?, "hello\n");
-    assert_eq!(
-        daemon.docker(&["volume", "ls", "--format", "{{.Driver}} {{.Name}}"])?.ok()?,
-        format!("{driver} far\n")
-    );
+    assert_eq!(daemon.docker(&["volume", "ls", "--format", "{{.Driver}} {{.Name}}"])?.ok()?, "has far\n");
     daemon.docker(&["rm", "-f", "one"])?.ok()?;
     assert_eq!(plugin.users("far"), Some(Vec::new()));
-    daemon.docker(&["volume", "rm", "far"])?.ok()?;
-    assert_eq!(plugin.users("far"), None);
-    assert_eq!(methods(&plugin), ["Plugin.Activate", "VolumeDriver.Unmount", "VolumeDriver.Remove"]);
-    daemon.stop()
+    assert_eq!(methods(plugin), ["Plugin.Activate", "VolumeDriver.Unmount"]);
+    Ok(())
+}
+
+/// While there is no daemon: it is done by the next.
+fn one_that_ends_unseen_is_unmounted(daemon: &mut Daemon, plugin: &VolumePlugin) -> Result<()> {
+    daemon
+        .docker(&[
+            "run",
+            "-d",
+            "--name",
+            "two",
+            "--network=none",
+            "-v",
+            "far:/m",
+            "busybox",
+            "sleep",
+            "1000",
+        ])?
+        .ok()?;
+    let pid = daemon.docker(&["inspect", "-f", "{{.State.Pid}}", "two"])?.ok()?;
+    daemon.kill9()?;
+    let pid = rustix::process::Pid::from_raw(pid.trim().parse()?).context("a pid")?;
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL)?;
+    daemon.launch()?;
+    until("an end", || Ok(plugin.users("far").is_some_and(|users| users.is_empty()).then_some(())))?;
+    daemon.docker(&["rm", "two"])?.ok()?;
+    Ok(())
 }
 
 #[test]
 fn containers_bring_volumes_of_a_plugin_and_fill_them() -> Result<()> {
     let daemon = Daemon::with_busybox()?;
-    let plugin = VolumePlugin::start("brings", &daemon.dir().join("plugged"))?;
+    let plugin = VolumePlugin::start(&daemon, "brings")?;
     let files = [Entry::dir("tree", 0o755), Entry::file("tree/f", 0o644, "image")];
     daemon.load(&from_files("tree:latest", &files, json!({"Cmd": ["/x"]}))?)?;
-    daemon.docker(&["create", "--volume-driver", &plugin.name, "-v", "own:/tree", "tree"])?.ok()?;
+    daemon.docker(&["create", "--volume-driver", "brings", "-v", "own:/tree", "tree"])?.ok()?;
     assert_eq!(fs::read_to_string(plugin.files("own").join("f"))?, "image");
     assert_eq!(fs::read_dir(plugin.files("own"))?.count(), 1);
     assert_eq!(plugin.users("own"), Some(Vec::new()), "it is unmounted again");
-    let mount = format!("--mount=type=volume,dst=/m,volume-driver={},volume-opt=a=b", plugin.name);
-    daemon.docker(&["run", "--rm", "--network=none", &mount, "busybox", "touch", "/m/x"])?.ok()?;
+    let mount = "--mount=type=volume,dst=/m,volume-driver=brings,volume-opt=a=b";
+    daemon.docker(&["run", "--rm", "--network=none", mount, "busybox", "touch", "/m/x"])?.ok()?;
     // The anonymous one is gone with its container.
     assert_eq!(daemon.docker(&["volume", "ls", "-q"])?.ok()?, "own\n");
     let names = daemon.docker(&["info", "-f", "{{.Plugins.Volume}}"])?.ok()?;
-    assert_eq!(names, format!("[local {}]\n", plugin.name));
+    assert_eq!(names, "[brings local]\n");
     // A volume that only the plugin knows, by its name.
     let stranger = plugin.files("stranger");
     fs::create_dir(&stranger)?;
-    daemon.docker(&["volume", "create", "-d", &plugin.name, "second"])?.ok()?;
+    daemon.docker(&["volume", "create", "-d", "brings", "second"])?.ok()?;
     let taken = daemon.docker(&["volume", "create", "-d", "local", "second"])?;
-    let told = format!(
-        "create second: driver '{}' already has volume 'second': volume name must be unique",
-        plugin.name
-    );
-    assert!(taken.code == 1 && taken.stderr.contains(&told), "{taken:?}");
+    let told = "create second: driver 'brings' already has volume 'second': volume name must be unique";
+    assert!(taken.code == 1 && taken.stderr.contains(told), "{taken:?}");
     daemon.stop()
 }
 
 #[test]
 fn a_plugin_that_fails_is_quoted() -> Result<()> {
     let daemon = Daemon::with_busybox()?;
-    let plugin = VolumePlugin::start("fails", &daemon.dir().join("plugged"))?;
+    let plugin = VolumePlugin::start(&daemon, "fails")?;
     plugin.fail("VolumeDriver.Create", Some("no room"));
-    let create = ["volume", "create", "-d", &plugin.name, "vol"];
+    let create = ["volume", "create", "-d", "fails", "vol"];
     let refused = daemon.docker(&create)?;
     assert_eq!(refused.stderr, "Error response from daemon: create vol: no room\n");
     assert_eq!(daemon.docker(&["volume", "ls", "-q"])?.ok()?, "");
@@ -117,7 +142,7 @@ fn a_plugin_that_fails_is_quoted() -> Result<()> {
     plugin.fail("VolumeDriver.List", Some("cannot list"));
     let listed = daemon.api().call("GET", "/volumes")?.json();
     assert_eq!(listed["Volumes"][0]["Name"], "vol", "what is known is shown");
-    assert_eq!(listed["Warnings"], json!([format!("list {}: cannot list", plugin.name)]));
+    assert_eq!(listed["Warnings"], json!(["list fails: cannot list"]));
     plugin.fail("VolumeDriver.Remove", Some("busy"));
     let refused = daemon.docker(&["volume", "rm", "vol"])?;
     assert_eq!(refused.stderr, "Error response from daemon: remove vol: busy\n");
@@ -131,8 +156,8 @@ fn a_plugin_that_fails_is_quoted() -> Result<()> {
 #[test]
 fn a_dead_plugin_holds_up_nobody_else() -> Result<()> {
     let daemon = Daemon::with_busybox()?;
-    let mut plugin = VolumePlugin::start("dead", &daemon.dir().join("plugged"))?;
-    daemon.docker(&["volume", "create", "-d", &plugin.name, "far"])?.ok()?;
+    let mut plugin = VolumePlugin::start(&daemon, "dead")?;
+    daemon.docker(&["volume", "create", "-d", "dead", "far"])?.ok()?;
     plugin.die();
     let (asked, other) = std::thread::scope(|scope| {
         let asked = scope

@@ -150,6 +150,7 @@ const VOLUME: &[Entry] = &[
     entry_or("ls", &["list"], &v::ls::COMMAND),
     entry("prune", &v::prune::COMMAND),
     entry_or("rm", &["remove"], &v::rm::COMMAND),
+    entry("update", &v::update::COMMAND),
 ];
 
 const TOP_LENGTH: usize = COMMON.len() + NOUNS.len() + OTHERS.len();

@@ -52,6 +52,8 @@ pub struct Config {
     pub init: bool,
     /// `--init-path`: the program that is this process; `None` is our own.
     pub init_path: Option<PathBuf>,
+    /// `--plugin-socket-dir`: where plugins have their sockets.
+    pub plugin_socket_dir: PathBuf,
     /// `--cdi-spec-dir`: where devices are described; none at all turns CDI off.
     pub cdi_spec_dirs: Vec<String>,
     /// `--host-gateway-ip`: what `host-gateway` means; empty is the default bridge's address.
@@ -313,6 +315,7 @@ impl Default for Config {
             dns_options: Vec::new(),
             init: false,
             init_path: None,
+            plugin_socket_dir: "/run/docker/plugins".into(),
             cdi_spec_dirs: vec!["/etc/cdi".into(), "/var/run/cdi".into()],
             host_gateway_ips: Vec::new(),
             no_new_privileges: false,

@@ -269,6 +269,7 @@ impl Daemon {
         for (flag, value) in [
             ("--data-root", self.data_root().display().to_string()),
             ("--exec-root", self.exec_root().display().to_string()),
+            ("--plugin-socket-dir", self.plugin_sockets().display().to_string()),
             ("--pidfile", self.dir.join("wharfd.pid").display().to_string()),
             ("--config-file", self.dir.join("daemon.json").display().to_string()),
             ("--exec-opt", format!("native.cgroupdriver={}", self.cgroup_driver())),
@@ -279,6 +280,11 @@ impl Daemon {
         }
         command.args(&self.flags);
         Ok(command)
+    }
+
+    /// Where plugins of this daemon alone have their sockets.
+    pub(crate) fn plugin_sockets(&self) -> PathBuf {
+        self.dir.join("plugins")
     }
 
     /// A parent that is a slice is systemd's.

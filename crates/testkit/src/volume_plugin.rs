@@ -1,5 +1,6 @@
-//! A volume plugin: Docker's plugin protocol at a socket in `/run/docker/plugins`, volumes as directories.
+//! A volume plugin of a daemon: Docker's plugin protocol at a socket, volumes as directories.
 
+use crate::Daemon;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use std::{
@@ -7,28 +8,20 @@ use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
     os::unix::net::{UnixListener, UnixStream},
-    path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
 };
 
-const SOCKETS: &str = "/run/docker/plugins";
-
 /// A plugin that runs until it is dropped.
 pub struct VolumePlugin {
-    /// Its name: of this process alone.
-    pub name: String,
     socket: PathBuf,
     state: Arc<State>,
-    thread: Option<JoinHandle<()>>,
+    serving: Option<(UnixListener, JoinHandle<()>)>,
 }
 
 struct State {
     dir: PathBuf,
-    stopped: AtomicBool,
     inner: Mutex<Inner>,
 }
 
@@ -41,18 +34,17 @@ struct Inner {
 }
 
 impl VolumePlugin {
-    /// A plugin whose volumes are below `dir`. `what` is a part of its name.
+    /// A plugin of this name.
     ///
     /// # Errors
     /// When the socket cannot be made.
-    pub fn start(what: &str, dir: &Path) -> Result<Self> {
-        let name = format!("wharf-test-{}-{what}", std::process::id());
-        fs::create_dir_all(SOCKETS)?;
-        fs::create_dir_all(dir)?;
-        let socket = Path::new(SOCKETS).join(format!("{name}.sock"));
-        let state =
-            Arc::new(State { dir: dir.into(), stopped: AtomicBool::new(false), inner: Mutex::default() });
-        let mut plugin = Self { name, socket, state, thread: None };
+    pub fn start(daemon: &Daemon, name: &str) -> Result<Self> {
+        let (sockets, dir) = (daemon.plugin_sockets(), daemon.dir().join(format!("volumes-of-{name}")));
+        fs::create_dir_all(&sockets)?;
+        fs::create_dir_all(&dir)?;
+        let socket = sockets.join(format!("{name}.sock"));
+        let state = Arc::new(State { dir, inner: Mutex::default() });
+        let mut plugin = Self { socket, state, serving: None };
         plugin.listen()?;
         Ok(plugin)
     }
@@ -64,25 +56,22 @@ impl VolumePlugin {
     pub fn listen(&mut self) -> Result<()> {
         let _ = fs::remove_file(&self.socket);
         let listener = UnixListener::bind(&self.socket).context("the plugin's socket")?;
-        self.state.stopped.store(false, Ordering::SeqCst);
-        let state = Arc::clone(&self.state);
-        self.thread = Some(std::thread::spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
-                if state.stopped.load(Ordering::SeqCst) {
-                    return;
-                }
+        let (state, accepting) = (Arc::clone(&self.state), listener.try_clone()?);
+        let serve = move || {
+            for stream in accepting.incoming().map_while(Result::ok) {
                 // What a client does is its own affair.
                 let _ = state.answer(stream);
             }
-        }));
+        };
+        self.serving = Some((listener, std::thread::spawn(serve)));
         Ok(())
     }
 
     /// Nobody listens at the socket any more; the file stays.
     pub fn die(&mut self) {
-        self.state.stopped.store(true, Ordering::SeqCst);
-        let _ = UnixStream::connect(&self.socket);
-        if let Some(thread) = self.thread.take() {
+        if let Some((listener, thread)) = self.serving.take() {
+            // Whoever accepts is woken by it.
+            let _ = rustix::net::shutdown(&listener, rustix::net::Shutdown::Both);
             let _ = thread.join();
         }
     }

@@ -10,6 +10,7 @@ pub(crate) mod images;
 pub(crate) mod logs;
 mod peers;
 mod sample;
+pub(crate) mod volumes;
 
 use crate::build::{self, Profile};
 use anyhow::Result;

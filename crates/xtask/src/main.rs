@@ -30,7 +30,8 @@ cargo xtask <command>
                       one fuzz target, or all, for so long each (60)
   bench run           run latency and memory, beside docker.io and podman where they are installed
   bench images        pull, push, save, load, export, import of a 600 MB image, beside docker.io
-  bench logs [--small]  logs, attach, stdin, cp, stats of 100 containers, beside docker.io and podman";
+  bench logs [--small]  logs, attach, stdin, cp, stats of 100 containers, beside docker.io and podman
+  bench volumes       volumes made, filled and written to, beside docker.io";
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -46,6 +47,7 @@ fn main() -> Result<()> {
         ["fuzz", args @ ..] => fuzz::run(args),
         ["bench", "run"] => bench::run(),
         ["bench", "images"] => bench::images::run(),
+        ["bench", "volumes"] => bench::volumes::run(),
         ["bench", "logs"] => bench::logs::run(false),
         ["bench", "logs", "--small"] => bench::logs::run(true),
         ["help" | "--help" | "-h"] => {

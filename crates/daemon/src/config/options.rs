@@ -293,6 +293,12 @@ pub(super) static OPTIONS: &[Opt] = &[
         Kind::Text,
         "Path to use for daemon PID file (default \"/var/run/docker.pid\")",
     ),
+    opt(
+        "plugin-socket-dir",
+        "plugin-socket-dir",
+        Kind::Text,
+        "Directory of plugins' sockets (default \"/run/docker/plugins\")",
+    ),
     opt("raw-logs", "raw-logs", Kind::Bool, "Full timestamps without ANSI coloring"),
     opt(
         "registry-certs-dir",

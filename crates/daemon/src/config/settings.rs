@@ -68,6 +68,7 @@ pub(crate) struct Settings {
     pub(crate) ip: String,
     pub(crate) default_network_opts: BTreeMap<String, BTreeMap<String, String>>,
     pub(crate) init_path: String,
+    pub(crate) plugin_socket_dir: String,
     pub(crate) host_gateway_ips: Vec<IpAddr>,
     /// Of one address, as Docker had it before 28.
     pub(crate) host_gateway_ip: Option<IpAddr>,
@@ -211,6 +212,7 @@ impl Default for Settings {
             ip: "0.0.0.0".into(),
             default_network_opts: BTreeMap::new(),
             init_path: String::new(),
+            plugin_socket_dir: "/run/docker/plugins".into(),
             host_gateway_ips: Vec::new(),
             host_gateway_ip: None,
             cdi_spec_dirs: vec!["/etc/cdi".into(), "/var/run/cdi".into()],

@@ -33,6 +33,7 @@ impl Settings {
             dns_search: self.dns_search.clone(),
             dns_options: self.dns_opts.clone(),
             init: self.init,
+            plugin_socket_dir: self.plugin_socket_dir.clone().into(),
             init_path: Some(&self.init_path).filter(|path| !path.is_empty()).map(Into::into),
             cdi_spec_dirs: self.cdi_spec_dirs.clone(),
             host_gateway_ips: self.host_gateway_ips.clone(),

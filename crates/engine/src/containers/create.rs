@@ -237,7 +237,7 @@ impl Containers {
             engine.make_container_dir(&made)
         })
         .await?;
-        self.populate_volumes(&container).await?;
+        Box::pin(self.populate_volumes(&container)).await?;
         let fresh = Arc::clone(&container);
         blocking(move || {
             super::record::write(&dir.join("hostconfig.json"), &*fresh.host_config())?;

@@ -231,6 +231,9 @@ impl Containers {
             container.update(|state| state.status.started(0, clock::from_shim(exit.at)));
         }
         let exit = self.after_vanished_shim(container).await;
+        for name in container.volume_names() {
+            self.parts().volumes.remember_mount(&name, &container.id);
+        }
         if self.put_away(container, exit).await.is_some() && !has_run_dir {
             // The machine has been started anew, and so are counts: that is left to `wants_start`.
             container.update(|state| {

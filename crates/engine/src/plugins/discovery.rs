@@ -1,4 +1,4 @@
-//! Finding plugins: sockets in `/run/docker/plugins`, and files in `/etc/docker/plugins` and `/usr/lib/docker/plugins`
+//! Finding plugins: sockets in a directory (`/run/docker/plugins`), and files in `/etc/docker/plugins` and `/usr/lib/docker/plugins`
 //! that say where one listens (source: moby `pkg/plugins/discovery.go`). Everything here blocks.
 
 use super::Address;
@@ -10,7 +10,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-const SOCKETS: &str = "/run/docker/plugins";
 const SPECS: [&str; 2] = ["/etc/docker/plugins", "/usr/lib/docker/plugins"];
 
 /// `<name>.json`.
@@ -26,8 +25,8 @@ struct SpecFile {
 ///
 /// # Errors
 /// `plugin "..." not found`; a file that says nothing.
-pub(super) fn find(name: &str) -> Result<Address> {
-    find_in(name, Path::new(SOCKETS), &SPECS.map(Path::new))
+pub(super) fn find(name: &str, sockets: &Path) -> Result<Address> {
+    find_in(name, sockets, &SPECS.map(Path::new))
 }
 
 fn find_in(name: &str, sockets: &Path, specs: &[&Path]) -> Result<Address> {
@@ -49,8 +48,8 @@ fn find_in(name: &str, sockets: &Path, specs: &[&Path]) -> Result<Address> {
 }
 
 /// Names of all plugins, sorted.
-pub(super) fn scan() -> Vec<String> {
-    scan_in(Path::new(SOCKETS), &SPECS.map(Path::new))
+pub(super) fn scan(sockets: &Path) -> Vec<String> {
+    scan_in(sockets, &SPECS.map(Path::new))
 }
 
 fn scan_in(sockets: &Path, specs: &[&Path]) -> Vec<String> {

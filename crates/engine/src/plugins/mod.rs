@@ -11,13 +11,20 @@ use call::Patience;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
     collections::BTreeMap,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 /// The handle of the host's plugins: cheap to clone.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Plugins(Arc<Mutex<BTreeMap<String, Arc<Plugin>>>>);
+#[derive(Debug, Clone)]
+pub(crate) struct Plugins(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    sockets: PathBuf,
+    known: Mutex<BTreeMap<String, Arc<Plugin>>>,
+}
 
 /// A plugin that has said what it is.
 #[derive(Debug)]
@@ -28,9 +35,8 @@ pub(crate) struct Plugin {
 }
 
 /// The answer to `/Plugin.Activate`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-#[derive(Default)]
 struct Manifest {
     implements: Option<Vec<String>>,
 }
@@ -41,6 +47,11 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const ANSWER: Duration = Duration::from_secs(60);
 
 impl Plugins {
+    /// Those with sockets in this directory, or with a file that says where they are.
+    pub(crate) fn new(sockets: &Path) -> Self {
+        Self(Arc::new(Inner { sockets: sockets.into(), known: Mutex::default() }))
+    }
+
     /// The plugin of a name, which implements `subsystem` (`VolumeDriver`).
     ///
     /// # Errors
@@ -61,7 +72,8 @@ impl Plugins {
 
     /// All plugins that implement `subsystem`. One that does not answer at once is left out.
     pub(crate) async fn all(&self, subsystem: &str) -> Vec<Arc<Plugin>> {
-        let names = blocking(|| Ok(discovery::scan())).await.unwrap_or_default();
+        let sockets = self.0.sockets.clone();
+        let names = blocking(move || Ok(discovery::scan(&sockets))).await.unwrap_or_default();
         let mut found: BTreeMap<String, Arc<Plugin>> = self.known().clone();
         for name in names {
             if found.contains_key(&name) {
@@ -85,8 +97,8 @@ impl Plugins {
     }
 
     async fn activate_within(&self, name: &str, patience: Patience) -> Result<Arc<Plugin>> {
-        let wanted = name.to_owned();
-        let address = blocking(move || discovery::find(&wanted)).await?;
+        let (wanted, sockets) = (name.to_owned(), self.0.sockets.clone());
+        let address = blocking(move || discovery::find(&wanted, &sockets)).await?;
         let manifest: Manifest = call::call(&address, "Plugin.Activate", None, patience).await?;
         let implements = manifest.implements.unwrap_or_default();
         let plugin = Arc::new(Plugin { name: name.to_owned(), address, implements });
@@ -95,7 +107,7 @@ impl Plugins {
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Arc<Plugin>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -111,7 +111,7 @@ impl Volumes {
             unfinished: Mutex::default(),
             events,
             containers,
-            plugins: Plugins::default(),
+            plugins: Plugins::new(&config.plugin_socket_dir),
             changing: Mutex::default(),
             table: Mutex::new(table),
             metadata: Arc::new(metadata),

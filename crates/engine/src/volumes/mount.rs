@@ -66,14 +66,18 @@ impl Volumes {
 
     /// A container that an earlier daemon started has it mounted.
     pub(crate) async fn restore_mount(&self, name: &str, container: &ContainerId) -> Result<()> {
-        let is_of_plugin = self.table().get(name).is_some_and(|entry| !entry.is_local());
-        if !is_of_plugin {
-            return self.mount(name, container).await.map(drop);
+        match self.remember_mount(name, container) {
+            true => Ok(()),
+            false => self.mount(name, container).await.map(drop),
         }
-        if let Some(entry) = self.table().get_mut(name) {
-            entry.mounted.insert(container.clone());
-        }
-        Ok(())
+    }
+
+    /// A plugin's volume was mounted for a container by an earlier daemon; whether it is a plugin's. Only the plugin
+    /// knows whether it still is.
+    pub(crate) fn remember_mount(&self, name: &str, container: &ContainerId) -> bool {
+        let mut table = self.table();
+        let entry = table.get_mut(name).filter(|entry| !entry.is_local());
+        entry.map(|entry| entry.mounted.insert(container.clone())).is_some()
     }
 
     /// The container has ended. Errors are logged: there is nobody to tell.

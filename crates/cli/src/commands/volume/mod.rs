@@ -5,3 +5,4 @@ pub(crate) mod inspect;
 pub(crate) mod ls;
 pub(crate) mod prune;
 pub(crate) mod rm;
+pub(crate) mod update;

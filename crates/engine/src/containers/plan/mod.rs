@@ -110,19 +110,12 @@ pub(crate) fn build(input: Input<'_>) -> Result<Built> {
     let mut fds = Fds::default();
     let mut warnings = Vec::new();
     let runtime = runtime::runtime(input.engine, &input.host.runtime, input.run_dir)?;
+    check_mounts(&input, runtime.is_some())?;
     let root = match runtime {
         None => Source::Fd(fds.add(input.root)),
         Some(_) => Source::Path(input.root_path.to_string_lossy().into_owned()),
     };
-    if runtime.is_some() && !input.trees.is_empty() {
-        return Err(Error::NotImplemented(
-            "a mount of an image or of a part of a volume with another runtime",
-        ));
-    }
     let trees = input.trees.into_iter().map(|(destination, tree)| (destination, fds.add(tree))).collect();
-    for point in input.mounts.values() {
-        check_propagation(point, &input.engine.data_root)?;
-    }
     let propagation = mounts::root_propagation(input.mounts);
     let owners = mounts::Owners { user: (input.user.uid, input.user.gid), ids: input.userns.ids() };
     let set = mounts::MountInput {
@@ -157,7 +150,6 @@ pub(crate) fn build(input: Input<'_>) -> Result<Built> {
     let namespaces = namespaces::namespaces(input.host, input.netns, (input.joined, input.userns), &mut fds)?;
     let held = input.held.into_iter().take(MOST_HELD).map(|fd| fds.add(fd)).collect();
     let (hostname, domainname) = names(input.config, input.host);
-    let stdio = Stdio::Shim { stdin: input.config.open_stdin, stdin_once: input.config.stdin_once };
     let mut plan = Plan {
         id: input.id.to_string(),
         bundle: input.run_dir.to_string_lossy().into_owned(),
@@ -173,7 +165,7 @@ pub(crate) fn build(input: Input<'_>) -> Result<Built> {
         readonly_paths: paths(input.host, input.host.readonly_paths.as_deref()),
         process,
         init: in_own_pid_namespace && input.host.init.unwrap_or(input.engine.init),
-        stdio,
+        stdio: Stdio::Shim { stdin: input.config.open_stdin, stdin_once: input.config.stdin_once },
         log: input.log,
         hooks: Hooks::default(),
         annotations: input.host.annotations.clone().into_iter().collect(),
@@ -183,6 +175,16 @@ pub(crate) fn build(input: Input<'_>) -> Result<Built> {
     };
     extend(&mut plan, input.engine, input.host, input.root_path)?;
     Ok(Built { plan, fds, warnings })
+}
+
+/// What a runtime or the host's own mounts speak against.
+fn check_mounts(input: &Input<'_>, is_external: bool) -> Result<()> {
+    if is_external && !input.trees.is_empty() {
+        let what = "a mount of an image or of a part of a volume with another runtime";
+        return Err(Error::NotImplemented(what));
+    }
+    let mut points = input.mounts.values();
+    points.try_for_each(|point| check_propagation(point, &input.engine.data_root))
 }
 
 /// What changes a plan that is whole: an init of the host, and devices by request.
