@@ -58,6 +58,7 @@ mod image_save;
 mod log_soak;
 mod manifest_lists;
 mod network_firewall;
+mod network_ipv6;
 mod network_links;
 mod network_macvlan;
 mod network_names;

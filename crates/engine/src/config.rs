@@ -267,6 +267,8 @@ pub struct NetworkConfig {
     pub ip_masquerade: bool,
     /// `--ip`: where ports are published by default.
     pub default_ip: String,
+    /// `--userland-proxy`: ports are published on IPv6 addresses for containers without IPv6 too.
+    pub userland_proxy: bool,
     /// `--default-network-opt`: options of new networks, by driver.
     pub default_options: BTreeMap<String, BTreeMap<String, String>>,
 }
@@ -289,6 +291,7 @@ impl Default for NetworkConfig {
             ip_forward: true,
             ip_masquerade: true,
             default_ip: "0.0.0.0".into(),
+            userland_proxy: true,
             default_options: BTreeMap::new(),
         }
     }

@@ -70,6 +70,12 @@ impl Subnet {
         Self { address: IpAddr::V4(Ipv4Addr::new(a, b, 0, 0)), bits }
     }
 
+    /// A constant of this crate: the first 16 bits of a prefix.
+    pub(crate) const fn v6(a: u16, bits: u8) -> Self {
+        assert!(bits <= 128);
+        Self { address: IpAddr::V6(Ipv6Addr::new(a, 0, 0, 0, 0, 0, 0, 0)), bits }
+    }
+
     /// The address as written, host bits included.
     pub fn address(&self) -> IpAddr {
         self.address
@@ -116,9 +122,9 @@ impl Subnet {
         from_number(number(self.address) & self.mask() | self.host_mask(), self.is_v4())
     }
 
-    /// The network mask as IPv4 bytes in network order; all ones for IPv6.
-    pub(crate) fn mask_v4(&self) -> [u8; 4] {
-        u32::try_from(self.mask()).unwrap_or(u32::MAX).to_be_bytes()
+    /// The network mask, in network order.
+    pub(crate) fn mask_octets(&self) -> Vec<u8> {
+        octets(from_number(self.mask(), self.is_v4()))
     }
 
     fn host_mask(&self) -> u128 {
@@ -134,6 +140,14 @@ impl Subnet {
 
 fn width(address: IpAddr) -> u8 {
     if address.is_ipv4() { 32 } else { 128 }
+}
+
+/// An address as bytes in network order.
+pub(crate) fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(v4) => v4.octets().to_vec(),
+        IpAddr::V6(v6) => v6.octets().to_vec(),
+    }
 }
 
 /// An address as a number, to count with.
@@ -253,7 +267,7 @@ mod tests {
         let net: Subnet = "172.17.0.1/16".parse().unwrap();
         assert_eq!(net.masked().to_string(), "172.17.0.0/16");
         assert_eq!(net.last().to_string(), "172.17.255.255");
-        assert_eq!(net.mask_v4(), [255, 255, 0, 0]);
+        assert_eq!(net.mask_octets(), [255, 255, 0, 0]);
         assert!(net.contains("172.17.9.9".parse().unwrap()));
         assert!(!net.contains("172.18.0.1".parse().unwrap()));
         assert!(!net.contains("::ac11:1".parse().unwrap()));

@@ -10,6 +10,7 @@
 //! |---|---|
 //! | [`Fabric`] | networks and containers as a whole: allocation, order, undo, restore |
 //! | `ipam` | which subnets and addresses are taken |
+//! | `proxy` | what no redirection of published ports can do |
 //! | `ports` | which ports are taken, and the sockets that hold them |
 //! | `bridge` | bridge devices |
 //! | `macvlan` | devices of the host that containers share |
@@ -20,7 +21,7 @@
 //!
 //! Files on disk, below the daemon's exec-root (a tmpfs, since nothing of this survives a reboot):
 //! `network/sandboxes/<container>.json` a container that has networking; `<sandbox>.removing` one whose remains
-//! are being removed; `network/forwarding-enabled` it was us who switched `ip_forward` on;
+//! are being removed; `network/forwarding-enabled`, `-v6` it was us who switched forwarding on;
 //! `netns/<12 hex>` the namespace's name (`SandboxKey`), an nsfs mount.
 //!
 //! Invariants: a record is on disk before a container is reachable, and goes last. Whatever carries our mark (an
@@ -39,6 +40,7 @@ mod ipam;
 mod macvlan;
 mod nl;
 mod ports;
+mod proxy;
 mod random;
 mod record;
 pub mod resolv;

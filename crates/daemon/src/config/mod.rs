@@ -211,6 +211,14 @@ mod tests {
                 &["--bridge=br0", "--bip=10.0.0.1/24"],
                 "You specified -b & --bip, mutually exclusive options. Please specify only one",
             ),
+            (
+                &["--bridge=br0", "--bip6=fd00::1/64"],
+                "You specified -b & --bip6, mutually exclusive options. Please specify only one",
+            ),
+            (
+                &["--ipv6", "--ip6tables=false", "--icc=false"],
+                "You specified --ip6tables=false with --icc=false. ICC=false uses ip6tables to function. Please set --icc or --ip6tables to true",
+            ),
         ] {
             assert_eq!(load_with(Some("{}"), args).unwrap_err(), want, "{args:?}");
         }

@@ -87,12 +87,17 @@ impl Settings {
             bridge: self.bridge.clone(),
             bip: self.bip.clone(),
             fixed_cidr: self.fixed_cidr.clone(),
+            ipv6: self.ipv6,
+            bip6: self.bip6.clone(),
+            fixed_cidr_v6: self.fixed_cidr_v6.clone(),
             default_address_pools: (self.default_address_pools.iter())
                 .map(|pool| (pool.base.clone(), pool.size))
                 .collect(),
             mtu: u32::try_from(self.mtu).unwrap_or_default(),
             inter_container_communication: self.icc,
             iptables: self.iptables,
+            ip6tables: self.ip6tables,
+            userland_proxy: self.userland_proxy,
             ip_forward: self.ip_forward,
             ip_masquerade: self.ip_masq,
             default_ip: self.ip.clone(),

@@ -207,6 +207,15 @@ fn bridge(s: &Settings) -> Check {
     if !s.bridge.is_empty() && !s.bip.is_empty() {
         return Err("You specified -b & --bip, mutually exclusive options. Please specify only one".into());
     }
+    if !s.bridge.is_empty() && !s.bip6.is_empty() {
+        return Err("You specified -b & --bip6, mutually exclusive options. Please specify only one".into());
+    }
+    if s.ipv6 && !s.ip6tables && !s.icc && s.iptables {
+        return Err(
+            "You specified --ip6tables=false with --icc=false. ICC=false uses ip6tables to function. Please set --icc or --ip6tables to true"
+                .into(),
+        );
+    }
     if !s.iptables && !s.icc {
         return Err(
             "You specified --iptables=false with --icc=false. ICC=false uses iptables to function. Please set --icc or --iptables to true"

@@ -62,7 +62,11 @@ pub(super) fn map(exposed: &[Port], asked: &PortMap, published: &[PortBinding]) 
         let port = Port::new(binding.container_port, &binding.protocol.to_string());
         let shown = ApiBinding {
             host_ip: binding.host_address.to_string(),
-            host_port: binding.host_port.to_string(),
+            // In gateway mode `routed` the host has none (source: moby `daemon/network.go`, getEndpointPortMapInfo).
+            host_port: Some(binding.host_port)
+                .filter(|port| *port != 0)
+                .map(|port| port.to_string())
+                .unwrap_or_default(),
         };
         map.entry(port).or_default().get_or_insert_with(Vec::new).push(shown);
     }

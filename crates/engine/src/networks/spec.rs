@@ -46,12 +46,18 @@ pub(super) fn fabric(config: &Config) -> Result<FabricConfig> {
         address_pools: address_pools(config)?,
         ready_namespaces: READY_NAMESPACES,
         forwarding: if network.ip_forward { IpForwarding::Enable } else { IpForwarding::Leave },
-        filtering: if network.iptables { Filtering::Ours } else { Filtering::Others },
+        filtering: filtering(network.iptables),
+        filtering_v6: filtering(network.ip6tables),
         networks: Vec::new(),
         default_network: None,
+        proxy: network.userland_proxy,
         // There is one: networks are opened by a task.
         runtime: tokio::runtime::Handle::try_current().ok(),
     })
+}
+
+fn filtering(is_ours: bool) -> Filtering {
+    if is_ours { Filtering::Ours } else { Filtering::Others }
 }
 
 /// `--default-address-pool`, else Docker's; with a pool of unique local addresses of this engine's own, if there is no

@@ -9,7 +9,7 @@ use wharf_api::{
 };
 use wharf_network::Subnet;
 
-use super::{spec, table::PREDEFINED};
+use super::table::PREDEFINED;
 
 /// Options of an endpoint (source: moby `daemon/libnetwork/netlabel/labels.go`).
 pub(super) const INTERFACE_NAME: &str = "com.docker.network.endpoint.ifname";
@@ -133,11 +133,6 @@ const NOT_BUILT: [(&str, &str); 3] = [
 /// [`Error::NotImplemented`].
 pub(super) fn driver_options(options: Option<&StringMap>) -> Result<()> {
     let given = |key: &str| options.and_then(|options| options.get(key));
-    for mode in [spec::GATEWAY_MODE, spec::GATEWAY_MODE_V6] {
-        if matches!(given(mode).map(String::as_str), Some("routed" | "nat-unprotected")) {
-            return Err(Error::NotImplemented(mode));
-        }
-    }
     match NOT_BUILT.iter().find(|(key, usual)| given(key).is_some_and(|value| value != usual)) {
         Some((key, _)) => Err(Error::NotImplemented(key)),
         None => Ok(()),
@@ -283,11 +278,11 @@ mod tests {
     #[test]
     fn what_is_not_built_is_refused() {
         let options = |key: &str, value: &str| [(key.to_owned(), value.to_owned())].into();
-        let mode = "com.docker.network.bridge.gateway_mode_ipv4";
-        assert!(driver_options(Some(&options(mode, "nat"))).is_ok());
+        let key = "com.docker.network.host_ipv6";
+        assert!(driver_options(Some(&options(key, ""))).is_ok());
         assert!(driver_options(Some(&options("anything.else", "x"))).is_ok());
-        let error = driver_options(Some(&options(mode, "routed"))).unwrap_err().to_string();
-        assert_eq!(error, format!("{mode} is not supported by this engine"));
+        let error = driver_options(Some(&options(key, "fd00::1"))).unwrap_err().to_string();
+        assert_eq!(error, format!("{key} is not supported by this engine"));
         let (_, network) = super::super::table::new("acnet", "bridge");
         let asks = EndpointSettings {
             driver_opts: Some(options("com.docker.network.endpoint.unknown", "x")),

@@ -52,7 +52,7 @@ impl Fabric {
     /// # Errors
     /// [`Error::UnknownSandbox`], or the first failure, behind which the rest is done all the same.
     pub fn detach(&self, container: &str) -> Result<()> {
-        self.forget_names(container);
+        self.stop_serving(container);
         let mut inner = self.lock();
         let live = inner.sandboxes.remove(container);
         let Live { record, sandbox, reservation, .. } =
@@ -173,6 +173,7 @@ impl Fabric {
             resolver: resolver.take(),
         };
         self.enter_names(&inner, record);
+        self.serve_ports(&live);
         inner.sandboxes.insert(record.container.clone(), live);
         inner.apply_links();
         Ok(attachment)
@@ -210,17 +211,12 @@ impl Inner {
     }
 
     fn fill_ports(&mut self, draft: &mut Draft, requests: &[PortRequest]) -> Result<()> {
-        let outward = draft.record.endpoints.iter().find(|endpoint| endpoint.is_default_route);
-        let (Some(endpoint), false) = (outward, requests.is_empty()) else { return Ok(()) };
-        let spec = &self.network(&endpoint.network)?.network.spec;
-        if spec.macvlan.is_some() {
-            // They are reached at their own address; Docker publishes nothing either, and says nothing.
+        if requests.is_empty() {
             return Ok(());
         }
-        let default_address = spec.default_host_address;
-        let allocation = self
-            .allocate_ports(requests, default_address)
-            .map_err(|error| connectivity(&draft.record, error))?;
+        let outlets = self.outlets(&draft.record)?;
+        let allocation =
+            self.allocate_ports(requests, &outlets).map_err(|error| connectivity(&draft.record, error))?;
         draft.record.ports = allocation.bindings;
         draft.reservation = allocation.reservation;
         Ok(())

@@ -100,6 +100,11 @@ impl Fabric {
             let after = published(&live.record);
             result = result.and(inner.withdraw(&before)).and(inner.publish(&after));
         }
+        if gone.leads_out()
+            && let Some(live) = inner.sandboxes.get(container)
+        {
+            self.serve_ports(live);
+        }
         inner.release_addresses(&gone);
         inner.apply_links();
         if let Some(live) = inner.sandboxes.get(container) {

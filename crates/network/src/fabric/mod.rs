@@ -21,6 +21,7 @@ use crate::{
     firewall::Firewall,
     ipam::{AddressPool, Ipam},
     ports::{PortAllocator, PortBinding, PortRequest, Reservation},
+    proxy::Proxy,
     record::{Endpoint, OpenLink, Records, SandboxRecord},
     sandbox::{Cable, Host, Pool, Reaper, Sandbox},
 };
@@ -33,7 +34,8 @@ use std::{
 };
 use wharf_spec::{EndpointId, NetworkId};
 
-/// What [`Fabric::open`] does about `net.ipv4.ip_forward`.
+/// What [`Fabric::open`] does about `net.ipv4.ip_forward`, and the first network with IPv6 about
+/// `net.ipv6.conf.all.forwarding` and `default.forwarding`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum IpForwarding {
     /// Switches it on. Where it was off, the host still forwards nothing between interfaces that are no
@@ -73,13 +75,17 @@ pub struct FabricConfig {
     pub ready_namespaces: usize,
     /// About `net.ipv4.ip_forward`.
     pub forwarding: IpForwarding,
-    /// About packet filtering and address translation.
+    /// About packet filtering and address translation of IPv4.
     pub filtering: Filtering,
+    /// The same of IPv6.
+    pub filtering_v6: Filtering,
     /// The bridge networks that exist.
     pub networks: Vec<BridgeSpec>,
     /// The one of them without which the daemon cannot be.
     pub default_network: Option<NetworkId>,
-    /// Where the embedded DNS server runs. `None`: there is none, whatever names are asked for.
+    /// Ports are published on the host's IPv6 addresses for containers without IPv6 too (`--userland-proxy`).
+    pub proxy: bool,
+    /// Where the embedded DNS server and the proxy run. `None`: there are none, whatever is asked for.
     pub runtime: Option<tokio::runtime::Handle>,
 }
 
@@ -156,10 +162,13 @@ pub struct Attachment {
 #[derive(Debug)]
 pub struct Fabric {
     netns_dir: PathBuf,
+    state_dir: PathBuf,
+    forwarding: IpForwarding,
     records: Records,
     host: Host,
     names: Arc<dns::Names>,
     dns: Option<dns::Server>,
+    proxy: Option<Proxy>,
     inner: Arc<Mutex<Inner>>,
     /// Until networking is shut down.
     guard: Mutex<Option<guard::Guard>>,
@@ -177,6 +186,8 @@ struct Inner {
     /// By container id.
     sandboxes: BTreeMap<String, Live>,
     firewall: Firewall,
+    /// Containers without IPv6 are reached from it.
+    has_proxy: bool,
 }
 
 #[derive(Debug)]

@@ -77,10 +77,13 @@ impl Fabric {
         inner.sandboxes.values().for_each(|live| self.enter_names(&inner, &live.record));
     }
 
-    /// Nobody finds the container by name any more, and it is answered no more.
-    pub(super) fn forget_names(&self, container: &str) {
+    /// Nobody finds the container by name any more, it is answered no more, and nothing is passed on to it.
+    pub(super) fn stop_serving(&self, container: &str) {
         if let Some(server) = &self.dns {
             server.stop(container);
+        }
+        if let Some(proxy) = &self.proxy {
+            proxy.stop(container);
         }
         self.names.remove(container);
     }

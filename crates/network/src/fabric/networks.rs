@@ -1,6 +1,6 @@
 //! Networks: added, removed.
 
-use super::{Fabric, Inner, Network};
+use super::{Fabric, Inner, Network, open::enable_forwarding};
 use crate::{
     addr::{Family, Subnet},
     bridge::{self, AddressSpec, Addresses, BridgeNetwork, BridgeSpec},
@@ -25,6 +25,16 @@ impl Fabric {
         let Inner { ipam, networks, .. } = &mut *inner;
         networks.values().try_for_each(|other| shares_device(&other.network.spec, &spec))?;
         let network = allocate(ipam, &self.host, spec, &reserved)?;
+        if network.v6.is_some() {
+            let forwarding = enable_forwarding(Family::V6, self.forwarding, &self.state_dir);
+            match forwarding {
+                Ok(forwarding) => inner.firewall.set_forwarding_v6(forwarding),
+                Err(error) => {
+                    network.subnets().for_each(|subnet| inner.ipam.release_subnet(subnet));
+                    return Err(error);
+                }
+            }
+        }
         let device = match bridge::ensure(&self.host, &network) {
             Ok(device) => device,
             Err(error) => {
@@ -116,16 +126,20 @@ impl Inner {
 }
 
 pub(super) fn rules<'a>(networks: impl Iterator<Item = &'a Network>) -> Vec<BridgeRules> {
-    let rule = |network: &'a Network| {
+    let rule = |network: &'a Network, family| {
         Some(BridgeRules {
             bridge: network.network.spec.bridge.clone(),
-            subnet: network.network.v4?.subnet,
+            subnet: network.network.family(family)?.subnet,
             internal: network.network.spec.internal,
             masquerade: network.network.spec.masquerade,
             inter_container: network.network.spec.inter_container,
+            mode: network.network.spec.family(family)?.mode,
         })
     };
-    networks.filter(|network| network.network.spec.macvlan.is_none()).filter_map(rule).collect()
+    let bridges = networks.filter(|network| network.network.spec.macvlan.is_none());
+    bridges
+        .flat_map(|network| Family::BOTH.into_iter().filter_map(move |family| rule(network, family)))
+        .collect()
 }
 
 /// Takes subnets, gateways and auxiliary addresses of a network.

@@ -7,10 +7,11 @@ use crate::{
     addr::Family,
     bridge, dns,
     error::{Error, Result},
-    firewall::{Firewall, Forwarding, Watch},
+    firewall::{Firewall, Forwarding, Scope, Watch},
     ipam::Ipam,
     nl::Channel,
     ports::{PortAllocator, Reservation},
+    proxy::Proxy,
     record::{Found, Records, SandboxRecord},
     sandbox::{Host, Pool, Reaper, Removal, Sandbox},
     sysctl,
@@ -38,7 +39,7 @@ impl Fabric {
     pub fn open(config: FabricConfig) -> Result<Self> {
         fs::create_dir_all(&config.netns_dir).map_err(Error::file("make", &config.netns_dir))?;
         let records = Records::open(config.state_dir.join("sandboxes"))?;
-        let forwarding = forwarding(config.forwarding, &config.state_dir)?;
+        let forwarding = enable_forwarding(Family::V4, config.forwarding, &config.state_dir)?;
         let host = Host::open(&config.instance)?;
         let Found { live, removed } = records.load()?;
         remove_strangers(&host, &config.networks, &live)?;
@@ -49,16 +50,23 @@ impl Fabric {
         let (sandboxes, lost) = restore(&mut ipam, &mut ports, &networks, live);
         let published: Vec<_> = sandboxes.values().flat_map(|live| ports::published(&live.record)).collect();
         let rules = networks::rules(networks.values());
-        let (firewall, watch) = match config.filtering {
-            Filtering::Ours => {
-                let channel = Channel::netfilter()?;
-                // From before the table is there, lest a change of it goes unheard.
-                let watch = Watch::open(channel.port(), &config.instance)?;
-                let made = Firewall::install(channel, &config.instance, forwarding, rules, &published)?;
-                (made, Some(watch))
-            }
-            Filtering::Others => (Firewall::absent(&config.instance), None),
+        let has_v6 = networks.values().any(|network| network.network.v6.is_some());
+        let forwarding_v6 = match has_v6 {
+            true => enable_forwarding(Family::V6, config.forwarding, &config.state_dir)?,
+            false => Forwarding::Open,
         };
+        let is_ours = |filtering: Filtering| filtering == Filtering::Ours;
+        let scope = Scope {
+            v4: Some(forwarding).filter(|_| is_ours(config.filtering)),
+            v6: Some(forwarding_v6).filter(|_| is_ours(config.filtering_v6)),
+        };
+        let channel = Channel::netfilter()?;
+        // From before the tables are there, lest a change of them goes unheard.
+        let watch = match scope {
+            Scope { v4: None, v6: None } => None,
+            _ => Some(Watch::open(channel.port(), &config.instance)?),
+        };
+        let firewall = Firewall::install(channel, &config.instance, scope, rules, &published)?;
 
         let reaper = Reaper::start(Host::open(&config.instance)?)?;
         for record in lost {
@@ -71,13 +79,27 @@ impl Fabric {
         let wiring = config.default_network.and_then(|id| networks.get(&id).map(Network::wiring));
         pool.rewire(wiring);
         let names = Arc::new(dns::Names::default());
+        let proxy = config.runtime.clone().map(Proxy::new);
+        let has_proxy = config.proxy && proxy.is_some();
         let dns = config.runtime.map(|runtime| dns::Server::new(runtime, Arc::clone(&names)));
-        let mut inner = Inner { ipam, ports, networks, sandboxes, firewall };
+        let mut inner = Inner { ipam, ports, networks, sandboxes, firewall, has_proxy };
         inner.apply_links();
         let inner = Arc::new(Mutex::new(inner));
         let guard = watch.map(|watch| Guard::start(watch, Arc::downgrade(&inner))).transpose()?;
-        let (netns_dir, guard) = (config.netns_dir, Mutex::new(guard));
-        let fabric = Self { netns_dir, records, host, names, dns, inner, guard, pool, reaper };
+        let fabric = Self {
+            netns_dir: config.netns_dir,
+            state_dir: config.state_dir,
+            forwarding: config.forwarding,
+            records,
+            host,
+            names,
+            dns,
+            proxy,
+            inner,
+            guard: Mutex::new(guard),
+            pool,
+            reaper,
+        };
         fabric.enter_all_names();
         fabric.remove_nameless();
         Ok(fabric)
@@ -111,7 +133,7 @@ impl Fabric {
         }
         let (adopted, missing) = Reservation::adopt(held, &live.record.ports);
         live.reservation = adopted;
-        for binding in missing {
+        for binding in missing.into_iter().filter(|binding| !binding.is_open_only()) {
             let bound = Reservation::bind(&[binding.host_address], binding.protocol, binding.host_port)
                 .and_then(|bound| bound.arm().map(|()| bound));
             match bound {
@@ -121,6 +143,7 @@ impl Fabric {
                 }
             }
         }
+        self.serve_ports(live);
         Ok(())
     }
 
@@ -141,18 +164,31 @@ fn removal(note: PathBuf, record: SandboxRecord) -> Removal {
     Removal { interfaces, key: Some(record.key), record: Some(note), sandbox: None }
 }
 
-/// Switches forwarding on. That it was this daemon who did is noted, until the next reboot.
-fn forwarding(wanted: IpForwarding, state_dir: &Path) -> Result<Forwarding> {
-    let note = state_dir.join("forwarding-enabled");
-    match wanted {
-        IpForwarding::Leave => return Ok(Forwarding::Open),
-        IpForwarding::EnableRouter => {
-            sysctl::set("ipv4/ip_forward", "1")?;
-            return Ok(Forwarding::Open);
+/// Switches forwarding on. That it was this daemon who did is noted, until the next reboot. As Docker's, this makes the
+/// host believe no router advertisements on interfaces whose `accept_ra` is 1 (moby `drivers/bridge/setup_ip_forwarding.go`).
+pub(super) fn enable_forwarding(
+    family: Family,
+    wanted: IpForwarding,
+    state_dir: &Path,
+) -> Result<Forwarding> {
+    let (note, parameters) = match family {
+        Family::V4 => ("forwarding-enabled", &["ipv4/ip_forward"][..]),
+        Family::V6 => {
+            ("forwarding-enabled-v6", &["ipv6/conf/default/forwarding", "ipv6/conf/all/forwarding"][..])
         }
-        IpForwarding::Enable => {}
+    };
+    if wanted == IpForwarding::Leave {
+        return Ok(Forwarding::Open);
     }
-    if sysctl::set("ipv4/ip_forward", "1")? {
+    let mut is_changed = false;
+    for parameter in parameters {
+        is_changed |= sysctl::set(parameter, "1")?;
+    }
+    if wanted == IpForwarding::EnableRouter {
+        return Ok(Forwarding::Open);
+    }
+    let note = state_dir.join(note);
+    if is_changed {
         fs::write(&note, b"").map_err(Error::file("write", &note))?;
     }
     Ok(if note.exists() { Forwarding::NoRouter } else { Forwarding::Open })

@@ -1,14 +1,15 @@
 //! Published ports of containers: allocated, redirected, withdrawn.
 
-use super::{Inner, Live};
+use super::{Fabric, Inner, Live};
 use crate::{
     addr::Family,
+    bridge::GatewayMode,
     error::Result,
     firewall::PublishedPort,
-    ports::{self, PortBinding, PortRequest, Reservation},
+    ports::{self, Outlet, PortBinding, PortRequest, Reservation},
     record::SandboxRecord,
 };
-use std::net::IpAddr;
+use std::net::SocketAddr;
 
 /// Ports given to a container, not yet redirected.
 #[derive(Debug, Default)]
@@ -22,10 +23,10 @@ impl Inner {
     pub(super) fn allocate_ports(
         &mut self,
         requests: &[PortRequest],
-        default_address: IpAddr,
+        outlets: &[Outlet],
     ) -> Result<Allocation> {
         let mut allocation = Allocation::default();
-        for group in ports::group(requests, default_address)? {
+        for group in ports::group(requests, outlets)? {
             match self.ports.allocate(&group) {
                 Ok((bindings, reservation)) => {
                     allocation.bindings.extend(bindings);
@@ -42,6 +43,29 @@ impl Inner {
 
     pub(super) fn release_ports(&mut self, bindings: &[PortBinding]) {
         bindings.iter().for_each(|binding| self.ports.release(binding));
+    }
+
+    /// Where a container's ports are published: those of each family by the endpoint with its default route, those of
+    /// IPv6 without such an endpoint by the one of IPv4, through the proxy.
+    pub(super) fn outlets(&self, record: &SandboxRecord) -> Result<Vec<Outlet>> {
+        let v4 = record.endpoints.iter().find(|endpoint| endpoint.is_default_route);
+        let v6 = record.endpoints.iter().find(|endpoint| endpoint.is_default_route_v6);
+        let mut outlets = Vec::new();
+        for (family, endpoint) in [(Family::V4, v4), (Family::V6, v6.or(v4.filter(|_| self.has_proxy)))] {
+            let Some(endpoint) = endpoint else { continue };
+            let spec = &self.network(&endpoint.network)?.network.spec;
+            if spec.macvlan.is_some() {
+                // They are reached at their own address; Docker publishes nothing either, and says nothing.
+                continue;
+            }
+            outlets.push(Outlet {
+                family,
+                default_address: spec.default_host_address,
+                takes_unnamed: family == Family::V4 || self.ports.has_v6,
+                is_routed: spec.family(family).is_some_and(|wanted| wanted.mode == GatewayMode::Routed),
+            });
+        }
+        Ok(outlets)
     }
 
     /// Redirects ports to a container.
@@ -80,9 +104,35 @@ impl Live {
 
 /// A record's ports with the container's address.
 pub(super) fn published(record: &SandboxRecord) -> Vec<PublishedPort> {
-    let outward = record.endpoints.iter().find(|endpoint| endpoint.is_default_route);
-    let Some(container) = outward.and_then(|endpoint| endpoint.address_of(Family::V4)) else {
-        return Vec::new();
+    let v4 = record.endpoints.iter().find(|endpoint| endpoint.is_default_route);
+    let v6 = record.endpoints.iter().find(|endpoint| endpoint.is_default_route_v6);
+    let v4 = v4.and_then(|endpoint| endpoint.address_of(Family::V4));
+    let v6 = v6.and_then(|endpoint| endpoint.address_of(Family::V6));
+    let behind = |binding: &PortBinding| match Family::of(binding.host_address) {
+        Family::V4 => v4,
+        // The proxy reaches a container without IPv6.
+        Family::V6 => v6.or(v4),
     };
-    record.ports.iter().map(|binding| PublishedPort { binding: *binding, container }).collect()
+    let port = |binding: &PortBinding| Some(PublishedPort { binding: *binding, container: behind(binding)? });
+    record.ports.iter().filter_map(port).collect()
+}
+
+impl Fabric {
+    /// Has the proxy pass on what is not redirected to a container, in place of what it did for it.
+    pub(super) fn serve_ports(&self, live: &Live) {
+        let Some(proxy) = &self.proxy else { return };
+        let ports = published(&live.record);
+        let target = |protocol, at: SocketAddr| {
+            let is_it = |port: &&PublishedPort| {
+                port.binding.protocol == protocol
+                    && SocketAddr::new(port.binding.host_address, port.binding.host_port) == at
+            };
+            let port = ports.iter().find(is_it)?;
+            Some(SocketAddr::new(port.container, port.binding.container_port))
+        };
+        if let Err(error) = proxy.serve(&live.record.container, &live.reservation, target) {
+            let container = &live.record.container;
+            tracing::warn!(container, %error, "published ports are not reached from everywhere");
+        }
+    }
 }

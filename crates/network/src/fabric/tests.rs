@@ -28,7 +28,7 @@ const IMPATIENCE: Duration = Duration::from_millis(400);
 /// A machine with a network around it.
 pub(crate) struct World {
     dir: tempfile::TempDir,
-    /// The namespace of a machine outside, 192.0.2.2; the host is 192.0.2.1.
+    /// The namespace of a machine outside, 192.0.2.2 and 2001:db8::2; the host is 192.0.2.1 and 2001:db8::1.
     pub(crate) outside: OwnedFd,
     before: BTreeSet<String>,
 }
@@ -50,12 +50,20 @@ impl World {
         let host = Channel::route().unwrap();
         let outside = netns::create().unwrap();
         let hub = crate::bridge::BridgeNetwork {
-            spec: BridgeSpec { bridge: "uplink0".into(), masquerade: false, ..spec(9, "uplink0") },
+            spec: BridgeSpec {
+                bridge: "uplink0".into(),
+                masquerade: false,
+                v6: Some(Default::default()),
+                ..spec(9, "uplink0")
+            },
             v4: Some(crate::bridge::Addresses {
                 subnet: "192.0.2.0/24".parse().unwrap(),
                 gateway: Some("192.0.2.1".parse().unwrap()),
             }),
-            v6: None,
+            v6: Some(crate::bridge::Addresses {
+                subnet: "2001:db8::/64".parse().unwrap(),
+                gateway: Some("2001:db8::1".parse().unwrap()),
+            }),
         };
         let plug = Host::open("uplink").unwrap();
         let device = crate::bridge::ensure(&plug, &hub).unwrap();
@@ -65,9 +73,9 @@ impl World {
         let cable = sandbox.plug(&plug, "eth0", &wiring).unwrap();
         let addressing = crate::sandbox::Addressing {
             v4: Some("192.0.2.2/24".parse().unwrap()),
-            v6: None,
+            v6: Some("2001:db8::2/64".parse().unwrap()),
             mac: "02:00:00:00:00:02".parse().unwrap(),
-            default_gateways: vec!["192.0.2.1".parse().unwrap()],
+            default_gateways: vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()],
         };
         sandbox.address(&cable, &addressing).unwrap();
         let before = names(&host);
@@ -83,8 +91,10 @@ impl World {
             ready_namespaces: 1,
             forwarding: IpForwarding::Enable,
             filtering: Filtering::Ours,
+            filtering_v6: Filtering::Ours,
             default_network: networks.first().map(|spec| spec.id.clone()),
             networks,
+            proxy: false,
             runtime: None,
         }
     }

@@ -3,18 +3,25 @@
 
 use super::expr::{Expressions, NAME_LENGTH, Verdict, padded};
 use crate::{
+    addr::{Family, octets},
     error::{Error, Result},
     nl::{self, Body, Channel, Message},
     ports::{PortBinding, Protocol},
 };
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use wharf_sys::netlink::{APPEND, CREATE};
 
 const SUBSYSTEM: u16 = 10;
 const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
-/// NFPROTO_IPV4
-const IPV4: u8 = 2;
+
+/// NFPROTO_IPV4, NFPROTO_IPV6
+fn protocol_family(family: Family) -> u8 {
+    match family {
+        Family::V4 => 2,
+        Family::V6 => 10,
+    }
+}
 
 /// Kinds of messages, `NFT_MSG_*`.
 pub(super) mod kind {
@@ -34,7 +41,8 @@ pub(super) mod kind {
 const ELEMENTS_PER_MESSAGE: usize = 400;
 
 /// Numbers by which `nft` shows a set's key and data (`nft describe`, nftables `include/datatype.h`).
-const TYPE_ADDRESS: u32 = 7;
+const TYPE_ADDRESS_V4: u32 = 7;
+const TYPE_ADDRESS_V6: u32 = 8;
 const TYPE_PROTOCOL: u32 = 12;
 const TYPE_SERVICE: u32 = 13;
 const TYPE_INTERFACE: u32 = 41;
@@ -62,6 +70,8 @@ pub(super) enum SetKind {
     AddressPorts,
     /// Who, whom, protocol and port.
     Links,
+    /// Address, protocol and port.
+    OpenPorts,
 }
 
 /// Where a base chain is hooked in.
@@ -98,18 +108,29 @@ impl Element {
     }
 
     /// A published port, for [`SetKind::AddressPorts`] with its host address and [`SetKind::Ports`] without.
-    pub(super) fn port(host: Option<Ipv4Addr>, binding: &PortBinding, container: Ipv4Addr) -> Self {
-        let mut key = host.map_or_else(Vec::new, |address| address.octets().to_vec());
+    pub(super) fn port(host: Option<IpAddr>, binding: &PortBinding, container: IpAddr) -> Self {
+        let mut key = host.map_or_else(Vec::new, octets);
         key.extend_from_slice(&[binding.protocol.number(), 0, 0, 0]);
         key.extend_from_slice(&padded_port(binding.host_port));
-        let value = [container.octets(), padded_port(binding.container_port)].concat();
+        let mut value = octets(container);
+        value.extend_from_slice(&padded_port(binding.container_port));
         Self { key, data: ElementData::Value(value) }
     }
 
     /// For [`SetKind::Links`].
-    pub(super) fn link(from: Ipv4Addr, to: Ipv4Addr, protocol: Protocol, port: u16) -> Self {
-        let protocol = [protocol.number(), 0, 0, 0];
-        let key = [from.octets(), to.octets(), protocol, padded_port(port)].concat();
+    pub(super) fn link(from: IpAddr, to: IpAddr, protocol: Protocol, port: u16) -> Self {
+        let mut key = octets(from);
+        key.extend(octets(to));
+        key.extend_from_slice(&[protocol.number(), 0, 0, 0]);
+        key.extend_from_slice(&padded_port(port));
+        Self { key, data: ElementData::None }
+    }
+
+    /// A container's port, for [`SetKind::OpenPorts`].
+    pub(super) fn open_port(binding: &PortBinding, container: IpAddr) -> Self {
+        let mut key = octets(container);
+        key.extend_from_slice(&[binding.protocol.number(), 0, 0, 0]);
+        key.extend_from_slice(&padded_port(binding.container_port));
         Self { key, data: ElementData::None }
     }
 
@@ -138,26 +159,27 @@ fn header(family: u8, resource: u16) -> [u8; 4] {
 }
 
 /// The message of nftables of that kind.
-pub(super) fn message(kind: u16, flags: u16, body: impl FnOnce(&mut Body<'_>)) -> Message {
+pub(super) fn message(family: Family, kind: u16, flags: u16, body: impl FnOnce(&mut Body<'_>)) -> Message {
     nl::message(SUBSYSTEM << 8 | kind, flags, |message| {
-        message.fixed(&header(IPV4, 0));
+        message.fixed(&header(protocol_family(family), 0));
         body(message);
     })
 }
 
-/// One transaction.
+/// One transaction about tables of one family.
 pub(super) struct Batch {
+    family: Family,
     messages: Vec<Message>,
 }
 
 impl Batch {
-    pub(super) fn new() -> Self {
-        Self { messages: vec![frame(BATCH_BEGIN)] }
+    pub(super) fn new(family: Family) -> Self {
+        Self { family, messages: vec![frame(BATCH_BEGIN)] }
     }
 
     /// Appends a message of nftables.
     pub(super) fn message(&mut self, kind: u16, flags: u16, body: impl FnOnce(&mut Body<'_>)) {
-        self.messages.push(message(kind, flags, body));
+        self.messages.push(message(self.family, kind, flags, body));
     }
 
     /// Makes a table, or leaves the one that is there.
@@ -172,8 +194,13 @@ impl Batch {
 
     pub(super) fn add_set(&mut self, table: &str, name: &str, set: SetKind) {
         let concat = |types: &[u32]| types.iter().fold(0, |all, one| all << 6 | one);
+        let (address, width) = match self.family {
+            Family::V4 => (TYPE_ADDRESS_V4, 4),
+            Family::V6 => (TYPE_ADDRESS_V6, 16),
+        };
+        let target = Some((concat(&[address, TYPE_SERVICE]), width + 4));
         let flags = match set {
-            SetKind::Interfaces | SetKind::Links => 0,
+            SetKind::Interfaces | SetKind::Links | SetKind::OpenPorts => 0,
             SetKind::InterfaceVerdicts | SetKind::Ports | SetKind::AddressPorts => SET_MAP,
         };
         let (key_type, key_length, data): (u32, u32, Option<(u32, u32)>) = match set {
@@ -182,15 +209,10 @@ impl Batch {
                 let pair = concat(&[TYPE_INTERFACE, TYPE_INTERFACE]);
                 (pair, 2 * NAME_LENGTH as u32, Some((TYPE_VERDICT, 0)))
             }
-            SetKind::Ports => {
-                let target = concat(&[TYPE_ADDRESS, TYPE_SERVICE]);
-                (concat(&[TYPE_PROTOCOL, TYPE_SERVICE]), 8, Some((target, 8)))
-            }
-            SetKind::AddressPorts => {
-                let target = concat(&[TYPE_ADDRESS, TYPE_SERVICE]);
-                (concat(&[TYPE_ADDRESS, TYPE_PROTOCOL, TYPE_SERVICE]), 12, Some((target, 8)))
-            }
-            SetKind::Links => (concat(&[TYPE_ADDRESS, TYPE_ADDRESS, TYPE_PROTOCOL, TYPE_SERVICE]), 16, None),
+            SetKind::Ports => (concat(&[TYPE_PROTOCOL, TYPE_SERVICE]), 8, target),
+            SetKind::AddressPorts => (concat(&[address, TYPE_PROTOCOL, TYPE_SERVICE]), width + 8, target),
+            SetKind::Links => (concat(&[address, address, TYPE_PROTOCOL, TYPE_SERVICE]), 2 * width + 8, None),
+            SetKind::OpenPorts => (concat(&[address, TYPE_PROTOCOL, TYPE_SERVICE]), width + 8, None),
         };
         let id = self.messages.len() as u32;
         self.message(kind::NEW_SET, CREATE, |body| {
@@ -250,10 +272,11 @@ impl Batch {
         chain: &str,
         expressions: impl FnOnce(&mut Expressions<'_, '_>),
     ) {
+        let family = self.family;
         self.message(kind::NEW_RULE, CREATE | APPEND, |body| {
             body.attr_text(1, table);
             body.attr_text(2, chain);
-            body.nest(4, |list| expressions(&mut Expressions(list)));
+            body.nest(4, |list| expressions(&mut Expressions { list, family }));
         });
     }
 
@@ -279,9 +302,10 @@ impl Batch {
             return Ok(());
         }
         self.messages.push(frame(BATCH_END));
+        let family = if self.family == Family::V4 { "ip" } else { "ip6" };
         channel.transact(&self.messages).map_err(|source| Error::Netlink {
             operation,
-            subject: format!("nftables table ip {table}"),
+            subject: format!("nftables table {family} {table}"),
             source,
         })
     }

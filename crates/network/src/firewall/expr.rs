@@ -1,8 +1,12 @@
 //! nftables rules as the kernel takes them: lists of expressions over registers
 //! (`linux/netfilter/nf_tables.h`; what `nft --debug=netlink` prints).
 
-use crate::{nl::Body, ports::Protocol};
-use std::net::Ipv4Addr;
+use crate::{
+    addr::{Family, Subnet, octets},
+    nl::Body,
+    ports::Protocol,
+};
+use std::net::IpAddr;
 
 const LIST_ELEM: u16 = 1;
 const EXPR_NAME: u16 = 1;
@@ -12,10 +16,10 @@ const DATA_VERDICT: u16 = 2;
 
 /// The register that holds what is compared or looked up first (NFT_REG_1).
 const FIRST: u32 = 1;
-/// The 4-byte registers that follow inside it (NFT_REG32_01 to 03).
+/// The first of the 4-byte registers, the same bytes as [`FIRST`] (NFT_REG32_00).
+const FIRST_WORD: u32 = 8;
+/// The 4-byte register that follows.
 const SECOND: u32 = 9;
-const THIRD: u32 = 10;
-const FOURTH: u32 = 11;
 
 pub(super) const META_IIFNAME: u32 = 6;
 pub(super) const META_OIFNAME: u32 = 7;
@@ -26,9 +30,6 @@ const CT_STATE: u32 = 0;
 const CT_STATUS: u32 = 2;
 const NETWORK_HEADER: u32 = 1;
 const TRANSPORT_HEADER: u32 = 2;
-/// Offsets of the addresses in an IPv4 header.
-const SADDR: u32 = 12;
-const DADDR: u32 = 16;
 /// Offset of the destination port in TCP, UDP and SCTP headers.
 const DPORT: u32 = 2;
 
@@ -92,11 +93,15 @@ impl Verdict {
 }
 
 /// Writes the expressions of one rule, in order.
-pub(super) struct Expressions<'a, 'b>(pub(super) &'a mut Body<'b>);
+pub(super) struct Expressions<'a, 'b> {
+    pub(super) list: &'a mut Body<'b>,
+    /// What addresses are of.
+    pub(super) family: Family,
+}
 
 impl Expressions<'_, '_> {
     fn expression(&mut self, name: &str, data: impl FnOnce(&mut Body<'_>)) -> &mut Self {
-        self.0.nest(LIST_ELEM, |expression| {
+        self.list.nest(LIST_ELEM, |expression| {
             expression.attr_text(EXPR_NAME, name);
             expression.nest(EXPR_DATA, data);
         });
@@ -190,13 +195,26 @@ impl Expressions<'_, '_> {
     }
 
     /// `ip saddr` or `ip daddr` in a network.
-    pub(super) fn address_in(&mut self, end: End, network: [u8; 4], mask: [u8; 4]) -> &mut Self {
-        let offset = if end == End::Source { SADDR } else { DADDR };
-        self.payload(NETWORK_HEADER, offset, 4, FIRST);
-        if mask != [255; 4] {
+    pub(super) fn address_in(&mut self, end: End, network: &Subnet) -> &mut Self {
+        let mask = network.mask_octets();
+        self.load_address(end, FIRST);
+        if mask.iter().any(|byte| *byte != 255) {
             self.mask(&mask);
         }
-        self.compare(Is::Equal, &network)
+        self.compare(Is::Equal, &octets(network.first()))
+    }
+
+    /// Loads an address of the packet.
+    fn load_address(&mut self, end: End, register: u32) -> &mut Self {
+        // Offsets in the headers: RFC 791, 3.1; RFC 8200, 3.
+        let (length, source) = if self.family == Family::V4 { (4, 12) } else { (16, 8) };
+        let offset = if end == End::Source { source } else { source + length };
+        self.payload(NETWORK_HEADER, offset, length, register)
+    }
+
+    /// The 4-byte register behind so many addresses and further words.
+    fn behind(&self, addresses: u32, words: u32) -> u32 {
+        FIRST_WORD + words + addresses * if self.family == Family::V4 { 1 } else { 4 }
     }
 
     /// `ct state established,related`
@@ -227,14 +245,31 @@ impl Expressions<'_, '_> {
 
     /// `dnat to ip daddr . meta l4proto . th dport map @map`
     pub(super) fn redirect_by_address(&mut self, map: &str) -> &mut Self {
-        self.payload(NETWORK_HEADER, DADDR, 4, FIRST).meta(META_L4PROTO, SECOND);
-        self.payload(TRANSPORT_HEADER, DPORT, 2, THIRD).find(map, Some(FIRST)).redirect()
+        self.load_destination().find(map, Some(FIRST)).redirect()
+    }
+
+    /// `ip daddr . meta l4proto . th dport @set`
+    pub(super) fn destination_in(&mut self, set: &str) -> &mut Self {
+        self.load_destination().find(set, None)
+    }
+
+    fn load_destination(&mut self) -> &mut Self {
+        let (protocol, port) = (self.behind(1, 0), self.behind(1, 1));
+        self.load_address(End::Destination, FIRST).meta(META_L4PROTO, protocol);
+        self.payload(TRANSPORT_HEADER, DPORT, 2, port)
+    }
+
+    /// `meta l4proto icmp`, or `ipv6-icmp`
+    pub(super) fn is_icmp(&mut self) -> &mut Self {
+        let number = if self.family == Family::V4 { 1 } else { 58 };
+        self.meta(META_L4PROTO, FIRST).compare(Is::Equal, &[number])
     }
 
     /// `ip saddr . ip daddr . meta l4proto . th dport @set`
     pub(super) fn link_in(&mut self, set: &str) -> &mut Self {
-        self.payload(NETWORK_HEADER, SADDR, 4, FIRST).payload(NETWORK_HEADER, DADDR, 4, SECOND);
-        self.meta(META_L4PROTO, THIRD).payload(TRANSPORT_HEADER, DPORT, 2, FOURTH).find(set, None)
+        let (to, protocol, port) = (self.behind(1, 0), self.behind(2, 0), self.behind(2, 1));
+        self.load_address(End::Source, FIRST).load_address(End::Destination, to).meta(META_L4PROTO, protocol);
+        self.payload(TRANSPORT_HEADER, DPORT, 2, port).find(set, None)
     }
 
     /// `meta l4proto PROTOCOL th dport PORT`
@@ -244,8 +279,9 @@ impl Expressions<'_, '_> {
     }
 
     /// `dnat to ADDRESS:PORT`
-    pub(super) fn redirect_to(&mut self, address: Ipv4Addr, port: u16) -> &mut Self {
-        let target = [address.octets(), [port.to_be_bytes()[0], port.to_be_bytes()[1], 0, 0]].concat();
+    pub(super) fn redirect_to(&mut self, address: IpAddr, port: u16) -> &mut Self {
+        let mut target = octets(address);
+        target.extend_from_slice(&[port.to_be_bytes()[0], port.to_be_bytes()[1], 0, 0]);
         self.expression("immediate", |data| {
             data.attr_be32(1, FIRST);
             data.nest(2, |value| value.attr(DATA_VALUE, &target));
@@ -254,11 +290,13 @@ impl Expressions<'_, '_> {
     }
 
     fn redirect(&mut self) -> &mut Self {
+        let port = self.behind(1, 0);
+        let family = if self.family == Family::V4 { 2 } else { 10 }; // AF_INET, AF_INET6
         self.expression("nat", |data| {
             data.attr_be32(1, 1); // NFT_NAT_DNAT
-            data.attr_be32(2, 2); // AF_INET
+            data.attr_be32(2, family);
             data.attr_be32(3, FIRST);
-            data.attr_be32(5, SECOND);
+            data.attr_be32(5, port);
         })
     }
 

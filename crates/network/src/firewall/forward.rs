@@ -1,6 +1,6 @@
-//! Our rules in the `ip filter` table of others.
+//! Our rules in the `filter` tables of others.
 //!
-//! An accept in our own table cannot undo a drop in another. Where the FORWARD chain of `ip filter` drops by
+//! An accept in our own table cannot undo a drop in another. Where the FORWARD chain of `ip filter`, or `ip6 filter`, drops by
 //! policy (ufw, Docker), rules that accept what comes from and goes to our bridges are put into DOCKER-USER
 //! when FORWARD leads there, behind the administrator's own and before its closing RETURN; else at the head of
 //! FORWARD. Our own table still drops what is not published. The rules carry a comment by which they are
@@ -12,6 +12,7 @@ use super::{
     expr::{Expressions, Interface, META_IIFNAME, META_OIFNAME, Verdict},
 };
 use crate::{
+    addr::Family,
     error::{Error, Result},
     nl::{Channel, Message, attrs, find_attr, route::is_gone, text},
 };
@@ -50,21 +51,21 @@ enum Place {
 }
 
 /// Makes the rules for exactly these bridges.
-pub(super) fn allow(channel: &Channel, mark: &str, bridges: &[&str]) -> Result<()> {
-    let Some(drops) = forward_drops(channel)? else { return Ok(()) };
-    let forward = rules(channel, FORWARD, mark)?;
-    let user = rules(channel, USER, mark)?;
+pub(super) fn allow(channel: &Channel, family: Family, mark: &str, bridges: &[&str]) -> Result<()> {
+    let Some(drops) = forward_drops(channel, family)? else { return Ok(()) };
+    let forward = rules(channel, family, FORWARD, mark)?;
+    let user = rules(channel, family, USER, mark)?;
     let place = place(&forward, &user);
     if is_done(if drops { bridges } else { &[] }, place, &forward, &user) {
         return Ok(());
     }
-    let mut batch = Batch::new();
+    let mut batch = Batch::new(family);
     delete_ours(&mut batch, FORWARD, &forward);
     delete_ours(&mut batch, USER, &user);
     if drops {
         for bridge in bridges {
             for interface in [Interface::In, Interface::Out] {
-                insert(&mut batch, place, mark, |rule| {
+                insert(&mut batch, family, place, mark, |rule| {
                     rule.interface_for_iptables(interface, bridge).counter().verdict(&Verdict::Accept);
                 });
             }
@@ -74,10 +75,10 @@ pub(super) fn allow(channel: &Channel, mark: &str, bridges: &[&str]) -> Result<(
 }
 
 /// Removes our rules.
-pub(super) fn withdraw(channel: &Channel, mark: &str) -> Result<()> {
-    let mut batch = Batch::new();
+pub(super) fn withdraw(channel: &Channel, family: Family, mark: &str) -> Result<()> {
+    let mut batch = Batch::new(family);
     for chain in [FORWARD, USER] {
-        delete_ours(&mut batch, chain, &rules(channel, chain, mark)?);
+        delete_ours(&mut batch, chain, &rules(channel, family, chain, mark)?);
     }
     batch.commit(channel, "remove rules from", TABLE)
 }
@@ -114,7 +115,13 @@ fn place(forward: &[Rule], user: &[Rule]) -> Place {
     }
 }
 
-fn insert(batch: &mut Batch, place: Place, mark: &str, expressions: impl FnOnce(&mut Expressions<'_, '_>)) {
+fn insert(
+    batch: &mut Batch,
+    family: Family,
+    place: Place,
+    mark: &str,
+    expressions: impl FnOnce(&mut Expressions<'_, '_>),
+) {
     let (chain, flags, position) = match place {
         Place::Head(chain) => (chain, 0, None),
         Place::Tail(chain) => (chain, APPEND, None),
@@ -123,7 +130,7 @@ fn insert(batch: &mut Batch, place: Place, mark: &str, expressions: impl FnOnce(
     batch.message(kind::NEW_RULE, CREATE | flags, |body| {
         body.attr_text(1, TABLE);
         body.attr_text(2, chain);
-        body.nest(4, |list| expressions(&mut Expressions(list)));
+        body.nest(4, |list| expressions(&mut Expressions { list, family }));
         if let Some(handle) = position {
             body.attr(6, &handle.to_be_bytes());
         }
@@ -149,9 +156,9 @@ fn comment(mark: &str) -> Vec<u8> {
     bytes
 }
 
-/// Whether FORWARD of `ip filter` drops by policy; `None` when there is no such chain.
-fn forward_drops(channel: &Channel) -> Result<Option<bool>> {
-    let request = message(kind::GET_CHAIN, 0, |body| {
+/// Whether FORWARD of `filter` drops by policy; `None` when there is no such chain.
+fn forward_drops(channel: &Channel, family: Family) -> Result<Option<bool>> {
+    let request = message(family, kind::GET_CHAIN, 0, |body| {
         body.attr_text(1, TABLE);
         body.attr_text(3, FORWARD);
     });
@@ -163,9 +170,9 @@ fn forward_drops(channel: &Channel) -> Result<Option<bool>> {
     Ok(Some(policy == Some(0)))
 }
 
-/// The rules of a chain of `ip filter`, none when it does not exist.
-fn rules(channel: &Channel, chain: &str, mark: &str) -> Result<Vec<Rule>> {
-    let request = message(kind::GET_RULE, DUMP, |body| {
+/// The rules of a chain of `filter`, none when it does not exist.
+fn rules(channel: &Channel, family: Family, chain: &str, mark: &str) -> Result<Vec<Rule>> {
+    let request = message(family, kind::GET_RULE, DUMP, |body| {
         body.attr_text(1, TABLE);
         body.attr_text(2, chain);
     });
@@ -222,7 +229,7 @@ fn look(channel: &Channel, request: &Message) -> Result<Option<Vec<Message>>> {
         Ok(answer) => Ok(Some(answer)),
         Err(error) if is_gone(&error) => Ok(None),
         Err(source) => {
-            Err(Error::Netlink { operation: "read", subject: "nftables table ip filter".into(), source })
+            Err(Error::Netlink { operation: "read", subject: "nftables table filter".into(), source })
         }
     }
 }

@@ -1,7 +1,8 @@
-//! Packet filtering and address translation: one nftables table, and rules beside a dropping FORWARD policy.
+//! Packet filtering and address translation: an nftables table for each family, and rules beside a dropping FORWARD
+//! policy.
 //!
-//! [`Firewall`] keeps the table `ip <name>` equal to the networks and published ports it was told. What
-//! varies is in sets and maps, so that a packet's way does not grow with their number:
+//! [`Firewall`] keeps the tables `ip <name>` and, where a network has IPv6, `ip6 <name>` equal to the networks and
+//! published ports it was told. Both are built alike. What varies is in sets and maps, so that a packet's way does not grow with their number:
 //!
 //! ```text
 //! set bridges              bridges of networks that reach the world
@@ -10,14 +11,17 @@
 //! set links                address . address . protocol . port  of linked containers where ICC is off
 //! map ports                protocol . port           : container address . port      (host address 0.0.0.0)
 //! map ports-by-address     address . protocol . port : container address . port
+//! set unprotected          bridges of networks in gateway mode nat-unprotected
+//! set routed               bridges of networks in gateway mode routed
+//! set open-ports           container address . protocol . port   (published in gateway mode routed)
 //!
 //! chain guard        prerouting, raw   from a bridge to or from 127.0.0.0/8: drop (route_localnet is on)
 //! chain redirect                       the two maps of ports
-//! chain prerouting   nat               to this host, but not to 127.0.0.0/8: redirect
-//! chain output       nat               to this host: redirect
+//! chain prerouting   nat               to this host, but not to 127.0.0.0/8, nor from fe80::/10: redirect
+//! chain output       nat               to this host, but not to ::1: redirect
 //! chain forward      filter            established; links; same bridge; internal; into a bridge; out of a bridge;
 //!                                      between other interfaces, where the host was no router before
-//! chain into-bridge                    published (redirected) ones pass, the rest is dropped
+//! chain into-bridge                    published (redirected) ones pass, what a gateway mode opens, the rest is dropped
 //! chain postrouting  nat               masquerade: out of a bridge, from 127.0.0.0/8, back into the same bridge
 //! ```
 //!
@@ -25,23 +29,27 @@
 
 mod batch;
 mod expr;
+mod families;
 mod flows;
 mod forward;
 mod resolver;
 mod watch;
 
 use crate::{
-    addr::Subnet,
+    addr::{Family, Subnet},
+    bridge::GatewayMode,
     error::Result,
     nl::Channel,
     ports::{PortBinding, Protocol},
 };
 use batch::{Batch, Element, Hook, SetKind};
 use expr::{End, Interface, Is, Verdict};
+pub(crate) use families::{Firewall, Scope};
 pub(crate) use resolver::redirect_dns;
 use std::{
     collections::BTreeSet,
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv6Addr},
+    sync::Arc,
 };
 pub(crate) use watch::{Changes, Watch};
 
@@ -51,6 +59,9 @@ const SAME_BRIDGE: &str = "same-bridge";
 const LINKS: &str = "links";
 const PORTS: &str = "ports";
 const ADDRESS_PORTS: &str = "ports-by-address";
+const UNPROTECTED: &str = "unprotected";
+const ROUTED: &str = "routed";
+const OPEN_PORTS: &str = "open-ports";
 
 const GUARD: &str = "guard";
 const REDIRECT: &str = "redirect";
@@ -60,11 +71,11 @@ const FORWARD: &str = "forward";
 const INTO_BRIDGE: &str = "into-bridge";
 const POSTROUTING: &str = "postrouting";
 
-/// 127.0.0.0/8
-const LOOPBACK: [u8; 4] = [127, 0, 0, 0];
-const LOOPBACK_MASK: [u8; 4] = [255, 0, 0, 0];
+const LOOPBACK: Subnet = Subnet::v4(127, 0, 8);
+/// Who has such an address is forwarded nowhere.
+const LINK_LOCAL: Subnet = Subnet::v6(0xfe80, 10);
 
-/// What the firewall has to know of a bridge network.
+/// What the firewall has to know of a bridge network in one family.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct BridgeRules {
     pub(crate) bridge: String,
@@ -75,6 +86,8 @@ pub(crate) struct BridgeRules {
     pub(crate) masquerade: bool,
     /// Containers on the bridge may talk to each other.
     pub(crate) inter_container: bool,
+    /// What passes from outside besides published ports.
+    pub(crate) mode: GatewayMode,
 }
 
 /// A published port and the container behind it.
@@ -82,6 +95,14 @@ pub(crate) struct BridgeRules {
 pub(crate) struct PublishedPort {
     pub(crate) binding: PortBinding,
     pub(crate) container: IpAddr,
+}
+
+impl PublishedPort {
+    /// It leads from a host's address to a container's of the family. What does not, since the container has none of
+    /// its host address's family, is not redirected but passed on by the proxy.
+    fn is_of(&self, family: Family) -> bool {
+        [self.binding.host_address, self.container].map(Family::of) == [family; 2]
+    }
 }
 
 /// A container may reach a port of another one on its bridge, although containers there may not talk to each other.
@@ -104,41 +125,22 @@ pub(crate) enum Forwarding {
     NoRouter,
 }
 
-/// The table of one daemon.
+/// The table of one daemon in one family.
 #[derive(Debug)]
-pub(crate) struct Firewall {
-    /// `None`: filtering is the business of others.
-    channel: Option<Channel>,
+struct Table {
+    family: Family,
+    /// `None`: filtering is the business of others (`--iptables=false`).
+    channel: Option<Arc<Channel>>,
     table: String,
     forwarding: Forwarding,
     networks: Vec<BridgeRules>,
     links: BTreeSet<LinkRule>,
 }
 
-impl Firewall {
-    /// Makes the table anew, whatever an earlier daemon left of it, with these networks and ports.
-    pub(crate) fn install(
-        channel: Channel,
-        table: &str,
-        forwarding: Forwarding,
-        networks: Vec<BridgeRules>,
-        ports: &[PublishedPort],
-    ) -> Result<Self> {
-        let (channel, links) = (Some(channel), BTreeSet::new());
-        let firewall = Self { channel, table: table.to_owned(), forwarding, networks, links };
-        firewall.rebuild(ports)?;
-        Ok(firewall)
-    }
-
-    /// No table at all (`--iptables=false`).
-    pub(crate) fn absent(table: &str) -> Self {
-        Self {
-            channel: None,
-            table: table.to_owned(),
-            forwarding: Forwarding::Open,
-            networks: Vec::new(),
-            links: BTreeSet::new(),
-        }
+impl Table {
+    /// The one of IPv6 is there only while a network has it.
+    fn is_needed(&self) -> bool {
+        self.family == Family::V4 || !self.networks.is_empty()
     }
 
     fn commit(&self, batch: Batch, operation: &'static str) -> Result<()> {
@@ -146,11 +148,17 @@ impl Firewall {
     }
 
     /// Makes the table anew with these ports, after somebody removed or changed it (`nft flush ruleset`).
-    pub(crate) fn rebuild(&self, ports: &[PublishedPort]) -> Result<()> {
-        let mut batch = Batch::new();
+    fn rebuild(&self, ports: &[PublishedPort]) -> Result<()> {
+        let mut batch = Batch::new(self.family);
         // Adding first makes the removal succeed on a host without the table.
         batch.add_table(&self.table);
         batch.delete_table(&self.table);
+        if !self.is_needed() {
+            // A kernel that knows nothing of the family has nothing to remove either.
+            let _ = self.commit(batch, "remove");
+            self.allow_beside_others();
+            return Ok(());
+        }
         batch.add_table(&self.table);
         self.add_sets(&mut batch);
         self.add_chains(&mut batch);
@@ -165,10 +173,22 @@ impl Firewall {
     }
 
     /// Changes to these networks.
-    pub(crate) fn set_networks(&mut self, networks: Vec<BridgeRules>) -> Result<()> {
+    fn set_networks(&mut self, networks: Vec<BridgeRules>) -> Result<()> {
+        let was_needed = self.is_needed();
         let before = std::mem::replace(&mut self.networks, networks);
-        let mut batch = Batch::new();
-        for set in [BRIDGES, INTERNAL, SAME_BRIDGE] {
+        if self.is_needed() != was_needed {
+            // Without a network there are no ports either.
+            let rebuilt = self.rebuild(&[]);
+            if rebuilt.is_err() {
+                self.networks = before;
+            }
+            return rebuilt;
+        }
+        if !was_needed {
+            return Ok(());
+        }
+        let mut batch = Batch::new(self.family);
+        for set in [BRIDGES, INTERNAL, SAME_BRIDGE, UNPROTECTED, ROUTED] {
             batch.clear_set(&self.table, set);
         }
         batch.clear_chain(&self.table, POSTROUTING);
@@ -182,8 +202,8 @@ impl Firewall {
     }
 
     /// Opens these ways between containers, and closes all others.
-    pub(crate) fn set_links(&mut self, links: BTreeSet<LinkRule>) -> Result<()> {
-        let mut batch = Batch::new();
+    fn set_links(&mut self, links: BTreeSet<LinkRule>) -> Result<()> {
+        let mut batch = Batch::new(self.family);
         let closed = link_elements(self.links.difference(&links));
         batch.delete_elements(&self.table, LINKS, &closed);
         batch.add_elements(&self.table, LINKS, &link_elements(links.difference(&self.links)));
@@ -195,47 +215,46 @@ impl Firewall {
         changed
     }
 
-    /// Whether any way between containers is open.
-    pub(crate) fn has_links(&self) -> bool {
-        !self.links.is_empty()
-    }
-
     /// Redirects published ports.
-    pub(crate) fn add_ports(&self, ports: &[PublishedPort]) -> Result<()> {
-        let mut batch = Batch::new();
+    fn add_ports(&self, ports: &[PublishedPort]) -> Result<()> {
+        let mut batch = Batch::new(self.family);
         self.change_ports(&mut batch, ports, Batch::add_elements);
         self.commit(batch, "publish ports in")
     }
 
     /// Stops redirecting published ports, all of which must be redirected now.
-    pub(crate) fn remove_ports(&self, ports: &[PublishedPort]) -> Result<()> {
-        let mut batch = Batch::new();
+    fn remove_ports(&self, ports: &[PublishedPort]) -> Result<()> {
+        let mut batch = Batch::new(self.family);
         self.change_ports(&mut batch, ports, Batch::delete_elements);
         self.commit(batch, "withdraw ports from")
     }
 
     /// Makes clients that were sending to these ports already reach the container from now on.
-    pub(crate) fn adopt_flows(&self, ports: &[PublishedPort]) {
+    fn adopt_flows(&self, ports: &[PublishedPort]) {
         self.change_flows(ports, flows::forget_strays);
     }
 
     /// Makes clients of an ended container not reach the next one with its address.
-    pub(crate) fn end_flows(&self, ports: &[PublishedPort]) {
+    fn end_flows(&self, ports: &[PublishedPort]) {
         self.change_flows(ports, flows::forget_ended);
     }
 
-    fn change_flows(&self, ports: &[PublishedPort], change: fn(&Channel, &[PublishedPort]) -> Result<()>) {
+    fn change_flows(
+        &self,
+        ports: &[PublishedPort],
+        change: fn(&Channel, Family, &[PublishedPort]) -> Result<()>,
+    ) {
         let Some(channel) = &self.channel else { return };
-        if let Err(error) = change(channel, ports) {
+        if let Err(error) = change(channel, self.family, ports) {
             tracing::debug!(%error, "flows of before go on as they were");
         }
     }
 
     /// Removes the table and the rules in the tables of others.
-    pub(crate) fn remove(&self) -> Result<()> {
-        let Some(channel) = &self.channel else { return Ok(()) };
-        let others = forward::withdraw(channel, &self.mark());
-        let mut batch = Batch::new();
+    fn remove(&self) -> Result<()> {
+        let Some(channel) = self.channel.as_ref().filter(|_| self.is_needed()) else { return Ok(()) };
+        let others = forward::withdraw(channel, self.family, &self.mark());
+        let mut batch = Batch::new(self.family);
         batch.add_table(&self.table);
         batch.delete_table(&self.table);
         self.commit(batch, "remove").and(others)
@@ -243,10 +262,10 @@ impl Firewall {
 
     /// Puts our rules beside a dropping policy again, after somebody remade his tables. What cannot be
     /// done is logged: networking on the host does not depend on us there.
-    pub(crate) fn allow_beside_others(&self) {
+    fn allow_beside_others(&self) {
         let Some(channel) = &self.channel else { return };
         let bridges: Vec<&str> = self.networks.iter().map(|network| network.bridge.as_str()).collect();
-        if let Err(error) = forward::allow(channel, &self.mark(), &bridges) {
+        if let Err(error) = forward::allow(channel, self.family, &self.mark(), &bridges) {
             tracing::warn!(%error, "the host's FORWARD chain drops what containers send, and cannot be changed");
         }
     }
@@ -263,6 +282,9 @@ impl Firewall {
         batch.add_set(&self.table, LINKS, SetKind::Links);
         batch.add_set(&self.table, PORTS, SetKind::Ports);
         batch.add_set(&self.table, ADDRESS_PORTS, SetKind::AddressPorts);
+        batch.add_set(&self.table, UNPROTECTED, SetKind::Interfaces);
+        batch.add_set(&self.table, ROUTED, SetKind::Interfaces);
+        batch.add_set(&self.table, OPEN_PORTS, SetKind::OpenPorts);
     }
 
     fn add_chains(&self, batch: &mut Batch) {
@@ -280,11 +302,13 @@ impl Firewall {
 
     fn add_fixed_rules(&self, batch: &mut Batch) {
         let table = &self.table;
-        for end in [End::Source, End::Destination] {
-            batch.add_rule(table, GUARD, |rule| {
-                rule.interface_in(Interface::In, BRIDGES).address_in(end, LOOPBACK, LOOPBACK_MASK);
-                rule.counter().verdict(&Verdict::Drop);
-            });
+        if self.family == Family::V4 {
+            for end in [End::Source, End::Destination] {
+                batch.add_rule(table, GUARD, |rule| {
+                    rule.interface_in(Interface::In, BRIDGES).address_in(end, &LOOPBACK);
+                    rule.counter().verdict(&Verdict::Drop);
+                });
+            }
         }
         batch.add_rule(table, REDIRECT, |rule| {
             rule.redirect_by_address(ADDRESS_PORTS);
@@ -292,9 +316,19 @@ impl Firewall {
         batch.add_rule(table, REDIRECT, |rule| {
             rule.redirect_by_port(PORTS);
         });
-        batch.add_rule(table, PREROUTING, |rule| {
-            rule.address_in(End::Destination, LOOPBACK, LOOPBACK_MASK).verdict(&Verdict::Return);
-        });
+        // The kernel forwards nothing from ::1 and from link-local addresses: the sockets of the proxy get that.
+        let exceptions = match self.family {
+            Family::V4 => [Some((PREROUTING, End::Destination, LOOPBACK)), None],
+            Family::V6 => [
+                Some((PREROUTING, End::Source, LINK_LOCAL)),
+                Subnet::new(Ipv6Addr::LOCALHOST.into(), 128).map(|local| (OUTPUT, End::Destination, local)),
+            ],
+        };
+        for (chain, end, addresses) in exceptions.into_iter().flatten() {
+            batch.add_rule(table, chain, |rule| {
+                rule.address_in(end, &addresses).verdict(&Verdict::Return);
+            });
+        }
         for chain in [PREROUTING, OUTPUT] {
             batch.add_rule(table, chain, |rule| {
                 rule.addressed_to_host().verdict(&Verdict::Jump(REDIRECT));
@@ -334,6 +368,15 @@ impl Firewall {
             rule.redirected().verdict(&Verdict::Accept);
         });
         batch.add_rule(table, INTO_BRIDGE, |rule| {
+            rule.interface_in(Interface::Out, UNPROTECTED).verdict(&Verdict::Accept);
+        });
+        batch.add_rule(table, INTO_BRIDGE, |rule| {
+            rule.interface_in(Interface::Out, ROUTED).is_icmp().verdict(&Verdict::Accept);
+        });
+        batch.add_rule(table, INTO_BRIDGE, |rule| {
+            rule.destination_in(OPEN_PORTS).verdict(&Verdict::Accept);
+        });
+        batch.add_rule(table, INTO_BRIDGE, |rule| {
             rule.counter().verdict(&Verdict::Drop);
         });
     }
@@ -341,34 +384,36 @@ impl Firewall {
     /// The elements and rules that depend on the networks.
     fn add_networks(&self, batch: &mut Batch) {
         let table = &self.table;
-        let named = |internal: bool| -> Vec<Element> {
-            let wanted = self.networks.iter().filter(|network| network.internal == internal);
+        let named = |is_wanted: fn(&BridgeRules) -> bool| -> Vec<Element> {
+            let wanted = self.networks.iter().filter(|network| is_wanted(network));
             wanted.map(|network| Element::interface(&network.bridge)).collect()
         };
-        batch.add_elements(table, BRIDGES, &named(false));
-        batch.add_elements(table, INTERNAL, &named(true));
+        batch.add_elements(table, BRIDGES, &named(|network| !network.internal));
+        batch.add_elements(table, INTERNAL, &named(|network| network.internal));
+        batch.add_elements(table, UNPROTECTED, &named(|network| network.mode == GatewayMode::NatUnprotected));
+        batch.add_elements(table, ROUTED, &named(|network| network.mode == GatewayMode::Routed));
         let pair = |network: &BridgeRules| {
             let verdict = if network.inter_container { Verdict::Accept } else { Verdict::Drop };
             Element::interface_verdict(&network.bridge, &network.bridge, verdict)
         };
         batch.add_elements(table, SAME_BRIDGE, &self.networks.iter().map(pair).collect::<Vec<_>>());
-        batch.add_rule(table, POSTROUTING, |rule| {
-            rule.interface_in(Interface::Out, BRIDGES).address_in(End::Source, LOOPBACK, LOOPBACK_MASK);
-            rule.masquerade();
-        });
+        if self.family == Family::V4 {
+            batch.add_rule(table, POSTROUTING, |rule| {
+                rule.interface_in(Interface::Out, BRIDGES).address_in(End::Source, &LOOPBACK);
+                rule.masquerade();
+            });
+        }
         for network in self.networks.iter().filter(|network| !network.internal) {
-            let IpAddr::V4(first) = network.subnet.first() else { continue };
-            let (first, mask) = (first.octets(), network.subnet.mask_v4());
-            if network.masquerade {
+            if network.masquerade && network.mode != GatewayMode::Routed {
                 batch.add_rule(table, POSTROUTING, |rule| {
-                    rule.address_in(End::Source, first, mask);
+                    rule.address_in(End::Source, &network.subnet);
                     rule.interface(Interface::Out, Is::Different, &network.bridge).masquerade();
                 });
             }
             // A container that reaches one on its own bridge, or itself, through a published port: the answer
             // must come back through here.
             batch.add_rule(table, POSTROUTING, |rule| {
-                rule.address_in(End::Source, first, mask);
+                rule.address_in(End::Source, &network.subnet);
                 rule.interface(Interface::Out, Is::Equal, &network.bridge).redirected().masquerade();
             });
         }
@@ -380,27 +425,23 @@ impl Firewall {
         ports: &[PublishedPort],
         change: fn(&mut Batch, &str, &str, &[Element]),
     ) {
-        let (mut everywhere, mut by_address) = (Vec::new(), Vec::new());
-        for port in ports {
-            let (IpAddr::V4(host), IpAddr::V4(container)) = (port.binding.host_address, port.container)
-            else {
-                continue;
-            };
-            if host == Ipv4Addr::UNSPECIFIED {
-                everywhere.push(Element::port(None, &port.binding, container));
+        let (mut everywhere, mut by_address, mut open) = (Vec::new(), Vec::new(), Vec::new());
+        for PublishedPort { binding, container } in ports.iter().filter(|port| port.is_of(self.family)) {
+            let host = binding.host_address;
+            if binding.is_open_only() {
+                open.push(Element::open_port(binding, *container));
+            } else if host.is_unspecified() {
+                everywhere.push(Element::port(None, binding, *container));
             } else {
-                by_address.push(Element::port(Some(host), &port.binding, container));
+                by_address.push(Element::port(Some(host), binding, *container));
             }
         }
+        change(batch, &self.table, OPEN_PORTS, &open);
         change(batch, &self.table, PORTS, &everywhere);
         change(batch, &self.table, ADDRESS_PORTS, &by_address);
     }
 }
 
 fn link_elements<'a>(links: impl Iterator<Item = &'a LinkRule>) -> Vec<Element> {
-    let element = |link: &LinkRule| match (link.from, link.to) {
-        (IpAddr::V4(from), IpAddr::V4(to)) => Some(Element::link(from, to, link.protocol, link.port)),
-        _ => None,
-    };
-    links.filter_map(element).collect()
+    links.map(|link| Element::link(link.from, link.to, link.protocol, link.port)).collect()
 }

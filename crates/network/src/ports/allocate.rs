@@ -24,6 +24,8 @@ pub(crate) struct PortAllocator {
     ephemeral: (u16, u16),
     /// Never chosen out of the ephemeral range (`ip_local_reserved_ports`).
     excluded: BTreeSet<u16>,
+    /// Ports that name no address are published on IPv6 addresses as well.
+    pub(crate) has_v6: bool,
 }
 
 impl PortAllocator {
@@ -32,7 +34,9 @@ impl PortAllocator {
         let read = |name: &str| fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).unwrap_or_default();
         let ephemeral = parse_range(&read("ip_local_port_range")).unwrap_or(FALLBACK_RANGE);
         let excluded = parse_list(&read("ip_local_reserved_ports"), ephemeral);
-        Self { taken: HashMap::new(), last: HashMap::new(), ephemeral, excluded }
+        // Source: moby `daemon/libnetwork/netutils/utils_linux.go`, IsV6Listenable
+        let has_v6 = std::net::TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
+        Self { taken: HashMap::new(), last: HashMap::new(), ephemeral, excluded, has_v6 }
     }
 
     /// Chooses a port for a group and binds it on every address.
@@ -40,6 +44,9 @@ impl PortAllocator {
     /// # Errors
     /// [`Error::PortAllocated`], [`Error::AllPortsAllocated`], [`Error::PortBind`]
     pub(crate) fn allocate(&mut self, group: &PortGroup) -> Result<(Vec<PortBinding>, Reservation)> {
+        if group.is_routed {
+            return Ok((self.bindings(group, 0), Reservation::default()));
+        }
         let exact = group.host_ports.is_some_and(|(first, last)| first == last);
         let mut attempt = 1;
         loop {
@@ -59,7 +66,9 @@ impl PortAllocator {
 
     /// Marks a binding of an earlier daemon as taken.
     pub(crate) fn restore(&mut self, binding: &PortBinding) {
-        self.taken.entry((binding.host_address, binding.protocol)).or_default().insert(binding.host_port);
+        if !binding.is_open_only() {
+            self.taken.entry((binding.host_address, binding.protocol)).or_default().insert(binding.host_port);
+        }
     }
 
     /// Gives a port back.
@@ -166,12 +175,18 @@ mod tests {
     use super::*;
 
     fn allocator(ephemeral: (u16, u16)) -> PortAllocator {
-        PortAllocator { taken: HashMap::new(), last: HashMap::new(), ephemeral, excluded: BTreeSet::new() }
+        PortAllocator {
+            taken: HashMap::new(),
+            last: HashMap::new(),
+            ephemeral,
+            excluded: BTreeSet::new(),
+            has_v6: true,
+        }
     }
 
     fn group(addresses: &[&str], host_ports: Option<(u16, u16)>) -> PortGroup {
         let addresses = addresses.iter().map(|a| a.parse().unwrap()).collect();
-        PortGroup { container_port: 80, protocol: Protocol::Tcp, host_ports, addresses }
+        PortGroup { container_port: 80, protocol: Protocol::Tcp, host_ports, addresses, is_routed: false }
     }
 
     #[test]

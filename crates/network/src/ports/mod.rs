@@ -9,7 +9,10 @@ mod reserve;
 pub(crate) use allocate::PortAllocator;
 pub use reserve::Reservation;
 
-use crate::error::{Error, Result};
+use crate::{
+    addr::Family,
+    error::{Error, Result},
+};
 use serde::{Deserialize, Serialize};
 use std::{fmt, net::IpAddr, str::FromStr};
 
@@ -83,8 +86,15 @@ pub struct PortBinding {
     pub protocol: Protocol,
     /// The host's address.
     pub host_address: IpAddr,
-    /// The host's port.
+    /// The host's port; 0 where there is none, see [`Self::is_open_only`].
     pub host_port: u16,
+}
+
+impl PortBinding {
+    /// The port is open at the container's own address, and the host has none for it (gateway mode `routed`).
+    pub fn is_open_only(&self) -> bool {
+        self.host_port == 0
+    }
 }
 
 /// Requests that differ only in the host's address: all get the same host port.
@@ -94,6 +104,36 @@ pub(crate) struct PortGroup {
     pub(crate) protocol: Protocol,
     pub(crate) host_ports: Option<(u16, u16)>,
     pub(crate) addresses: Vec<IpAddr>,
+    /// They are open at the container's own address, and have no host port.
+    pub(crate) is_routed: bool,
+}
+
+/// Where a container's ports of one family are published
+/// (source: moby `daemon/libnetwork/drivers/bridge/port_mapping_linux.go`, `configurePortBindingIPv4` and `-IPv6`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Outlet {
+    pub(crate) family: Family,
+    /// The host's address of ports that name none; 0.0.0.0 stands for `::` as well.
+    pub(crate) default_address: IpAddr,
+    /// Ports that name no address may be published at `::`.
+    pub(crate) takes_unnamed: bool,
+    /// Ports are open at the container's own address only.
+    pub(crate) is_routed: bool,
+}
+
+impl Outlet {
+    /// The host's address of a port here; `None`: the port is of the other family.
+    fn host_address(&self, asked: Option<IpAddr>) -> Option<IpAddr> {
+        let address = match asked {
+            Some(address) => address.to_canonical(),
+            None if self.default_address == Family::V4.unspecified() => {
+                Some(self.family.unspecified()).filter(|_| self.takes_unnamed)?
+            }
+            None => self.default_address,
+        };
+        let address = Some(address).filter(|address| Family::of(*address) == self.family)?;
+        Some(if self.is_routed { self.family.unspecified() } else { address })
+    }
 }
 
 /// Requests as groups, in Docker's order: exact host ports before ranges, then by container port, protocol,
@@ -101,14 +141,10 @@ pub(crate) struct PortGroup {
 /// `drivers/bridge/port_mapping_linux.go`).
 ///
 /// # Errors
-/// [`Error::PortRange`], and [`Error::Unsupported`] for an IPv6 host address.
-pub(crate) fn group(requests: &[PortRequest], default_address: IpAddr) -> Result<Vec<PortGroup>> {
+/// [`Error::PortRange`]
+pub(crate) fn group(requests: &[PortRequest], outlets: &[Outlet]) -> Result<Vec<PortGroup>> {
     let mut flat = Vec::with_capacity(requests.len());
     for request in requests {
-        let address = request.host_address.unwrap_or(default_address).to_canonical();
-        if address.is_ipv6() {
-            return Err(Error::Unsupported("publishing on an IPv6 host address is not supported yet"));
-        }
         let host_ports = match request.host_ports {
             Some((0, 0)) | None => None,
             Some((first, last)) if first == 0 || last < first => {
@@ -116,22 +152,31 @@ pub(crate) fn group(requests: &[PortRequest], default_address: IpAddr) -> Result
             }
             range => range,
         };
-        flat.push((request.container_port, request.protocol, host_ports, address));
+        for outlet in outlets {
+            let Some(address) = outlet.host_address(request.host_address) else { continue };
+            let host_ports = host_ports.filter(|_| !outlet.is_routed);
+            flat.push((request.container_port, request.protocol, host_ports, address, outlet.is_routed));
+        }
     }
     let is_range = |ports: Option<(u16, u16)>| ports.is_none_or(|(first, last)| first != last);
-    flat.sort_by_key(|(port, protocol, host, address)| (is_range(*host), *port, *protocol, *host, *address));
-    flat.dedup_by(|a, b| a == b && !is_range(a.2));
+    flat.sort_by_key(|(port, protocol, host, address, is_routed)| {
+        (is_range(*host), *port, *protocol, *host, *is_routed, *address)
+    });
+    flat.dedup_by(|a, b| a == b && (a.4 || !is_range(a.2)));
     let mut groups: Vec<PortGroup> = Vec::new();
-    for (container_port, protocol, host_ports, address) in flat {
+    for (container_port, protocol, host_ports, address, is_routed) in flat {
         match groups.last_mut() {
             Some(last)
-                if (last.container_port, last.protocol, last.host_ports)
-                    == (container_port, protocol, host_ports)
+                if (last.container_port, last.protocol, last.host_ports, last.is_routed)
+                    == (container_port, protocol, host_ports, is_routed)
                     && !last.addresses.contains(&address) =>
             {
                 last.addresses.push(address);
             }
-            _ => groups.push(PortGroup { container_port, protocol, host_ports, addresses: vec![address] }),
+            _ => {
+                let addresses = vec![address];
+                groups.push(PortGroup { container_port, protocol, host_ports, addresses, is_routed });
+            }
         }
     }
     Ok(groups)
@@ -147,6 +192,33 @@ mod tests {
         PortRequest { container_port: port, protocol: Protocol::Tcp, host_address, host_ports }
     }
 
+    const V4: Outlet = Outlet {
+        family: Family::V4,
+        default_address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        takes_unnamed: true,
+        is_routed: false,
+    };
+    const V6: Outlet = Outlet { family: Family::V6, ..V4 };
+
+    #[test]
+    fn ports_are_published_in_both_families_unless_an_address_says_which() {
+        let shown = |requests: &[PortRequest], outlets: &[Outlet]| -> Vec<String> {
+            let groups = group(requests, outlets).unwrap().into_iter();
+            groups.map(|g| format!("{} {:?} {:?}", g.container_port, g.addresses, g.host_ports)).collect()
+        };
+        let any = [request(80, None, Some((8080, 8080)))];
+        assert_eq!(shown(&any, &[V4, V6]), ["80 [0.0.0.0, ::] Some((8080, 8080))"]);
+        let deaf = Outlet { takes_unnamed: false, ..V6 };
+        assert_eq!(shown(&any, &[V4, deaf]), ["80 [0.0.0.0] Some((8080, 8080))"]);
+        assert_eq!(shown(&[request(80, Some("0.0.0.0"), None)], &[V4, V6]), ["80 [0.0.0.0] None"]);
+        assert_eq!(shown(&[request(80, Some("::1"), None)], &[V4, deaf]), ["80 [::1] None"]);
+        let local = |outlet| Outlet { default_address: Ipv4Addr::LOCALHOST.into(), ..outlet };
+        assert_eq!(shown(&any, &[local(V4), local(V6)]), ["80 [127.0.0.1] Some((8080, 8080))"]);
+        let routed = Outlet { is_routed: true, ..V6 };
+        assert_eq!(shown(&any, &[V4, routed]), ["80 [0.0.0.0] Some((8080, 8080))", "80 [::] None"]);
+        assert_eq!(shown(&[any[0].clone(), any[0].clone()], &[routed]), ["80 [::] None"]);
+    }
+
     #[test]
     fn exact_ports_come_first_and_addresses_share_a_port() {
         let requests = [
@@ -155,7 +227,7 @@ mod tests {
             request(95, None, Some((95, 95))),
             request(80, Some("127.0.0.1"), None),
         ];
-        let groups = group(&requests, Ipv4Addr::UNSPECIFIED.into()).unwrap();
+        let groups = group(&requests, &[V4]).unwrap();
         let shape: Vec<_> = groups.iter().map(|g| (g.container_port, g.addresses.len())).collect();
         assert_eq!(shape, [(95, 1), (80, 2), (90, 1)]);
         assert_eq!(groups[2].addresses, [IpAddr::V4(Ipv4Addr::UNSPECIFIED)]);
@@ -163,16 +235,15 @@ mod tests {
 
     #[test]
     fn the_same_ephemeral_request_twice_gives_two_ports() {
-        let groups =
-            group(&[request(80, None, None), request(80, None, None)], Ipv4Addr::UNSPECIFIED.into()).unwrap();
+        let groups = group(&[request(80, None, None), request(80, None, None)], &[V4]).unwrap();
         assert_eq!(groups.len(), 2);
         let exact = request(80, None, Some((8080, 8080)));
-        assert_eq!(group(&[exact.clone(), exact], Ipv4Addr::UNSPECIFIED.into()).unwrap().len(), 1);
+        assert_eq!(group(&[exact.clone(), exact], &[V4]).unwrap().len(), 1);
     }
 
     #[test]
     fn bad_ranges_are_refused() {
-        let bad = group(&[request(80, None, Some((10, 9)))], Ipv4Addr::UNSPECIFIED.into());
+        let bad = group(&[request(80, None, Some((10, 9)))], &[V4]);
         assert_eq!(bad.unwrap_err().to_string(), "invalid port range: 10-9");
     }
 }

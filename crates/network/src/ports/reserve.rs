@@ -1,6 +1,7 @@
 //! Sockets that hold published ports against other programs.
 //!
-//! Every packet for a published port is redirected before it reaches a socket, so these never see one.
+//! Every IPv4 packet for a published port is redirected before it reaches a socket, so these never see one; those of IPv6
+//! see what the proxy passes on.
 //! TCP sockets listen all the same: only a listening socket keeps another program, whose socket has
 //! SO_REUSEADDR as ours, from the port. They listen once the redirection is in place ([`Reservation::arm`]),
 //! so that no client is taken in before.
@@ -80,7 +81,9 @@ impl Reservation {
     /// [`Error::PortBind`] when another program was faster.
     pub(crate) fn arm(&self) -> Result<()> {
         for socket in self.sockets.iter().filter(|socket| socket.protocol != Protocol::Udp) {
-            listen(&socket.fd, 1).map_err(refused("bind host port", socket.at, socket.protocol))?;
+            // Those of IPv6 are served by the proxy.
+            let backlog = if socket.at.is_ipv6() { 128 } else { 1 };
+            listen(&socket.fd, backlog).map_err(refused("bind host port", socket.at, socket.protocol))?;
         }
         Ok(())
     }
@@ -88,6 +91,11 @@ impl Reservation {
     /// Takes over what another reservation holds.
     pub(crate) fn absorb(&mut self, other: Self) {
         self.sockets.extend(other.sockets);
+    }
+
+    /// The sockets, and where each is bound.
+    pub(crate) fn sockets(&self) -> impl Iterator<Item = (BorrowedFd<'_>, Protocol, SocketAddr)> {
+        self.sockets.iter().map(|socket| (socket.fd.as_fd(), socket.protocol, socket.at))
     }
 
     /// The sockets, to be kept by the shim so that a crash of the daemon frees no port.

@@ -1,7 +1,7 @@
 //! IPv6 in networks.
 
 use super::*;
-use crate::bridge::AddressSpec;
+use crate::bridge::{AddressSpec, GatewayMode};
 
 /// A network with both families and these subnets of IPv6.
 fn dual(number: u8, bridge: &str, subnet: &str) -> BridgeSpec {
@@ -56,6 +56,169 @@ fn a_network_may_have_ipv6_only_and_a_full_one_says_so() {
             fabric.detach(name).unwrap();
         }
         fabric.remove_network(&network_id(2)).unwrap();
+        fabric.shut_down().unwrap();
+    });
+}
+
+/// A fabric with a proxy, whose tasks run in the calling thread's namespace.
+fn with_proxy(world: &World, networks: Vec<BridgeSpec>) -> (tokio::runtime::Runtime, Fabric) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let config =
+        FabricConfig { runtime: Some(runtime.handle().clone()), proxy: true, ..world.config(networks) };
+    (runtime, Fabric::open(config).unwrap())
+}
+
+fn nft() -> String {
+    run("nft", &["list", "ruleset"])
+}
+
+#[test]
+fn networks_of_ipv6_are_translated_isolated_and_published() {
+    World::run(|world| {
+        let (_runtime, fabric) = with_proxy(world, vec![spec(1, "wt0")]);
+        assert!(!nft().contains("table ip6"), "no network needs it");
+        fabric.add_network(dual(2, "wt1", "fd00:2::/64")).unwrap();
+        fabric.add_network(dual(3, "wt2", "fd00:3::/64")).unwrap();
+        let internal = BridgeSpec { internal: true, ..dual(4, "wt3", "fd00:4::/64") };
+        fabric.add_network(internal).unwrap();
+        let ports = vec![PortRequest { host_address: None, ..publish(80, Protocol::Tcp, "::", 8080) }];
+        let web = fabric.attach(&request("web", &[2], ports)).unwrap();
+        let shown: Vec<_> = web.ports.iter().map(|port| port.host_address.to_string()).collect();
+        assert_eq!(shown, ["0.0.0.0", "::"]);
+        let same = fabric.attach(&request("same", &[2], vec![])).unwrap();
+        let other = fabric.attach(&request("other", &[3], vec![])).unwrap();
+        let locked = fabric.attach(&request("locked", &[4], vec![])).unwrap();
+        let server = listen(&web.namespace, "[::]:80");
+        let seen = |from, to| peer_ip(from, to, &server);
+        // Out, with the host's address.
+        let out = listen(&world.outside, "[::]:80");
+        assert_eq!(peer_ip(Some(&web.namespace), "[2001:db8::2]:80", &out).unwrap(), "2001:db8::1");
+        assert!(reach(Some(&locked.namespace), "[2001:db8::2]:80", &out, IMPATIENCE).is_none());
+        // In, by the published port and not without.
+        assert_eq!(seen(Some(&world.outside), "[2001:db8::1]:8080").unwrap(), "2001:db8::2");
+        assert!(reach(Some(&world.outside), "[fd00:2::2]:80", &server, IMPATIENCE).is_none());
+        assert_eq!(seen(None, "[2001:db8::1]:8080").unwrap(), "2001:db8::1");
+        assert_eq!(seen(None, "[::1]:8080").unwrap(), "fd00:2::1", "by the proxy");
+        assert_eq!(seen(Some(&web.namespace), "[2001:db8::1]:8080").unwrap(), "fd00:2::1", "itself");
+        assert_eq!(seen(Some(&same.namespace), "[2001:db8::1]:8080").unwrap(), "fd00:2::1", "its neighbour");
+        // Between networks, by the published port only.
+        assert_eq!(seen(Some(&same.namespace), "[fd00:2::2]:80").unwrap(), "fd00:2::3");
+        assert!(reach(Some(&other.namespace), "[fd00:2::2]:80", &server, IMPATIENCE).is_none());
+        assert!(seen(Some(&other.namespace), "[2001:db8::1]:8080").is_some());
+        assert!(reach(Some(&locked.namespace), "[fd00:2::2]:80", &server, IMPATIENCE).is_none());
+        for name in ["web", "same", "other", "locked"] {
+            fabric.detach(name).unwrap();
+        }
+        for number in [2, 3, 4] {
+            fabric.remove_network(&network_id(number)).unwrap();
+        }
+        assert!(!nft().contains("table ip6"), "no network needs it any more");
+        fabric.shut_down().unwrap();
+    });
+}
+
+#[test]
+fn a_container_without_ipv6_is_reached_through_the_proxy() {
+    World::run(|world| {
+        let (_runtime, fabric) = with_proxy(world, vec![spec(1, "wt0")]);
+        let ports = vec![
+            publish(80, Protocol::Tcp, "::1", 8080),
+            publish(80, Protocol::Tcp, "2001:db8::1", 8081),
+            publish(53, Protocol::Udp, "::", 5353),
+        ];
+        let mut web = fabric.attach(&request("web", &[1], ports)).unwrap();
+        web.reservations.clear();
+        let server = listen(&web.namespace, "0.0.0.0:80");
+        assert_eq!(peer_ip(None, "[::1]:8080", &server).unwrap(), "172.17.0.1");
+        assert_eq!(peer_ip(Some(&world.outside), "[2001:db8::1]:8081", &server).unwrap(), "172.17.0.1");
+        let dns = netns::in_netns(&web.namespace, || UdpSocket::bind("0.0.0.0:53").unwrap()).unwrap();
+        let client = netns::in_netns(&world.outside, || UdpSocket::bind("[::]:0").unwrap()).unwrap();
+        for socket in [&dns, &client] {
+            socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        }
+        client.connect("[2001:db8::1]:5353").unwrap();
+        for question in [b"one", b"two"] {
+            client.send(question).unwrap();
+            let mut buffer = [0; 16];
+            let (length, from) = dns.recv_from(&mut buffer).unwrap();
+            assert_eq!((&buffer[..length], from.ip().to_string().as_str()), (&question[..], "172.17.0.1"));
+            dns.send_to(b"answer", from).unwrap();
+            assert_eq!(client.recv(&mut buffer).unwrap(), 6);
+        }
+        fabric.detach("web").unwrap();
+        assert!(is_freed(|| TcpListener::bind("[::1]:8080").is_ok()));
+        fabric.shut_down().unwrap();
+    });
+}
+
+#[test]
+fn gateway_modes_open_what_they_say() {
+    World::run(|world| {
+        let mode = |number: u8, bridge: &str, mode| {
+            let mut wanted = dual(number, bridge, &format!("fd00:{number}::/64"));
+            wanted.v6.as_mut().unwrap().mode = mode;
+            let subnet = Some(format!("10.0.{number}.0/24").parse().unwrap());
+            wanted.v4 = Some(AddressSpec { subnet, mode, ..AddressSpec::default() });
+            wanted
+        };
+        let (_runtime, fabric) = with_proxy(world, vec![spec(1, "wt0")]);
+        fabric.add_network(mode(2, "wt1", GatewayMode::Routed)).unwrap();
+        fabric.add_network(mode(3, "wt2", GatewayMode::NatUnprotected)).unwrap();
+        let ports = vec![PortRequest { host_address: None, ..publish(80, Protocol::Tcp, "::", 8080) }];
+        let routed = fabric.attach(&request("routed", &[2], ports.clone())).unwrap();
+        let open = fabric.attach(&request("open", &[3], ports)).unwrap();
+        let shown = |ports: &[PortBinding]| -> Vec<String> {
+            ports.iter().map(|port| format!("{} {}", port.host_address, port.host_port)).collect()
+        };
+        assert_eq!(shown(&routed.ports), ["0.0.0.0 0", ":: 0"]);
+        assert_eq!(shown(&open.ports), ["0.0.0.0 8080", ":: 8080"]);
+        let other = fabric.attach(&request("other", &[1], vec![])).unwrap();
+        let published = listen(&routed.namespace, "[::]:80");
+        let hidden = listen(&routed.namespace, "[::]:81");
+        for (to, from) in [("[fd00:2::2]", "2001:db8::2"), ("10.0.2.2", "::ffff:192.0.2.2")] {
+            let at = |port: u16| format!("{to}:{port}");
+            assert_eq!(peer_ip(Some(&world.outside), &at(80), &published).unwrap(), from);
+            assert!(reach(Some(&world.outside), &at(81), &hidden, IMPATIENCE).is_none(), "{to}");
+        }
+        assert!(peer_ip(Some(&other.namespace), "10.0.2.2:80", &published).is_some());
+        assert!(reach(Some(&other.namespace), "10.0.2.2:81", &hidden, IMPATIENCE).is_none());
+        // Seen outside under its own address.
+        let out = listen(&world.outside, "[::]:80");
+        assert_eq!(peer_ip(Some(&routed.namespace), "[2001:db8::2]:80", &out).unwrap(), "fd00:2::2");
+        assert_eq!(peer_ip(Some(&routed.namespace), "192.0.2.2:80", &out).unwrap(), "::ffff:10.0.2.2");
+        let anything = listen(&open.namespace, "[::]:81");
+        assert!(peer_ip(Some(&world.outside), "[fd00:3::2]:81", &anything).is_some());
+        assert!(peer_ip(Some(&world.outside), "10.0.3.2:81", &anything).is_some());
+        assert_eq!(peer_ip(Some(&open.namespace), "[2001:db8::2]:80", &out).unwrap(), "2001:db8::1");
+        for name in ["routed", "open", "other"] {
+            fabric.detach(name).unwrap();
+        }
+        for number in [2, 3] {
+            fabric.remove_network(&network_id(number)).unwrap();
+        }
+        fabric.shut_down().unwrap();
+    });
+}
+
+#[test]
+fn a_later_daemon_goes_on_with_ipv6() {
+    World::run(|world| {
+        let networks = || vec![dual(1, "wt0", "fd00:1::/64")];
+        let (runtime, fabric) = with_proxy(world, networks());
+        let ports = vec![PortRequest { host_address: None, ..publish(80, Protocol::Tcp, "::", 8080) }];
+        let web = fabric.attach(&request("web", &[1], ports)).unwrap();
+        drop(fabric);
+        drop(runtime);
+        let (_runtime, fabric) = with_proxy(world, networks());
+        fabric.adopt("web", web.reservations).unwrap();
+        let server = listen(&web.namespace, "[::]:80");
+        assert_eq!(peer_ip(Some(&world.outside), "[2001:db8::1]:8080", &server).unwrap(), "2001:db8::2");
+        assert_eq!(peer_ip(None, "[::1]:8080", &server).unwrap(), "fd00:1::1");
+        let next = fabric.attach(&request("next", &[1], vec![])).unwrap();
+        assert_eq!(next.endpoints[0].address_v6.unwrap().to_string(), "fd00:1::3/64", "the first is taken");
+        fabric.detach("next").unwrap();
+        fabric.detach("web").unwrap();
+        assert!(is_freed(|| TcpListener::bind("[::]:8080").is_ok()));
         fabric.shut_down().unwrap();
     });
 }
