@@ -13,13 +13,17 @@ mod sample;
 pub(crate) mod volumes;
 
 use crate::build::{self, Profile};
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use peers::Peer;
+use serde_json::json;
 use std::fmt::Write as _;
+use std::process::Stdio;
 use std::time::Instant;
+use wharf_testkit::{Daemon, busybox};
 
 const ROUNDS: usize = 15;
 const MANY: usize = 100;
+const AT_ONCE: usize = 8;
 
 /// Measures and writes its section of `docs/performance.md`.
 ///
@@ -59,15 +63,66 @@ pub(crate) fn run() -> Result<()> {
     table.once("per running container, PSS outside of it", "MB", &peers, |peer| {
         Ok(peer.shim_pss() / MANY as f64)
     })?;
-    for peer in &peers {
-        let names: Vec<String> = (0..MANY).map(|n| format!("m{n}")).collect();
-        let args: Vec<&str> = ["rm", "-f"].into_iter().chain(names.iter().map(String::as_str)).collect();
-        peer.ok(&args)?;
-    }
-    let text = table.render();
+    peers.iter().try_for_each(remove_many)?;
+    table.once(&format!("{MANY} x `run -d`, {AT_ONCE} at a time"), "s", &peers, |peer| {
+        let start = Instant::now();
+        run_at_once(peer)?;
+        let took = start.elapsed().as_secs_f64();
+        remove_many(peer)?;
+        Ok(took)
+    })?;
+    let text = format!("{}\n{}", table.render(), daemon_start()?);
     println!("{text}");
     document::put("run", &text)?;
     peers.into_iter().try_for_each(Peer::stop)
+}
+
+fn remove_many(peer: &Peer) -> Result<()> {
+    let names: Vec<String> = (0..MANY).map(|n| format!("m{n}")).collect();
+    let args: Vec<&str> = ["rm", "-f"].into_iter().chain(names.iter().map(String::as_str)).collect();
+    peer.ok(&args)
+}
+
+fn run_at_once(peer: &Peer) -> Result<()> {
+    let numbers: Vec<usize> = (0..MANY).collect();
+    for some in numbers.chunks(AT_ONCE) {
+        let clients = some.iter().map(|n| {
+            let args = ["run", "-d", "--name", &format!("m{n}"), peer.image(), "sleep", "100000"];
+            peer.spawn(&args, Stdio::null(), Stdio::null())
+        });
+        for mut client in clients.collect::<Result<Vec<_>>>()? {
+            ensure!(client.wait()?.success(), "{}: a run failed", peer.name());
+        }
+    }
+    Ok(())
+}
+
+/// Wharf alone: from its start to its first answer, and from SIGTERM to its end, with stopped containers.
+fn daemon_start() -> Result<String> {
+    println!("measuring the daemon's start");
+    let mut daemon = Daemon::builder().bin_dir(&Profile::Release.dir()).start()?;
+    daemon.load(&busybox()?)?;
+    for _ in 0..MANY {
+        let body = json!({"Image": "busybox", "Cmd": ["true"], "HostConfig": {"NetworkMode": "none"}});
+        let made = daemon.api().json("POST", "/containers/create", &body)?.json();
+        let id = made["Id"].as_str().unwrap_or_default();
+        daemon.api().call("POST", &format!("/containers/{id}/start"))?;
+        daemon.api().call("POST", &format!("/containers/{id}/wait"))?;
+    }
+    let (mut starts, mut stops) = (Vec::new(), Vec::new());
+    for _ in 0..5 {
+        let start = Instant::now();
+        daemon.terminate()?;
+        stops.push(start.elapsed().as_secs_f64() * 1e3);
+        let start = Instant::now();
+        daemon.launch()?;
+        starts.push(start.elapsed().as_secs_f64() * 1e3);
+    }
+    daemon.stop()?;
+    let (start, stop) = (median(starts), median(stops));
+    Ok(format!(
+        "The daemon with {MANY} stopped containers: {start:.0} ms to its first answer, {stop:.0} ms to its end.\n"
+    ))
 }
 
 /// One column a peer, the first one is the reference of the ratios.
