@@ -46,6 +46,11 @@ impl Args {
         Self { declared: Defaults::new(), ..self.clone() }
     }
 
+    /// Something declares it.
+    pub(crate) fn mark_used(&mut self, name: &str) {
+        self.used.insert(name.to_owned());
+    }
+
     /// What another stage declared is used.
     pub(crate) fn merge_used(&mut self, stage: &Self) {
         self.used.extend(stage.used.iter().cloned());

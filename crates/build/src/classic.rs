@@ -4,11 +4,23 @@
 use crate::{
     Contexts, Error, Output, Result, Worker,
     args::Args,
-    stage::{Builder, Stage},
+    graph,
+    stage::{Builder, Inputs, Others, Place, Stage},
+    steps::Steps,
 };
 use std::collections::BTreeMap;
 use wharf_dockerfile::{Dockerfile, Instruction, KeyValue, Lexer, Step, Variables};
 use wharf_spec::{ImageId, Platform};
+
+/// Which stages are built, and when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Stages {
+    /// All up to the target, one after the other, as Docker's classic builder does.
+    #[default]
+    All,
+    /// Those that the target needs, at once where they can be.
+    Needed,
+}
 
 /// What a client asks for besides the file.
 #[derive(Debug, Clone, Default)]
@@ -21,6 +33,12 @@ pub struct Request {
     pub target: String,
     /// No step is taken from earlier builds.
     pub no_cache: bool,
+    /// Nor are those of these stages.
+    pub no_cache_filter: Vec<String>,
+    /// Which stages.
+    pub stages: Stages,
+    /// Why a step is not taken from earlier builds is told.
+    pub explain: bool,
     /// Base images are looked for anew.
     pub pull: bool,
     /// Containers go when their step succeeded.
@@ -40,7 +58,7 @@ pub struct Request {
 ///
 /// # Errors
 /// In Docker's words; images of steps that succeeded stay, as a cache.
-pub fn build<W: Worker>(
+pub fn build<W: Worker + Sync>(
     worker: &W,
     request: &Request,
     mut file: Dockerfile,
@@ -60,34 +78,88 @@ pub fn build<W: Worker>(
     if !file.warnings.is_empty() {
         out.error_text("[WARNING]: Empty continuation lines will become errors in a future release.\n")?;
     }
-    let steps: usize = file.stages.iter().map(|stage| 1 + stage.steps.len()).sum();
-    let mut progress = Progress { next: 1, total: file.arguments.len() + steps };
     let mut args = Args::new(request.build_args.clone());
     preset_platforms(&mut args, request.platform.as_ref());
-    for step in &file.arguments {
-        progress.step(out, &step.text)?;
-        declare_globals(&mut args, step, file.escape)?;
-    }
-    let mut builder = Builder::new(worker, request, contexts, file.escape, out);
-    let mut image = None;
-    for stage in file.stages {
-        image = run_stage(&mut builder, &mut progress, &mut args, stage)?;
-    }
+    let image = match request.stages {
+        Stages::Needed if file.stages.len() > 1 => {
+            for step in &file.arguments {
+                declare_globals(&mut args, step, file.escape)?;
+            }
+            let image = graph::build(worker, request, contexts, (&file, &args), out)?;
+            mark_used(&mut args, &file);
+            image
+        }
+        Stages::Needed | Stages::All => {
+            one_after_the_other(worker, request, contexts, (&file, &mut args), out)?
+        }
+    };
     let unused = args.unused();
     if !unused.is_empty() {
         let unused = unused.join(" ");
-        builder.text(&format!("[Warning] One or more build-args [{unused}] were not consumed\n"))?;
+        out.text(&format!("[Warning] One or more build-args [{unused}] were not consumed\n"))?;
     }
     image.ok_or_else(|| Error::Refused("No image was generated. Is your Dockerfile empty?".into()))
 }
 
+fn one_after_the_other<W: Worker>(
+    worker: &W,
+    request: &Request,
+    contexts: &Contexts,
+    (file, args): (&Dockerfile, &mut Args),
+    out: &mut dyn Output,
+) -> Result<Option<ImageId>> {
+    let steps: usize = file.stages.iter().map(|stage| 1 + stage.steps.len()).sum();
+    let mut progress = Progress::new(file.arguments.len() + steps);
+    for step in &file.arguments {
+        progress.step(out, &step.text)?;
+        declare_globals(args, step, file.escape)?;
+    }
+    let names: Vec<Option<String>> = file.stages.iter().map(|stage| stage.name.clone()).collect();
+    let (mut done, own) = (Done(Vec::new()), Steps::default());
+    for (number, stage) in file.stages.iter().enumerate() {
+        let place = Place { names: &names, number, others: &done, steps: &own, escape: file.escape };
+        let mut builder = Builder::new(Inputs { worker, request, contexts }, place, &mut *out);
+        let (image, used) = run_stage(&mut builder, &mut progress, args, stage)?;
+        drop(builder);
+        args.merge_used(&used);
+        done.0.push(image);
+    }
+    Ok(done.0.pop().flatten())
+}
+
+/// Images of stages that are done.
+struct Done(Vec<Option<ImageId>>);
+
+impl Others for Done {
+    fn image(&self, stage: usize) -> Result<Option<ImageId>> {
+        Ok(self.0[stage])
+    }
+
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Stages that are not built take their arguments too.
+fn mark_used(args: &mut Args, file: &Dockerfile) {
+    for step in file.stages.iter().flat_map(|stage| &stage.steps) {
+        if let Instruction::Arg(arguments) = &step.instruction {
+            arguments.iter().for_each(|argument| args.mark_used(&argument.name));
+        }
+    }
+}
+
 /// `Step 3/7 : ...`
-struct Progress {
+pub(crate) struct Progress {
     next: usize,
     total: usize,
 }
 
 impl Progress {
+    pub(crate) fn new(total: usize) -> Self {
+        Self { next: 1, total }
+    }
+
     fn step(&mut self, out: &mut dyn Output, text: &str) -> Result<()> {
         let number = self.next;
         self.next += 1;
@@ -137,28 +209,26 @@ pub(crate) fn variables(values: BTreeMap<String, String>) -> Variables {
     Variables::of(&values.into_iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>())
 }
 
-fn run_stage<W: Worker>(
+/// Gives the stage's image, and the arguments that it declared.
+pub(crate) fn run_stage<W: Worker>(
     builder: &mut Builder<'_, W>,
     progress: &mut Progress,
-    args: &mut Args,
-    file: wharf_dockerfile::Stage,
-) -> Result<Option<ImageId>> {
+    args: &Args,
+    file: &wharf_dockerfile::Stage,
+) -> Result<(Option<ImageId>, Args)> {
     builder.check_name(file.name.as_deref())?;
     progress.step(builder.out(), &file.text)?;
-    let mut stage: Stage = builder.begin(&file, args)?;
+    let mut stage: Stage = builder.begin(file, args)?;
     builder.tell_image(&stage)?;
-    for step in file.steps {
+    for step in &file.steps {
         progress.step(builder.out(), &step.text)?;
-        builder.step(&mut stage, step.instruction)?;
+        builder.step(&mut stage, step.instruction.clone())?;
         builder.tell_image(&stage)?;
     }
     if let Some(image) = &stage.image {
         builder.out().image(image)?;
     }
-    args.merge_used(&stage.args);
-    let image = stage.image;
-    builder.end(file.name, stage);
-    Ok(image)
+    Ok((stage.image, stage.args))
 }
 
 #[cfg(test)]

@@ -1,8 +1,13 @@
 //! A stage and its steps (source: moby `daemon/builder/dockerfile/{dispatchers,evaluator,internals}.go`).
 
 use crate::{
-    Base, Commit, Context, Contexts, Error, Named, Output, Request, Result, Run, Worker, args::Args,
-    classic::variables, error::refuse, mounts::Mounts,
+    Base, Commit, Context, Contexts, Error, Named, Output, Request, Result, Run, Worker,
+    args::Args,
+    classic::variables,
+    error::refuse,
+    explain::reason,
+    mounts::Mounts,
+    steps::{Claim, Steps},
 };
 use std::path::Path;
 use wharf_dockerfile::{Argument, Change, Instruction, Lexer, Variables, parse_trigger, shell_of};
@@ -12,9 +17,9 @@ use wharf_sys::path::Root;
 /// What an image without a `PATH` gets.
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// In a step's container config: what it mounted, so that other content is another step.
-const MOUNTS_LABEL: &str = "wharf.build.mounts";
+pub(crate) const MOUNTS_LABEL: &str = "wharf.build.mounts";
 /// And its time: another time is another step.
-const EPOCH_LABEL: &str = "wharf.build.epoch";
+pub(crate) const EPOCH_LABEL: &str = "wharf.build.epoch";
 
 /// A stage so far.
 pub(crate) struct Stage {
@@ -30,10 +35,19 @@ pub(crate) struct Stage {
     epoch: Option<i64>,
 }
 
-/// A stage that is done.
-struct Done {
-    name: Option<String>,
-    image: Option<ImageId>,
+/// The stages before one.
+pub(crate) trait Others {
+    /// The image of one, once it is there.
+    ///
+    /// # Errors
+    /// When there will be none.
+    fn image(&self, stage: usize) -> Result<Option<ImageId>>;
+
+    /// Whether to go on.
+    ///
+    /// # Errors
+    /// When another stage failed.
+    fn check(&self) -> Result<()>;
 }
 
 /// Where `--from` and `from=` lead.
@@ -43,27 +57,49 @@ pub(crate) enum Tree<'b> {
     Context(&'b Context),
 }
 
-/// A build under way.
+/// A stage's build under way.
 pub(crate) struct Builder<'b, W> {
     pub(crate) worker: &'b W,
     pub(crate) request: &'b Request,
     contexts: &'b Contexts,
     escape: char,
     out: &'b mut dyn Output,
-    done: Vec<Done>,
+    /// Names of all stages, and which one this is.
+    names: &'b [Option<String>],
+    number: usize,
+    others: &'b dyn Others,
+    steps: &'b Steps,
+    /// The step that is done now.
+    claim: Option<Claim<'b>>,
     /// Containers of the step, and whether they exist.
     containers: Vec<(String, bool)>,
 }
 
+/// A stage's place among the others.
+pub(crate) struct Place<'b> {
+    /// Names of all stages, and which one this is.
+    pub(crate) names: &'b [Option<String>],
+    pub(crate) number: usize,
+    pub(crate) others: &'b dyn Others,
+    /// Steps of all stages.
+    pub(crate) steps: &'b Steps,
+    /// The file's.
+    pub(crate) escape: char,
+}
+
+/// What a build is made from and how.
+pub(crate) struct Inputs<'b, W> {
+    pub(crate) worker: &'b W,
+    pub(crate) request: &'b Request,
+    pub(crate) contexts: &'b Contexts,
+}
+
 impl<'b, W: Worker> Builder<'b, W> {
-    pub(crate) fn new(
-        worker: &'b W,
-        request: &'b Request,
-        contexts: &'b Contexts,
-        escape: char,
-        out: &'b mut dyn Output,
-    ) -> Self {
-        Self { worker, request, contexts, escape, out, done: Vec::new(), containers: Vec::new() }
+    pub(crate) fn new(inputs: Inputs<'b, W>, place: Place<'b>, out: &'b mut dyn Output) -> Self {
+        let Inputs { worker, request, contexts } = inputs;
+        let Place { names, number, others, steps, escape } = place;
+        let (claim, containers) = (None, Vec::new());
+        Self { worker, request, contexts, escape, out, names, number, others, steps, claim, containers }
     }
 
     pub(crate) fn out(&mut self) -> &mut dyn Output {
@@ -86,12 +122,17 @@ impl<'b, W: Worker> Builder<'b, W> {
         }
     }
 
-    pub(crate) fn end(&mut self, name: Option<String>, stage: Stage) {
-        self.done.push(Done { name, image: stage.image });
+    /// The stage before this one that has this name.
+    fn named(&self, name: &str) -> Option<usize> {
+        let name = name.to_lowercase();
+        self.names[..self.number].iter().position(|stage| stage.as_deref() == Some(&*name))
     }
 
-    fn named(&self, name: &str) -> Option<&Done> {
-        self.done.iter().find(|done| done.name.as_deref() == Some(&*name.to_lowercase()))
+    /// Whether no step of this stage is taken from earlier builds.
+    fn is_uncached(&self) -> bool {
+        let own = self.names[self.number].as_deref();
+        let is_meant = |name: &String| own == Some(&*name.to_lowercase());
+        self.request.no_cache || self.request.no_cache_filter.iter().any(is_meant)
     }
 
     /// `FROM`: the base, and what its `ONBUILD` says.
@@ -130,7 +171,7 @@ impl<'b, W: Worker> Builder<'b, W> {
             }
             None => {}
         }
-        let stage = self.named(name).map(|done| done.image);
+        let stage = self.named(name).map(|stage| self.others.image(stage)).transpose()?;
         match stage {
             Some(None) => Ok(Base::default()),
             Some(Some(image)) => self.worker.image(&image.to_string(), None, false, self.out),
@@ -144,7 +185,11 @@ impl<'b, W: Worker> Builder<'b, W> {
 
     /// Carries one instruction out. Its containers go afterwards, as the request says.
     pub(crate) fn step(&mut self, stage: &mut Stage, instruction: Instruction) -> Result<()> {
+        self.others.check()?;
         let done = self.dispatch(stage, instruction);
+        if let Some(claim) = self.claim.take().filter(|_| done.is_ok()) {
+            claim.done();
+        }
         if self.request.force_remove || (self.request.remove && done.is_ok()) {
             self.remove_containers()?;
         }
@@ -236,8 +281,14 @@ impl<'b, W: Worker> Builder<'b, W> {
     }
 
     pub(crate) fn is_cached(&mut self, stage: &mut Stage, made_by: &RunConfig) -> Result<bool> {
-        if self.request.no_cache || stage.is_new {
-            return Ok(false);
+        self.claim = self.steps.claim(stage.image, made_by);
+        // What another stage has just done is taken in any case.
+        let is_shared = self.claim.is_none();
+        if !is_shared && self.is_uncached() {
+            return self.explain("the cache is not to be used").map(|()| false);
+        }
+        if !is_shared && stage.is_new {
+            return self.explain("the step before was not cached").map(|()| false);
         }
         match self.worker.cached(stage.image, made_by)? {
             Some(image) => {
@@ -247,9 +298,17 @@ impl<'b, W: Worker> Builder<'b, W> {
             }
             None => {
                 stage.is_new = true;
+                if self.request.explain {
+                    let earlier = self.worker.earlier(stage.image)?;
+                    self.explain(&reason(made_by, &earlier))?;
+                }
                 Ok(false)
             }
         }
+    }
+
+    fn explain(&mut self, why: &str) -> Result<()> {
+        if self.request.explain { self.text(&format!(" ---> Not cached: {why}\n")) } else { Ok(()) }
     }
 
     fn workdir(&mut self, stage: &mut Stage, path: String) -> Result<()> {
@@ -355,18 +414,21 @@ impl<'b, W: Worker> Builder<'b, W> {
     }
 
     fn image_of(&mut self, name: &str) -> Result<ImageId> {
-        if let Some(done) = self.named(name) {
-            return done.image.ok_or_else(|| Error::Refused(format!("stage {name} has no files")));
+        if let Some(stage) = self.named(name) {
+            return self
+                .others
+                .image(stage)?
+                .ok_or_else(|| Error::Refused(format!("stage {name} has no files")));
         }
         if let Ok(number) = name.parse::<i64>() {
-            let count = self.done.len() as i64;
+            let count = self.number as i64;
             if number == count {
                 return refuse("refers to current build stage");
             }
             if number < 0 || number > count {
                 return refuse("index out of bounds");
             }
-            let image = self.done[number as usize].image;
+            let image = self.others.image(number as usize)?;
             return image.ok_or_else(|| Error::Refused(format!("stage {name} has no files")));
         }
         self.files_of(name)

@@ -6,7 +6,10 @@ use wharf_spec::{ImageId, Platform, RunConfig};
 use wharf_sys::path::Root;
 
 /// Where a build says how far it is. An error means that nobody listens any more.
-pub trait Output {
+pub trait Output: Send + Sync {
+    /// The same for what belongs to this stage.
+    fn of_stage(&self, name: &str) -> Box<dyn Output>;
+
     /// Text for the client.
     ///
     /// # Errors
@@ -108,7 +111,7 @@ impl Bind {
     }
 }
 
-/// Images, layers and containers. One call at a time.
+/// Images, layers and containers. Stages that run at once share it.
 pub trait Worker {
     /// The image of this name, fetched if it is missing or `pull` says so.
     ///
@@ -127,6 +130,15 @@ pub trait Worker {
     /// # Errors
     /// When images cannot be read.
     fn cached(&self, parent: Option<ImageId>, container_config: &RunConfig) -> Result<Option<ImageId>>;
+
+    /// The configs of the containers that made images from this parent.
+    ///
+    /// # Errors
+    /// When images cannot be read.
+    fn earlier(&self, parent: Option<ImageId>) -> Result<Vec<RunConfig>>;
+
+    /// Ends commands that run, now and from now on: the build has failed.
+    fn abandon(&self);
 
     /// Makes the image of a step that changes no file.
     ///

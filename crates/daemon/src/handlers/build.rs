@@ -18,7 +18,7 @@ use wharf_api::{
     build_cache::PruneReport,
     container::{HostConfig, Ulimit},
 };
-use wharf_engine::builds::{BuildImage, ContextSource, PruneCaches, Request, UpdateContext};
+use wharf_engine::builds::{BuildImage, ContextSource, PruneCaches, Request, Stages, UpdateContext};
 use wharf_spec::{ErrorKind, ParsePlatformError};
 
 /// A client's secrets for commands, `{"id": "<base64>"}` in base64: an extension of ours, for classic builds have none.
@@ -115,6 +115,13 @@ fn options(call: &Call) -> Result<BuildImage> {
         labels: json(call, "labels", "error reading labels")?,
         target: form.get("target").to_owned(),
         no_cache: form.bool("nocache"),
+        no_cache_filter: json(call, "wharf-no-cache-filter", "error reading no-cache-filter")?,
+        stages: match form.get("wharf-stages") {
+            "" | "all" => Stages::All,
+            "needed" => Stages::Needed,
+            other => return Err(Error::invalid(format!("invalid wharf-stages {other:?}"))),
+        },
+        explain: form.bool("wharf-explain"),
         pull: form.bool("pull"),
         remove: force_remove || form.get("rm").is_empty() || form.bool("rm"),
         force_remove,

@@ -33,8 +33,8 @@ use tokio::{
     sync::{Notify, mpsc},
 };
 use wharf_api::{auth::AuthConfig, build_cache::CacheRecord, container::HostConfig, progress::Message};
-pub use wharf_build::Request;
 use wharf_build::{Context, Contexts, Output};
+pub use wharf_build::{Request, Stages};
 use wharf_spec::{ImageId, ImageRef};
 use worker::EngineWorker;
 
@@ -348,15 +348,18 @@ fn short(id: &ImageId) -> String {
 }
 
 /// What a client is told, line by line.
+#[derive(Clone)]
 struct Told {
     progress: Progress,
     /// A quiet build keeps all back, for the case that it fails.
-    kept: Option<Vec<Message>>,
+    kept: Option<Arc<Mutex<Vec<Message>>>>,
+    /// The stage that is told of, where several are built at once.
+    stage: String,
 }
 
 impl Told {
     fn new(progress: Progress, quiet: bool) -> Self {
-        Self { progress, kept: quiet.then(Vec::new) }
+        Self { progress, kept: quiet.then(Arc::default), stage: String::new() }
     }
 
     fn sender(&self) -> Progress {
@@ -364,8 +367,9 @@ impl Told {
     }
 
     fn send(&mut self, message: Message) -> wharf_build::Result<()> {
-        match &mut self.kept {
-            Some(kept) => kept.push(message),
+        let message = Message { id: self.stage.clone(), ..message };
+        match &self.kept {
+            Some(kept) => kept.lock().unwrap_or_else(PoisonError::into_inner).push(message),
             None => self.progress.blocking_send(message).map_err(|_| wharf_build::Error::Cancelled)?,
         }
         Ok(())
@@ -379,13 +383,18 @@ impl Told {
     }
 
     fn reveal(&mut self) {
-        for message in self.kept.take().into_iter().flatten() {
+        let Some(kept) = self.kept.take() else { return };
+        for message in std::mem::take(&mut *kept.lock().unwrap_or_else(PoisonError::into_inner)) {
             let _ = self.progress.blocking_send(message);
         }
     }
 }
 
 impl Output for Told {
+    fn of_stage(&self, name: &str) -> Box<dyn Output> {
+        Box::new(Self { stage: name.to_owned(), ..self.clone() })
+    }
+
     fn text(&mut self, text: &str) -> wharf_build::Result<()> {
         self.send(Message::stream(text))
     }

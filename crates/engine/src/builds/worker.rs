@@ -17,6 +17,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::UnixStream,
     runtime::Handle,
+    sync::watch,
 };
 use wharf_api::{
     auth::AuthConfig,
@@ -40,6 +41,8 @@ pub(super) struct EngineWorker {
     cache_from: Vec<ImageId>,
     handle: Handle,
     progress: Progress,
+    /// Whether the build has failed.
+    abandoned: watch::Sender<bool>,
     scratch: PathBuf,
     volatile: PathBuf,
 }
@@ -55,7 +58,18 @@ impl EngineWorker {
     ) -> Self {
         let (scratch, volatile) = (inner.scratch(), inner.volatile());
         let inner = Arc::clone(inner);
-        Self { inner, host, registries, secrets, cache_from: Vec::new(), handle, progress, scratch, volatile }
+        Self {
+            inner,
+            host,
+            registries,
+            secrets,
+            cache_from: Vec::new(),
+            handle,
+            progress,
+            abandoned: watch::Sender::new(false),
+            scratch,
+            volatile,
+        }
     }
 
     /// Images that are not here are no cache.
@@ -150,7 +164,7 @@ impl EngineWorker {
         let mark = self.mark(id.as_str());
         std::fs::write(&mark, "").map_err(failed("write", &mark))?;
         let options = CreateOptions { id: Some(id), request, ..CreateOptions::default() };
-        match self.inner.containers.create(options).await {
+        match Box::pin(self.inner.containers.create(options)).await {
             Ok(created) => {
                 fault::death("build.created");
                 Ok((created.id, created.warnings))
@@ -229,6 +243,14 @@ impl Worker for EngineWorker {
         self.handle.block_on(cached).map_err(worker_error)
     }
 
+    fn earlier(&self, parent: Option<ImageId>) -> wharf_build::Result<Vec<RunConfig>> {
+        self.handle.block_on(self.inner.images.earlier_steps(parent)).map_err(worker_error)
+    }
+
+    fn abandon(&self) {
+        self.abandoned.send_replace(true);
+    }
+
     fn commit_config(&self, commit: &Commit<'_>) -> wharf_build::Result<ImageId> {
         self.commit(commit, None)
     }
@@ -254,10 +276,12 @@ impl Worker for EngineWorker {
     }
 
     fn run(&self, container: &str, out: &mut dyn Output) -> wharf_build::Result<i64> {
+        let mut abandoned = self.abandoned.subscribe();
         let ran = self.handle.block_on(async {
             tokio::select! {
                 ran = self.run_container(container, out) => ran,
                 () = self.progress.closed() => Err(BuildError::Cancelled),
+                _ = abandoned.wait_for(|is_so| *is_so) => Err(BuildError::Cancelled),
             }
         });
         if matches!(ran, Err(BuildError::Cancelled)) {

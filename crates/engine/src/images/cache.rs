@@ -17,16 +17,28 @@ impl Inner {
         from.iter().find_map(|source| self.cached_in(*source, parent, made_by).transpose()).transpose()
     }
 
-    /// The newest one that was built here.
-    fn cached_here(&self, parent: Option<ImageId>, made_by: &RunConfig) -> Option<ImageId> {
+    pub(super) fn earlier_steps(&self, parent: Option<ImageId>) -> Vec<RunConfig> {
+        let config = |id| Some(self.store.images.get(id).ok()?.config.container_config.clone());
+        self.built_on(parent).into_iter().filter_map(config).collect()
+    }
+
+    /// What was built here on a parent.
+    fn built_on(&self, parent: Option<ImageId>) -> Vec<ImageId> {
         let images = &self.store.images;
-        let candidates = match parent {
+        let mut built = match parent {
             Some(parent) => images.children(parent),
             None => {
                 images.list().iter().map(|image| image.id).filter(|id| images.parent(*id).is_none()).collect()
             }
         };
-        let same = candidates.into_iter().filter(|id| images.is_built_locally(*id)).filter_map(|id| {
+        built.retain(|id| images.is_built_locally(*id));
+        built
+    }
+
+    /// The newest one that was built here.
+    fn cached_here(&self, parent: Option<ImageId>, made_by: &RunConfig) -> Option<ImageId> {
+        let images = &self.store.images;
+        let same = self.built_on(parent).into_iter().filter_map(|id| {
             let image = images.get(id).ok()?;
             is_same(&image.config.container_config, made_by).then(|| (image.config.created_at(), id))
         });

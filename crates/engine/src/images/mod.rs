@@ -332,6 +332,11 @@ impl Images {
         self.run(move |inner| inner.cached(parent, &made_by, &from)).await
     }
 
+    /// The configs of the containers that images were built by on this parent here.
+    pub(crate) async fn earlier_steps(&self, parent: Option<ImageId>) -> Result<Vec<RunConfig>> {
+        self.run(move |inner| Ok(inner.earlier_steps(parent))).await
+    }
+
     /// Gives an image a name; `repository:tag` as it is.
     pub(crate) async fn name(&self, id: ImageId, reference: ImageRef) -> Result<()> {
         self.run(move |inner| inner.add_tag(id, &reference)).await

@@ -14,6 +14,9 @@ const TAIL: usize = 6;
 /// Lines of output that are kept of a step, for the case that it fails.
 const KEPT: usize = 400;
 
+/// What is said of what is given up because something else failed, as BuildKit says it.
+const CANCELED: &str = "CANCELED";
+
 /// How it is drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Style {
@@ -48,20 +51,23 @@ pub(super) struct Board {
     vertices: Vec<Vertex>,
     /// Lines on the terminal that will be drawn again.
     drawn: usize,
+    /// What is said at the end.
+    notes: Vec<String>,
 }
 
 impl Board {
     /// An empty board; `driver` is who builds.
     pub(super) fn new(style: Style, driver: String) -> Self {
-        let board = Self { style, driver, began: Instant::now(), vertices: Vec::new(), drawn: 0 };
+        let board =
+            Self { style, driver, began: Instant::now(), vertices: Vec::new(), drawn: 0, notes: Vec::new() };
         if style == Style::Plain {
             board.write(&format!("#0 building with {:?} instance using docker driver\n\n", "default"));
         }
         board
     }
 
-    /// Something begins.
-    pub(super) fn begin(&mut self, name: &str) {
+    /// Something begins; gives its number.
+    pub(super) fn begin(&mut self, name: &str) -> usize {
         self.vertices.push(Vertex {
             name: name.to_owned(),
             began: Instant::now(),
@@ -71,18 +77,19 @@ impl Board {
             error: None,
             log: std::collections::VecDeque::new(),
         });
+        let number = self.vertices.len();
         match self.style {
-            Style::Plain => self.write(&format!("#{} {name}\n", self.vertices.len())),
-            Style::Json => self.write_vertex(),
+            Style::Plain => self.write(&format!("#{number} {name}\n")),
+            Style::Json => self.write_vertex(number),
             Style::Terminal => self.tick(),
             Style::Quiet => {}
         }
+        number
     }
 
     /// A line of output of what goes on.
-    pub(super) fn log(&mut self, line: &str) {
-        let number = self.vertices.len();
-        let Some(vertex) = self.open() else { return };
+    pub(super) fn log(&mut self, number: usize, line: &str) {
+        let Some(vertex) = self.open(number) else { return };
         let since = vertex.began.elapsed();
         if vertex.log.len() == KEPT {
             vertex.log.pop_front();
@@ -100,55 +107,66 @@ impl Board {
         }
     }
 
+    /// A line to be shown at the end.
+    pub(super) fn note(&mut self, line: &str) {
+        self.notes.push(format!("{line}\n"));
+    }
+
     /// It need not be done, for it has been.
-    pub(super) fn cached(&mut self) {
-        if let Some(vertex) = self.open() {
+    pub(super) fn cached(&mut self, number: usize) {
+        if let Some(vertex) = self.open(number) {
             vertex.is_cached = true;
         }
     }
 
-    /// What goes on has ended.
-    pub(super) fn end(&mut self) {
-        let number = self.vertices.len();
-        let Some(vertex) = self.open() else { return };
+    /// Something has ended.
+    pub(super) fn end(&mut self, number: usize) {
+        let Some(vertex) = self.open(number) else { return };
         let took = vertex.began.elapsed();
         vertex.took = Some(took);
         let end = match &vertex.error {
+            Some(error) if error == CANCELED => CANCELED.to_owned(),
             Some(error) => format!("ERROR: {error}"),
             None if vertex.is_cached => "CACHED".to_owned(),
             None => format!("DONE {}", seconds(took)),
         };
         match self.style {
             Style::Plain => self.write(&format!("#{number} {end}\n\n")),
-            Style::Json => self.write_vertex(),
+            Style::Json => self.write_vertex(number),
             Style::Terminal => self.tick(),
             Style::Quiet => {}
         }
     }
 
-    /// What goes on has failed, and so has all.
-    pub(super) fn fail(&mut self, message: &str) {
-        if let Some(vertex) = self.open() {
-            vertex.error = Some(message.to_owned());
+    /// This has failed, and so has all: what else goes on is given up.
+    pub(super) fn fail(&mut self, failed: usize, message: &str) {
+        for number in 1..=self.vertices.len() {
+            if let Some(vertex) = self.open(number) {
+                vertex.error = Some(if number == failed { message } else { CANCELED }.to_owned());
+            }
+            self.end(number);
         }
-        self.end();
         self.finish();
     }
 
     /// The image is there.
     pub(super) fn export(&mut self, image: &str, names: &[String]) {
-        self.begin("exporting to image");
-        self.log(&format!("writing image {image} done"));
+        let number = self.begin("exporting to image");
+        self.log(number, &format!("writing image {image} done"));
         for name in names {
-            self.log(&format!("naming to {name} done"));
+            self.log(number, &format!("naming to {name} done"));
         }
-        self.end();
+        self.end(number);
     }
 
     /// Draws for the last time.
     pub(super) fn finish(&mut self) {
         if self.style == Style::Terminal {
             self.draw(true);
+        }
+        if matches!(self.style, Style::Terminal | Style::Plain) {
+            let notes = std::mem::take(&mut self.notes).concat();
+            self.write(&notes);
         }
     }
 
@@ -161,7 +179,8 @@ impl Board {
 
     /// The output of what failed, between lines.
     pub(super) fn failed(&self) -> String {
-        let Some(vertex) = self.vertices.last().filter(|v| v.error.is_some() && !v.log.is_empty()) else {
+        let has_failed = |v: &&Vertex| v.error.as_ref().is_some_and(|error| error != CANCELED);
+        let Some(vertex) = self.vertices.iter().rfind(has_failed).filter(|v| !v.log.is_empty()) else {
             return String::new();
         };
         let lines: String =
@@ -169,13 +188,13 @@ impl Board {
         format!("------\n > {}:\n{lines}------\n", vertex.name)
     }
 
-    fn open(&mut self) -> Option<&mut Vertex> {
-        self.vertices.last_mut().filter(|vertex| vertex.took.is_none())
+    fn open(&mut self, number: usize) -> Option<&mut Vertex> {
+        self.vertices.get_mut(number.checked_sub(1)?).filter(|vertex| vertex.took.is_none())
     }
 
-    fn write_vertex(&self) {
-        if let Some(vertex) = self.vertices.last() {
-            self.write(&format!("{}\n", json!({ "vertexes": [vertex.json(self.vertices.len())] })));
+    fn write_vertex(&self, number: usize) {
+        if let Some(vertex) = self.vertices.get(number - 1) {
+            self.write(&format!("{}\n", json!({ "vertexes": [vertex.json(number)] })));
         }
     }
 
@@ -236,6 +255,7 @@ impl Board {
 impl Vertex {
     fn title(&self) -> String {
         let state = match (&self.error, self.is_cached) {
+            (Some(error), _) if error == CANCELED => "CANCELED ",
             (Some(_), _) => "ERROR ",
             (None, true) => "CACHED ",
             (None, false) => "",
@@ -284,17 +304,20 @@ mod tests {
     #[test]
     fn a_terminal_shows_what_goes_on_with_its_last_output() {
         let mut board = Board::new(Style::Quiet, "docker:default".into());
-        board.begin("[1/2] FROM busybox");
-        board.cached();
-        board.end();
-        board.begin("[2/2] RUN make");
-        (0..9).for_each(|n| board.log(&format!("line {n}\u{1b}[2J")));
+        let first = board.begin("[1/2] FROM busybox");
+        board.cached(first);
+        board.end(first);
+        let second = board.begin("[2/2] RUN make");
+        (0..9).for_each(|n| board.log(second, &format!("line {n}\u{1b}[2J")));
         let lines = board.lines(40, false);
         assert!(lines[0].starts_with("[+] Building ") && lines[0].contains("(1/2)"), "{lines:?}");
         assert!(lines[0].ends_with(" docker:default") && lines.iter().all(|line| line.chars().count() <= 40));
         assert!(lines[1].starts_with(" => CACHED [1/2] FROM busybox"));
         assert_eq!(lines[3..], (3..9).map(|n| format!(" => => # line {n}[2J")).collect::<Vec<_>>());
-        board.fail("it broke");
+        let third = board.begin("[other 1/1] RUN x");
+        board.log(third, "x");
+        board.fail(second, "it broke");
+        assert!(board.lines(60, true)[3].starts_with(" => CANCELED [other 1/1] RUN x"));
         assert!(board.lines(60, true)[2].starts_with(" => ERROR [2/2] RUN make"));
         assert!(!board.lines(60, true)[0].contains("FINISHED"));
         assert!(
@@ -308,8 +331,8 @@ mod tests {
     #[test]
     fn all_is_well_at_the_end() {
         let mut board = Board::new(Style::Quiet, "docker:default".into());
-        board.begin("a");
-        board.end();
+        let number = board.begin("a");
+        board.end(number);
         board.export("sha256:1", &["x:latest".to_owned()]);
         assert!(board.lines(80, true)[0].contains("(2/2) FINISHED"));
         assert_eq!(board.failed(), "");

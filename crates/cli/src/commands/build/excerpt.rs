@@ -1,10 +1,12 @@
 //! The lines of a Dockerfile around an error (source: buildkit `solver/errdefs/source.go`).
 
+use wharf_dockerfile::Dockerfile;
+
 /// Lines before and behind that are shown.
 const AROUND: usize = 2;
 
 /// The excerpt, or nothing where no line is known: that of the error's words, else of the step that failed.
-pub(super) fn of(dockerfile: &str, name: &str, message: &str, step: usize) -> String {
+pub(super) fn of(dockerfile: &str, name: &str, message: &str, step: (&str, usize)) -> String {
     let Some((start, end)) = line_of(message).map(|line| (line, line)).or_else(|| lines_of(dockerfile, step))
     else {
         return String::new();
@@ -35,11 +37,24 @@ fn line_of(message: &str) -> Option<usize> {
     rest[..rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len())].parse().ok()
 }
 
-/// The first and last line of a step, counted from 1 as the classic builder does.
-fn lines_of(dockerfile: &str, step: usize) -> Option<(usize, usize)> {
+/// The first and last line of a stage's step, counted from 1; without a name, of all, as the classic builder counts.
+fn lines_of(dockerfile: &str, (stage, step): (&str, usize)) -> Option<(usize, usize)> {
+    let index = step.checked_sub(1)?;
     let read = wharf_dockerfile::lines(dockerfile).ok()?;
-    let line = read.lines.get(step.checked_sub(1)?)?;
-    Some((line.start, line.end))
+    if stage.is_empty() {
+        return read.lines.get(index).map(|line| (line.start, line.end));
+    }
+    let file = Dockerfile::parse(dockerfile).ok()?;
+    let named = file.stages.iter().find(|one| one.name.as_deref() == Some(stage));
+    let stage = match named {
+        Some(stage) => stage,
+        None => file.stages.get(stage.strip_prefix("stage-")?.parse::<usize>().ok()?)?,
+    };
+    let start = match index {
+        0 => stage.line,
+        index => stage.steps.get(index - 1)?.line,
+    };
+    read.lines.iter().find(|line| line.start == start).map(|line| (line.start, line.end))
 }
 
 #[cfg(test)]
@@ -50,10 +65,17 @@ mod tests {
     fn the_failed_lines_are_marked() {
         let text = "FROM busybox\n# why\nRUN false \\\n  && true\nCMD x\nCMD y\n";
         let expected = "Dockerfile:3\n--------------------\n   1 |     FROM busybox\n   2 |     # why\n   3 | >>> RUN false \\\n   4 | >>>   && true\n   5 |     CMD x\n   6 |     CMD y\n--------------------\n";
-        assert_eq!(of(text, "Dockerfile", "x returned a non-zero code: 1", 2), expected);
-        let parse = of(text, "f", "dockerfile parse error on line 6: unknown instruction: X", 0);
+        assert_eq!(of(text, "Dockerfile", "x returned a non-zero code: 1", ("", 2)), expected);
+        let staged = format!("FROM x AS a\n{text}");
+        let lines = |stage: &str, step| lines_of(&staged, (stage, step));
+        assert_eq!(
+            [lines("a", 1), lines("stage-1", 1), lines("stage-1", 2)],
+            [Some((1, 1)), Some((2, 2)), Some((4, 5))]
+        );
+        assert_eq!((lines("nosuch", 1), lines("stage-9", 1), lines("a", 2)), (None, None, None));
+        let parse = of(text, "f", "dockerfile parse error on line 6: unknown instruction: X", ("", 0));
         assert!(parse.starts_with("f:6\n") && parse.contains("   6 | >>> CMD y\n   7 |     \n"), "{parse}");
-        assert_eq!(of(text, "f", "no such image", 0), "");
-        assert_eq!(of("", "f", "parse error line 9", 4), "");
+        assert_eq!(of(text, "f", "no such image", ("", 0)), "");
+        assert_eq!(of("", "f", "parse error line 9", ("", 4)), "");
     }
 }

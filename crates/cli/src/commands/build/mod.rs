@@ -51,6 +51,7 @@ const FLAGS: &[Flag] = &[
     ),
     Flag::text("call", "Set method for evaluating build (\"check\") (default \"build\")"),
     Flag::bool("check", "Shorthand for \"--call=check\""),
+    Flag::bool("explain", "Say why a step was not cached"),
     Flag::text("file", "Name of the Dockerfile (default: \"PATH/Dockerfile\")").short('f'),
     Flag::bool("force-rm", "Always remove intermediate containers"),
     Flag::text("iidfile", "Write the image ID to a file"),
@@ -58,6 +59,7 @@ const FLAGS: &[Flag] = &[
     Flag::bool("load", "Shorthand for \"--output=type=docker\""),
     Flag::text("metadata-file", "Write build result metadata to a file"),
     Flag::bool("no-cache", "Do not use cache when building the image"),
+    Flag::strings("no-cache-filter", "Do not cache specified stages"),
     Flag::many("output", "Output destination (format: \"type=local,dest=path\")")
         .short('o')
         .named("stringArray"),
@@ -106,8 +108,6 @@ const REFUSED: &[Flag] = &[
     Flag::text("builder", "Override the configured builder instance").hidden(),
     Flag::many("cache-to", "Cache export destinations").hidden(),
     Flag::bool("compress", "Compress the build context using gzip").hidden(),
-    Flag::bool("explain", "Say why a step was not cached").hidden(),
-    Flag::strings("no-cache-filter", "Do not cache specified stages").hidden(),
     Flag::text("provenance", "Shorthand for \"--attest=type=provenance\"").hidden(),
     Flag::text("sbom", "Shorthand for \"--attest=type=sbom\"").hidden(),
     Flag::bool("squash", "Squash newly built layers into a single new layer").hidden(),
@@ -126,6 +126,9 @@ async fn run(cli: Cli, m: Matches) -> Result<()> {
     let call = request::call(&cli, &m, &context, &tags)?;
     let file = (context.dockerfile_name(), context.dockerfile_text());
     let request = Prepared::new(&m, call, context)?;
+    if m.given("no-cache-filter") || m.is("explain") {
+        request::require_wharf(&cli, "--no-cache-filter and --explain").await?;
+    }
     let image = match style {
         Some(style) => drawn(&cli, request, file, style, &tags).await?,
         None => as_it_comes(&cli, request).await?,
@@ -188,9 +191,10 @@ async fn drawn(
             Ok(image)
         }
         Err(error) => {
-            let (message, step) = (words(&error), build.step());
-            board.fail(&message);
-            let excerpt = text.map(|text| excerpt::of(&text, &file, &message, step)).unwrap_or_default();
+            let (message, (stage, step)) = (words(&error), build.step());
+            build.fail(&message);
+            let excerpt =
+                text.map(|text| excerpt::of(&text, &file, &message, (&stage, step))).unwrap_or_default();
             let text =
                 format!("{}{excerpt}ERROR: failed to build: failed to solve: {message}", board.failed());
             Err(Error::Status { code: 1, text })

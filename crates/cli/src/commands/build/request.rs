@@ -29,7 +29,7 @@ const MAX_SECRETS: usize = 128 << 10;
 /// Where such a thing is asked for.
 pub(super) fn refuse(m: &Matches) -> Result<()> {
     let refused = |what: &str| Err(Error::text(format!("ERROR: not implemented in Wharf yet: {what}")));
-    for name in ["annotation", "cache-to", "compress", "explain", "no-cache-filter", "squash", "ssh"] {
+    for name in ["annotation", "cache-to", "compress", "squash", "ssh"] {
         if m.given(name) && !matches!(m.text(name), "false") {
             return refused(&format!("--{name}"));
         }
@@ -75,6 +75,9 @@ pub(super) fn call(cli: &Cli, m: &Matches, context: &Context, tags: &[ImageRef])
         .with_switch("forcerm", m.is("force-rm"))
         .with_switch("nocache", m.is("no-cache"))
         .with_switch("pull", m.is("pull"))
+        .with_switch("wharf-explain", m.is("explain"))
+        .with_text("wharf-stages", if super::style(m)?.is_some() { "needed" } else { "" })
+        .with_text("wharf-no-cache-filter", &json(&m.split("no-cache-filter")))
         .with_text("target", m.text("target"))
         .with_text("networkmode", m.text("network"))
         .with_text("isolation", m.text("isolation"))
@@ -163,6 +166,19 @@ fn cache_from(m: &Matches) -> Result<Vec<String>> {
         }
     }
     Ok(images)
+}
+
+/// Refuses what only Wharf's daemon can do, where the daemon is another.
+///
+/// # Errors
+/// In words that say so.
+pub(super) async fn require_wharf(cli: &Cli, what: &str) -> Result<()> {
+    let version: wharf_api::system::VersionResponse =
+        cli.client().await?.get("/version", Query::new()).await?;
+    if version.components.iter().any(|component| component.name == "wharfd") {
+        return Ok(());
+    }
+    Err(Error::text(format!("ERROR: the daemon is not Wharf's: it cannot do {what}")))
 }
 
 /// A request and what it is made from, on its way: directories go ahead to a daemon that keeps them.
