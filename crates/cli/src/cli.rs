@@ -74,6 +74,7 @@ struct Inner {
     config: Config,
     address: Address,
     context: String,
+    is_debug: bool,
     client: OnceCell<Client>,
 }
 
@@ -100,7 +101,8 @@ impl Cli {
             [matches.text("tlscacert"), matches.text("tlscert"), matches.text("tlskey")],
         );
         let address = Address::parse(&host, tls)?;
-        let inner = Inner { program, config, address, context, client: OnceCell::new() };
+        let is_debug = matches.is("debug");
+        let inner = Inner { program, config, address, context, is_debug, client: OnceCell::new() };
         Ok(Self { inner: Rc::new(inner) })
     }
 
@@ -117,6 +119,11 @@ impl Cli {
     /// The name of the context in use.
     pub(crate) fn context(&self) -> &str {
         &self.inner.context
+    }
+
+    /// Whether more is to be told (`--debug`).
+    pub(crate) fn is_debug(&self) -> bool {
+        self.inner.is_debug
     }
 
     /// Where the daemon is.

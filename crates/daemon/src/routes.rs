@@ -73,6 +73,7 @@ pub(crate) static ROUTES: &[Route] = routes! {
     GET "/images/json" => images::list,
     GET "/images/search" => transfer::search,
     GET "/images/get" => transfer::save,
+    GET "/images/{name:.*}/files" => build::files,
     GET "/images/{name:.*}/get" => transfer::save,
     GET "/images/{name:.*}/history" => images::history,
     GET "/images/{name:.*}/json" => images::inspect,

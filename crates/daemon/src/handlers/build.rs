@@ -70,6 +70,12 @@ fn bytes(call: &Call, key: &str) -> Result<u64> {
     if text.is_empty() { Ok(0) } else { text.parse().map_err(wrong) }
 }
 
+/// `GET /images/{name}/files`: an image's files as one tree, for a build whose outcome is files. An extension of ours.
+pub(crate) async fn files(call: Call) -> Result<Reply> {
+    let tar = call.app.engine.builds.files(call.var("name")).await?;
+    Ok(reply::stream("application/x-tar", tar))
+}
+
 /// `POST /build/cancel`
 pub(crate) async fn cancel(call: Call) -> Result<Reply> {
     match call.form.get("id") {

@@ -1,7 +1,5 @@
 //! What is doubtful in a Dockerfile, by BuildKit's rules (source: buildkit
 //! `frontend/dockerfile/dockerfile2llb/{convert,convert_expose,validations}.go`, `instructions/parse.go`).
-//!
-//! Of the 22 rules, `InvalidBaseImagePlatform` is left out: it is about images, which a text does not have.
 
 mod rules;
 mod stages;
@@ -31,6 +29,10 @@ pub struct Options<'a> {
     /// Environments of base images, by their names as they are once expanded. Stages of other images are taken to
     /// have any variable.
     pub environments: BTreeMap<String, Vec<String>>,
+    /// Their platforms, by the same names.
+    pub platforms: BTreeMap<String, Platform>,
+    /// What is built for; `None` is this machine.
+    pub target: Option<Platform>,
 }
 
 /// Something doubtful.
@@ -56,11 +58,8 @@ pub fn lint(source: &str, options: &Options<'_>) -> Result<Vec<Finding>> {
     let statement =
         |line: &Line| Statement::parse(&line.text, read.escape).map_err(|why| Error::at(line.start, why));
     let statements: Vec<Statement> = read.lines.iter().map(statement).collect::<Result<_>>()?;
-    let from_file = directive(source.lines()).unwrap_or_default();
-    let wanted =
-        options.arguments.get("BUILDKIT_DOCKERFILE_CHECK").map_or(from_file.as_str(), String::as_str);
     let mut linter = Linter {
-        config: Config::read(wanted).map_err(Error::Check)?,
+        config: config(source, &options.arguments)?,
         escape: read.escape,
         source: source.lines().collect(),
         options,
@@ -78,6 +77,20 @@ pub fn lint(source: &str, options: &Options<'_>) -> Result<Vec<Finding>> {
     linter.stages(&all, &globals);
     linter.found.sort_by_key(|finding| finding.start);
     Ok(linter.found)
+}
+
+/// Whether a finding is an error (`# check=error=true`).
+///
+/// # Errors
+/// For a `# check=` that makes no sense.
+pub fn is_error(source: &str, arguments: &BTreeMap<String, String>) -> Result<bool> {
+    config(source, arguments).map(|config| config.is_error)
+}
+
+fn config(source: &str, arguments: &BTreeMap<String, String>) -> Result<Config> {
+    let from_file = directive(source.lines()).unwrap_or_default();
+    let wanted = arguments.get("BUILDKIT_DOCKERFILE_CHECK").map_or(from_file.as_str(), String::as_str);
+    Config::read(wanted).map_err(Error::Check)
 }
 
 /// The names of images that stages are made from, expanded as far as defaults of `ARG`s say.
@@ -268,6 +281,7 @@ impl Linter<'_> {
         let Ok((name, _, unset)) = self.word(&base, &globals.variables) else { return base };
         self.undeclared(line, &unset, globals);
         let platform = statement.flags.iter().find_map(|flag| flag.strip_prefix("--platform="));
+        self.platform(line, &name, platform, globals);
         let Some((platform, (result, set, unset))) =
             platform.and_then(|text| Some((text, self.word(text, &globals.variables).ok()?)))
         else {
@@ -291,6 +305,22 @@ impl Linter<'_> {
             self.report(&FROM_PLATFORM_FLAG_CONST_DISALLOWED, line, text);
         }
         name
+    }
+
+    /// `validateBaseImagePlatform`
+    fn platform(&mut self, line: &Line, base: &str, given: Option<&str>, globals: &Globals) {
+        let given = given.and_then(|text| self.word(text, &globals.variables).ok()?.0.parse().ok());
+        let wanted: Platform = given.or_else(|| self.options.target.clone()).unwrap_or_else(Platform::host);
+        let Some(found) = self.options.platforms.get(base) else { return };
+        if found.os != wanted.os || found.architecture != wanted.architecture {
+            let quoted = |platform: &Platform| crate::quote(&platform.to_string());
+            let text = format!(
+                "Base image {base} was pulled with platform {}, expected {} for current build",
+                quoted(found),
+                quoted(&wanted)
+            );
+            self.report(&INVALID_BASE_IMAGE_PLATFORM, line, text);
+        }
     }
 
     fn undeclared(&mut self, line: &Line, unset: &[String], globals: &Globals) {

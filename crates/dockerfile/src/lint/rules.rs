@@ -39,6 +39,7 @@ rules! {
     SECRETS_USED_IN_ARG_OR_ENV "SecretsUsedInArgOrEnv" "secrets-used-in-arg-or-env";
     INVALID_DEFAULT_ARG_IN_FROM "InvalidDefaultArgInFrom" "invalid-default-arg-in-from";
     FROM_PLATFORM_FLAG_CONST_DISALLOWED "FromPlatformFlagConstDisallowed" "from-platform-flag-const-disallowed";
+    INVALID_BASE_IMAGE_PLATFORM "InvalidBaseImagePlatform" "invalid-base-image-platform";
     COPY_IGNORED_FILE "CopyIgnoredFile" "copy-ignored-file";
     EXPOSE_PROTO_CASING "ExposeProtoCasing" "expose-proto-casing";
     EXPOSE_INVALID_FORMAT "ExposeInvalidFormat" "expose-invalid-format";
@@ -55,6 +56,8 @@ pub(super) const INVALID_DEFINITION_DESCRIPTION: Rule = Rule {
 pub(super) struct Config {
     skipped: Names,
     experimental: Names,
+    /// A finding is an error.
+    pub(super) is_error: bool,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -76,7 +79,7 @@ impl Names {
 }
 
 impl Config {
-    /// `skip=A,B;experimental=all;error=true`. Whether a finding is an error is the caller's to say.
+    /// `skip=A,B;experimental=all;error=true`
     pub(super) fn read(text: &str) -> Result<Self, String> {
         let mut config = Self::default();
         if text.trim().is_empty() {
@@ -88,7 +91,9 @@ impl Config {
             match key.trim() {
                 "skip" => config.skipped = Names::read(value),
                 "experimental" => config.experimental = Names::read(value),
-                "error" if matches!(value.trim(), "true" | "false" | "1" | "0") => {}
+                "error" if matches!(value.trim(), "true" | "false" | "1" | "0") => {
+                    config.is_error = matches!(value.trim(), "true" | "1");
+                }
                 "error" => return Err(format!("failed to parse check option {}", crate::quote(part))),
                 other => return Err(format!("invalid check option {}", crate::quote(other))),
             }

@@ -138,3 +138,24 @@ fn variables_of_images_count_where_they_are_known() {
     // A number is no stage here: it is an image of that name.
     assert_eq!(bases, ["java:8", "0"]);
 }
+
+#[test]
+fn images_are_of_the_platform_that_is_built_for() {
+    let platforms: BTreeMap<String, Platform> = [("arm".to_owned(), "linux/arm64".parse().unwrap())].into();
+    let target = Some("linux/amd64".parse().unwrap());
+    let options = Options { platforms, target, ..Options::default() };
+    let file = "FROM other\nFROM --platform=$BUILDPLATFORM arm AS a\nFROM arm\n# check=skip=InvalidBaseImagePlatform\nFROM arm\n";
+    let text = "3 InvalidBaseImagePlatform: Base image arm was pulled with platform \"linux/arm64\", expected \"linux/amd64\" for current build";
+    assert_eq!(found_with(file, &options).last().map(String::as_str), Some(text));
+}
+
+#[test]
+fn findings_are_errors_where_the_file_or_the_build_says_so() {
+    let none = BTreeMap::new();
+    let given: BTreeMap<String, String> =
+        [("BUILDKIT_DOCKERFILE_CHECK".to_owned(), "error=1".to_owned())].into();
+    assert!(is_error("# check=error=true\nFROM x\n", &none).unwrap());
+    assert!(!is_error("# check=error=false\nFROM x\n", &none).unwrap());
+    assert!(is_error("FROM x\n", &given).unwrap());
+    assert!(is_error("# check=error=maybe\nFROM x\n", &none).is_err());
+}

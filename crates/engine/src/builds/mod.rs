@@ -8,6 +8,7 @@
 
 mod caches;
 mod contexts;
+mod files;
 mod remote;
 mod worker;
 

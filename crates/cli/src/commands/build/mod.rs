@@ -26,6 +26,7 @@ use crate::{
     terminal,
 };
 use board::{Board, Style};
+use check::Linter;
 use context::Context;
 use request::Prepared;
 use serde_json::json;
@@ -124,15 +125,26 @@ async fn run(cli: Cli, m: Matches) -> Result<()> {
     let style = style(&m)?;
     let context = Context::find(m.arg(0), m.text("file"))?;
     let call = request::call(&cli, &m, &context, &tags)?;
+    if output::wants_files(&outputs) {
+        request::require_wharf(&cli, "--output type=local and type=tar").await?;
+    }
+    let linter = Linter::new(&cli, &m, &context)?;
+    if let (Some(linter), Some(_)) = (&linter, style) {
+        linter.stop(&cli).await?;
+    }
     let file = (context.dockerfile_name(), context.dockerfile_text());
     let request = Prepared::new(&m, call, context)?;
     if m.given("no-cache-filter") || m.is("explain") {
         request::require_wharf(&cli, "--no-cache-filter and --explain").await?;
     }
-    let image = match style {
-        Some(style) => drawn(&cli, request, file, style, &tags).await?,
-        None => as_it_comes(&cli, request).await?,
+    let built = match style {
+        Some(style) => drawn(&cli, request, file, style, &tags).await,
+        None => as_it_comes(&cli, request).await,
     };
+    if let (Some(linter), Some(Style::Terminal | Style::Plain)) = (&linter, style) {
+        eprint!("{}", linter.warnings(&cli).await);
+    }
+    let image = built?;
     output::bring(&cli, &outputs, &tags, &image).await?;
     if !m.text("iidfile").is_empty() {
         std::fs::write(m.text("iidfile"), &image).map_err(Error::io("failed to write image ID"))?;

@@ -3,14 +3,20 @@
 
 use crate::{
     cli::Cli,
-    client::{Call, Query},
-    commands::image::{push, save::write_stream},
+    client::{Call, Query, encode_path},
+    commands::{
+        container::cp::{progress::Counter, stream},
+        image::{push, save::write_stream},
+    },
     error::{Error, Result},
     flags::Matches,
     opts::csv,
     progress::Place,
+    terminal,
 };
 use http::Method;
+use std::os::fd::AsFd;
+use wharf_archive::{Options, Owner, unpack};
 use wharf_spec::ImageRef;
 
 /// One destination.
@@ -25,6 +31,10 @@ pub(super) enum Output {
     },
     /// An archive as `docker save` writes it, which is an OCI layout too: a file, or standard output when empty.
     Archive { path: String },
+    /// The image's files as an archive: a file, or standard output when empty.
+    Tar { path: String },
+    /// The image's files, in a directory.
+    Local { directory: String },
 }
 
 /// What is asked for.
@@ -48,7 +58,10 @@ fn one(text: &str) -> Result<Output> {
     if let [only] = fields.as_slice()
         && !only.contains('=')
     {
-        return Err(files(if only == "-" { "tar" } else { "local" }));
+        return match only.as_str() {
+            "-" => tar(String::new()),
+            directory => Ok(Output::Local { directory: directory.to_owned() }),
+        };
     }
     for field in &fields {
         let Some((key, value)) = field.split_once('=') else {
@@ -73,15 +86,21 @@ fn one(text: &str) -> Result<Output> {
         ("image" | "registry", Some(_)) => {
             Err(Error::text(format!("ERROR: dest cannot be used with type {kind}")))
         }
-        ("local" | "tar", _) => Err(files(&kind)),
+        ("tar", path) => tar(path.unwrap_or_default()),
+        ("local", Some(directory)) if !directory.is_empty() => Ok(Output::Local { directory }),
+        ("local", _) => Err(Error::text("ERROR: dest is required for local exporter")),
         ("", _) => Err(Error::text("ERROR: type is required for output")),
         _ => Err(Error::text(format!("ERROR: unsupported output type {kind:?}"))),
     }
 }
 
-/// They need the image's files as one tree, which no endpoint gives.
-fn files(kind: &str) -> Error {
-    Error::text(format!("ERROR: not implemented in Wharf yet: --output type={kind}"))
+fn tar(path: String) -> Result<Output> {
+    if path.is_empty() && terminal::stdout_is_terminal() {
+        return Err(Error::text(
+            "ERROR: dest file is required for tar exporter. refusing to write to console",
+        ));
+    }
+    Ok(Output::Tar { path })
 }
 
 /// All names of the image.
@@ -91,7 +110,7 @@ fn files(kind: &str) -> Error {
 pub(super) fn tags(m: &Matches, outputs: &[Output]) -> Result<Vec<ImageRef>> {
     let more = outputs.iter().flat_map(|output| match output {
         Output::Image { names, .. } => names.as_slice(),
-        Output::Archive { .. } => &[],
+        _ => &[],
     });
     let mut tags: Vec<ImageRef> = Vec::new();
     for text in m.all("tag").iter().chain(more) {
@@ -133,9 +152,37 @@ pub(super) async fn bring(cli: &Cli, outputs: &[Output], tags: &[ImageRef], imag
                 }
                 write_stream(cli, Call::new(Method::GET, "/images/get", query), path, "write output").await?;
             }
+            Output::Tar { path } => write_stream(cli, files(image), path, "write output").await?,
+            Output::Local { directory } => extract(cli, image, directory).await?,
         }
     }
     Ok(())
+}
+
+/// The image's files: the daemon's own extension.
+fn files(image: &str) -> Call {
+    Call::new(Method::GET, &format!("/images/{}/files", encode_path(image)), Query::new())
+}
+
+/// Whether files are wanted, which only Wharf's daemon gives.
+pub(super) fn wants_files(outputs: &[Output]) -> bool {
+    outputs.iter().any(|output| matches!(output, Output::Tar { .. } | Output::Local { .. }))
+}
+
+/// Puts the image's files into a directory, made if it is missing; they belong to the user, as with buildx. What is there
+/// stays, unless a file of the image has its name.
+async fn extract(cli: &Cli, image: &str, directory: &str) -> Result<()> {
+    let failed = || Error::io(format!("ERROR: failed to write {directory}"));
+    std::fs::create_dir_all(directory).map_err(failed())?;
+    let root = std::fs::File::open(directory).map_err(failed())?;
+    let response = cli.client().await?.send(files(image)).await?;
+    let (archive, feeding) = stream::feed(response, Counter::default());
+    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let options = Options { owner: Owner::Fixed { uid, gid }, ..Options::default() };
+    let extracting = tokio::task::spawn_blocking(move || unpack(archive, root.as_fd(), options));
+    let ((), extracted) = tokio::join!(feeding, extracting);
+    let extracted = extracted.map_err(|error| Error::text(error.to_string()))?;
+    extracted.map(drop).map_err(|error| Error::text(format!("ERROR: {}", error.below(directory))))
 }
 
 #[cfg(test)]
@@ -156,6 +203,8 @@ mod tests {
         let error = |text: &str| one(text).unwrap_err().to_string();
         assert_eq!(error("type=zip"), "ERROR: unsupported output type \"zip\"");
         assert_eq!(error("dest=x"), "ERROR: type is required for output");
-        assert_eq!(error("out"), "ERROR: not implemented in Wharf yet: --output type=local");
+        assert_eq!(error("type=local"), "ERROR: dest is required for local exporter");
+        assert_eq!(one("out").unwrap(), Output::Local { directory: "out".into() });
+        assert_eq!(one("type=tar,dest=x").unwrap(), Output::Tar { path: "x".into() });
     }
 }

@@ -112,7 +112,7 @@ fn json<T: Serialize>(value: &T) -> String {
 }
 
 /// One platform: an index of several needs a store that keeps one.
-fn platform(m: &Matches) -> Result<String> {
+pub(super) fn platform(m: &Matches) -> Result<String> {
     let given = m.split("platform");
     let default = std::env::var("DOCKER_DEFAULT_PLATFORM").ok();
     let text = match given.as_slice() {

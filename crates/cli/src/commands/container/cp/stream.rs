@@ -23,14 +23,14 @@ const PIECE: usize = 256 << 10;
 const WAITING: usize = 4;
 
 /// An answer's body, for a thread that may block.
-pub(super) struct Fed {
+pub(crate) struct Fed {
     pieces: mpsc::Receiver<io::Result<Bytes>>,
     piece: Bytes,
     counter: Counter,
 }
 
 /// The body to read, and what feeds it: it ends when the body does or nobody reads any more.
-pub(super) fn feed(response: Response<Incoming>, counter: Counter) -> (Fed, impl Future<Output = ()>) {
+pub(crate) fn feed(response: Response<Incoming>, counter: Counter) -> (Fed, impl Future<Output = ()>) {
     let (sender, pieces) = mpsc::channel(WAITING);
     let feeding = async move {
         let mut body = response.into_body();
