@@ -73,7 +73,7 @@ pub(crate) async fn create(mut call: Call) -> Result<Reply> {
     let warnings = create_compat::adapt(&mut request, call.version)?;
     let name = Some(call.form.get("name").to_owned()).filter(|name| !name.is_empty());
     let options = CreateOptions { name, platform, request, ..CreateOptions::default() };
-    let mut response = call.app.engine.containers.create(options).await?;
+    let mut response = Box::pin(call.app.engine.containers.create(options)).await?;
     response.warnings.extend(warnings);
     reply::json(StatusCode::CREATED, &response)
 }
