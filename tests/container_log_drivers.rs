@@ -5,7 +5,10 @@ use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream, UdpSocket},
     os::unix::net::{UnixDatagram, UnixListener},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 use wharf_testkit::{Daemon, until};
@@ -160,6 +163,31 @@ fn gelf_and_fluentd_speak_their_protocols() -> Result<()> {
     for part in ["t.fluentd", "container_name", "/fluentd", "source", "stdout", "stderr", "log", "one"] {
         assert!(got.contains(part), "{part}: {got:?}");
     }
+    daemon.stop()
+}
+
+#[test]
+fn fluentd_is_connected_anew_now_and_then() -> Result<()> {
+    let daemon = Daemon::with_busybox()?;
+    let (listener, port) = tcp(&daemon)?;
+    let (records, connections) = (Got::default(), Arc::new(AtomicUsize::new(0)));
+    let (shared, counted) = (Arc::clone(&records), Arc::clone(&connections));
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            counted.fetch_add(1, Ordering::SeqCst);
+            let shared = Arc::clone(&shared);
+            std::thread::spawn(move || take(stream, &shared));
+        }
+    });
+    let address = format!("fluentd-address=127.0.0.1:{port}");
+    let script = "for line in 1 2 3 4; do echo line$line; sleep .5; done";
+    run(&daemon, "once", "fluentd", &[&address, "fluentd-async=true"], script)?;
+    until("all lines", || Ok(text(&records).contains("line4").then_some(())))?;
+    assert_eq!(connections.swap(0, Ordering::SeqCst), 1);
+    let options = [&address[..], "fluentd-async=true", "fluentd-async-reconnect-interval=100ms"];
+    run(&daemon, "anew", "fluentd", &options, &script.replace("line$", "more$"))?;
+    until("all lines", || Ok(text(&records).contains("more4").then_some(())))?;
+    assert!(connections.load(Ordering::SeqCst) > 1);
     daemon.stop()
 }
 

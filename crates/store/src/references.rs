@@ -121,6 +121,24 @@ impl References {
         self.add(&reference.clone().or_latest(), image, force)
     }
 
+    /// Gives an image all of these names, which other images lose, in one step.
+    ///
+    /// # Errors
+    /// As [`Self::add_tag`]; it has none of them then.
+    pub fn add_tags(&self, references: &[ImageRef], image: ImageId) -> Result<()> {
+        if references.iter().any(|reference| reference.digest().is_some()) {
+            return Err(Error::TagWithDigest);
+        }
+        self.change(|all| {
+            let mut changed = false;
+            for reference in references {
+                changed |= all.add(&reference.clone().or_latest(), image, Force::Yes)?;
+            }
+            Ok(changed.then_some(()))
+        })
+        .map(drop)
+    }
+
     /// Notes by which digest a registry knows an image.
     ///
     /// # Errors

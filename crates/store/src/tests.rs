@@ -451,6 +451,14 @@ fn references_follow_dockers_rules() {
         Err(Error::TagConflict { .. })
     ));
     assert_eq!(references.all().get(&two), None);
+    // All of several names, or none.
+    let some = [reference("several:a"), reference(&digest)];
+    assert!(matches!(references.add_tags(&some, one), Err(Error::TagWithDigest)));
+    assert!(references.get(&some[0]).is_none());
+    let both = [reference("several:a"), reference("several:b")];
+    references.add_tags(&both, one).unwrap();
+    assert_eq!(both.iter().map(|name| references.get(name)).collect::<Vec<_>>(), [Some(one), Some(one)]);
+    both.iter().for_each(|name| drop(references.delete(name).unwrap()));
     references.add_tag(&reference("busybox"), two, Force::Yes).unwrap();
     assert_eq!(references.all()[&two], [reference("busybox:latest")], "a change is seen by the next list");
     assert!(matches!(references.add_digest(&reference(&digest), two), Err(Error::DigestConflict(_))));

@@ -180,7 +180,10 @@ fn read_head(reader: &mut impl Read) -> Result<Head> {
         return Err(Error::Invalid("too many changes of a build context".into()));
     }
     let mut text = Vec::new();
-    reader.by_ref().take(length.into()).read_to_end(&mut text).map_err(wrong)?;
+    let read = reader.by_ref().take(length.into()).read_to_end(&mut text).map_err(wrong)?;
+    if u32::try_from(read) != Ok(length) {
+        return Err(wrong(std::io::ErrorKind::UnexpectedEof.into()));
+    }
     serde_json::from_slice(&text).map_err(|error| wrong(error.into()))
 }
 

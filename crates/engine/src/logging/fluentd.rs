@@ -27,6 +27,8 @@ pub(crate) struct Fluentd {
     sub_second: bool,
     request_ack: bool,
     retry: Retry,
+    /// A connection lasts no longer, so that a receiver that has moved is found; zero: as long as it works.
+    reconnect: Duration,
     write_timeout: Duration,
     read_timeout: Duration,
 }
@@ -51,7 +53,7 @@ impl Fluentd {
         }
         let flag = |key: &str| given(options, key).map_or(Ok(false), parse_bool);
         let is_async = flag("fluentd-async")?;
-        check_interval(options)?;
+        let reconnect = reconnect_interval(options)?;
         let retry = Retry {
             most: given(options, "fluentd-max-retries").map(parse_retries).transpose()?,
             wait: match given(options, "fluentd-retry-wait") {
@@ -65,6 +67,7 @@ impl Fluentd {
             sub_second: flag("fluentd-sub-second-precision")?,
             request_ack: flag("fluentd-request-ack")?,
             retry,
+            reconnect,
             write_timeout: timeout(options, "fluentd-write-timeout")?,
             read_timeout: timeout(options, "fluentd-read-timeout")?,
         })
@@ -76,6 +79,11 @@ impl Fluentd {
 
     pub(super) fn retry(&self) -> Retry {
         self.retry
+    }
+
+    /// How long a connection lasts (source: fluent-logger-golang, AsyncReconnectInterval).
+    pub(super) fn lifetime(&self) -> Option<Duration> {
+        Some(self.reconnect).filter(|interval| self.is_async && !interval.is_zero())
     }
 
     pub(super) async fn connect(&self) -> io::Result<Wire> {
@@ -200,15 +208,15 @@ fn parse_retries(text: &str) -> Result<u32, String> {
     Ok(number)
 }
 
-fn check_interval(options: &Options) -> Result<(), String> {
+fn reconnect_interval(options: &Options) -> Result<Duration, String> {
     let key = "fluentd-async-reconnect-interval";
-    let Some(text) = given(options, key) else { return Ok(()) };
+    let Some(text) = given(options, key) else { return Ok(Duration::ZERO) };
     let interval = duration(text).map_err(|why| format!("invalid value for {key}: {why}"))?;
     let allowed = Duration::from_millis(100)..=Duration::from_secs(10);
     if !interval.is_zero() && !allowed.contains(&interval) {
         return Err(format!("invalid value for {key}: value ({text:?}) must be between 100ms and 10s"));
     }
-    Ok(())
+    Ok(interval)
 }
 
 fn timeout(options: &Options, key: &str) -> Result<Duration, String> {

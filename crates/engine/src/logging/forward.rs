@@ -12,7 +12,7 @@ use std::{
     io,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::{sync::watch, task::JoinHandle};
 use wharf_logs::{Follow, Format, Next, Position, ReadOptions, Reader};
@@ -46,6 +46,9 @@ pub(crate) struct Forwarder {
     pub(crate) log: PathBuf,
     pub(crate) progress: watch::Receiver<Progress>,
 }
+
+/// A connection, and since when it is there.
+type Connected = (Wire, Instant);
 
 /// What was read at once.
 struct Batch {
@@ -134,7 +137,7 @@ impl Forwarder {
     }
 
     /// Reads the cache until the container has ended and sends what is in it.
-    async fn follow(&mut self, wire: &mut Option<Wire>) -> Result<()> {
+    async fn follow(&mut self, wire: &mut Option<Connected>) -> Result<()> {
         let ends = self.progress.borrow().ends;
         let log = self.log.clone();
         let (mut reader, cursor) = blocking(move || open(log)).await?;
@@ -162,7 +165,7 @@ impl Forwarder {
     }
 
     /// Sends a batch, again and again until it is gone, or has been tried often enough.
-    async fn deliver(&self, wire: &mut Option<Wire>, batch: &[Message]) {
+    async fn deliver(&self, wire: &mut Option<Connected>, batch: &[Message]) {
         let retry = self.target.retry();
         let (mut attempts, mut wait) = (0, retry.wait);
         while let Err(error) = self.try_send(wire, batch).await {
@@ -181,10 +184,14 @@ impl Forwarder {
         }
     }
 
-    async fn try_send(&self, wire: &mut Option<Wire>, batch: &[Message]) -> io::Result<()> {
-        let wire = match wire {
+    async fn try_send(&self, wire: &mut Option<Connected>, batch: &[Message]) -> io::Result<()> {
+        let lifetime = self.target.lifetime();
+        if wire.as_ref().is_some_and(|(_, since)| lifetime.is_some_and(|most| since.elapsed() > most)) {
+            *wire = None;
+        }
+        let (wire, _) = match wire {
             Some(wire) => wire,
-            none => none.insert(self.target.connect().await?),
+            none => none.insert((self.target.connect().await?, Instant::now())),
         };
         self.target.send(wire, &self.origin, batch).await
     }

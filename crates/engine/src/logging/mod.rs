@@ -111,6 +111,14 @@ impl Target {
         }
     }
 
+    /// How long a connection lasts at most.
+    fn lifetime(&self) -> Option<std::time::Duration> {
+        match self {
+            Self::Fluentd(fluentd) => fluentd.lifetime(),
+            _ => None,
+        }
+    }
+
     async fn connect(&self) -> io::Result<wire::Wire> {
         match self {
             Self::Syslog(syslog) => syslog.connect().await,

@@ -16,7 +16,7 @@ use archive::Archive;
 use std::io::Read;
 use wharf_api::progress::Message;
 use wharf_spec::{ImageConfig, ImageId, ImageRef, Platform};
-use wharf_store::{Force, LayerRef, chain_id};
+use wharf_store::{LayerRef, chain_id};
 
 /// Who is told how far it is.
 #[derive(Clone)]
@@ -131,21 +131,23 @@ impl Inner {
         if entry.names.is_empty() {
             return Ok(self.store.images.create(&entry.config)?.id);
         }
-        self.store.create_named(&entry.config, |id| {
-            entry.names.iter().try_for_each(|name| self.set_loaded_tag(id, name, report))?;
-            Ok(id)
-        })
+        self.store
+            .create_named(&entry.config, |id| self.set_loaded_tags(id, &entry.names, report).map(|()| id))
     }
 
-    fn set_loaded_tag(&self, id: ImageId, name: &ImageRef, report: &Report) -> Result<()> {
-        let familiar = name.familiar_string();
-        if let Some(previous) = self.store.references.get(name).filter(|previous| *previous != id) {
-            report.say(format!(
-                "The image {familiar} already exists, renaming the old one with ID {previous} to empty string\n"
-            ));
+    /// All names or none: a crash leaves no image with a part of them.
+    fn set_loaded_tags(&self, id: ImageId, names: &[ImageRef], report: &Report) -> Result<()> {
+        let previous: Vec<_> = names.iter().map(|name| self.store.references.get(name)).collect();
+        self.store.references.add_tags(names, id).map_err(store_error)?;
+        for (name, previous) in names.iter().zip(previous) {
+            let familiar = name.familiar_string();
+            if let Some(previous) = previous.filter(|previous| *previous != id) {
+                report.say(format!(
+                    "The image {familiar} already exists, renaming the old one with ID {previous} to empty string\n"
+                ));
+            }
+            report.say(format!("Loaded image: {familiar}\n"));
         }
-        self.store.references.add_tag(name, id, Force::Yes).map_err(store_error)?;
-        report.say(format!("Loaded image: {familiar}\n"));
         Ok(())
     }
 
