@@ -458,7 +458,9 @@ fn references_follow_dockers_rules() {
     let both = [reference("several:a"), reference("several:b")];
     references.add_tags(&both, one).unwrap();
     assert_eq!(both.iter().map(|name| references.get(name)).collect::<Vec<_>>(), [Some(one), Some(one)]);
-    both.iter().for_each(|name| drop(references.delete(name).unwrap()));
+    for name in &both {
+        references.delete(name).unwrap();
+    }
     references.add_tag(&reference("busybox"), two, Force::Yes).unwrap();
     assert_eq!(references.all()[&two], [reference("busybox:latest")], "a change is seen by the next list");
     assert!(matches!(references.add_digest(&reference(&digest), two), Err(Error::DigestConflict(_))));
