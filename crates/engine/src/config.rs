@@ -269,6 +269,12 @@ pub struct NetworkConfig {
     pub default_ip: String,
     /// `--userland-proxy`: ports are published on IPv6 addresses for containers without IPv6 too.
     pub userland_proxy: bool,
+    /// `--publish-mode filtered`: published ports are reached by those only whom the host lets through.
+    pub publish_filtered: bool,
+    /// `--publish-allow`: sources, ports, or `forward`.
+    pub publish_allow: Vec<String>,
+    /// `--publish-allow-set`: family, table and set.
+    pub publish_allow_set: String,
     /// `--default-network-opt`: options of new networks, by driver.
     pub default_options: BTreeMap<String, BTreeMap<String, String>>,
 }
@@ -292,6 +298,9 @@ impl Default for NetworkConfig {
             ip_masquerade: true,
             default_ip: "0.0.0.0".into(),
             userland_proxy: true,
+            publish_filtered: false,
+            publish_allow: Vec::new(),
+            publish_allow_set: String::new(),
             default_options: BTreeMap::new(),
         }
     }

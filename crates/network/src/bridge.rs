@@ -35,6 +35,8 @@ pub struct BridgeSpec {
     pub masquerade: bool,
     /// Containers on the bridge may talk to each other.
     pub inter_container: bool,
+    /// Published ports are reached by those only whom the host lets through.
+    pub filtered: bool,
     /// Bytes.
     pub mtu: u32,
     /// The host address of published ports that name none; 0.0.0.0 stands for `::` as well.

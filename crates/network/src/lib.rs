@@ -41,6 +41,7 @@ mod macvlan;
 mod nl;
 mod ports;
 mod proxy;
+mod publish;
 mod random;
 mod record;
 pub mod resolv;
@@ -57,4 +58,5 @@ pub use fabric::{
 pub use ipam::{AddressPool, Ipam};
 pub use macvlan::MacvlanMode;
 pub use ports::{ParseProtocolError, PortBinding, PortRequest, Protocol, Reservation};
+pub use publish::{AllowRule, AllowSet, ParseAllowError, PublishAllow};
 pub use record::{Endpoint, OpenLink};

@@ -20,6 +20,7 @@ pub(crate) const TEST: &[Package] = &[
     Package { name: "procps", file: "/bin/ps" },
     Package { name: "iptables", file: "/usr/sbin/iptables" },
     Package { name: "nftables", file: "/usr/sbin/nft" },
+    Package { name: "ufw", file: "/usr/sbin/ufw" },
     Package { name: "crun", file: "/usr/bin/crun" },
     Package { name: "debootstrap", file: "/usr/sbin/debootstrap" },
     Package { name: "slirp4netns", file: "/usr/bin/slirp4netns" },

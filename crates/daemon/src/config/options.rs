@@ -299,6 +299,24 @@ pub(super) static OPTIONS: &[Opt] = &[
         Kind::Text,
         "Directory of plugins' sockets (default \"/run/docker/plugins\")",
     ),
+    opt(
+        "publish-allow",
+        "publish-allow",
+        Kind::List,
+        "Who reaches published ports in mode filtered: source, port[/protocol], both, or \"forward\"",
+    ),
+    opt(
+        "publish-allow-set",
+        "publish-allow-set",
+        Kind::Text,
+        "Set of addresses in the host's nftables rules who reach them too (\"inet filter published\")",
+    ),
+    opt(
+        "publish-mode",
+        "publish-mode",
+        Kind::Text,
+        "Whether the host's firewall counts for published ports (\"docker\" | \"filtered\") (default \"docker\")",
+    ),
     opt("raw-logs", "raw-logs", Kind::Bool, "Full timestamps without ANSI coloring"),
     opt(
         "registry-certs-dir",

@@ -101,6 +101,9 @@ impl Settings {
             ip_forward: self.ip_forward,
             ip_masquerade: self.ip_masq,
             default_ip: self.ip.clone(),
+            publish_filtered: self.publish_mode == "filtered",
+            publish_allow: self.publish_allow.clone(),
+            publish_allow_set: self.publish_allow_set.clone(),
             default_options: self.default_network_opts.clone(),
             ..NetworkConfig::default()
         }

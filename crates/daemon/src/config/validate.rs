@@ -7,7 +7,7 @@ use super::{
 use serde_json::Value;
 use std::collections::BTreeMap;
 use wharf_api::Version;
-use wharf_engine::config::CgroupDriver;
+use wharf_engine::{config::CgroupDriver, networks::check_publish_allow};
 
 /// The unix socket when no host is given.
 const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
@@ -222,7 +222,13 @@ fn bridge(s: &Settings) -> Check {
                 .into(),
         );
     }
-    Ok(())
+    if !matches!(s.publish_mode.as_str(), "docker" | "filtered") {
+        return Err(format!("invalid publish-mode {:?}: neither docker nor filtered", s.publish_mode));
+    }
+    if s.publish_mode == "filtered" && !s.iptables {
+        return Err("publish-mode filtered needs iptables: nothing is published without".into());
+    }
+    check_publish_allow(&s.publish_allow, &s.publish_allow_set).map_err(|error| error.to_string())
 }
 
 /// Source: moby `daemon/config/config.go`, `ValidateMinAPIVersion`.

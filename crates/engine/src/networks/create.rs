@@ -41,7 +41,8 @@ impl Networks {
         network.ipam = Ipam { driver: "default".into(), options: ipam.options, config: ipam.config };
         network.config_from = request.config_from.unwrap_or_default();
         self.take_configuration(&mut network)?;
-        let bridge = spec::bridge(&id, &network)?;
+        let mut bridge = spec::bridge(&id, &network)?;
+        bridge.filtered = spec::is_filtered(&self.0.config.network, &network)?;
         let fabric = Arc::clone(&self.0.fabric);
         let made = blocking(move || Ok(fabric.add_network(bridge))).await?.map_err(failed)?;
         spec::show_addresses(&mut network, &made);

@@ -31,7 +31,7 @@ use crate::{
 use std::{net::IpAddr, os::fd::OwnedFd, sync::Arc};
 use table::Table;
 use wharf_api::{container as capi, network::EndpointSettings, port::Port};
-use wharf_network::Fabric;
+use wharf_network::{BridgeSpec, Fabric};
 use wharf_spec::{ContainerId, NetworkId};
 
 /// The handle of networks: cheap to clone.
@@ -200,6 +200,14 @@ impl Networks {
     }
 }
 
+/// Checks `--publish-allow` and `--publish-allow-set`.
+///
+/// # Errors
+/// For a text that says not who is let through.
+pub fn check_publish_allow(allow: &[String], set: &str) -> Result<()> {
+    spec::publish_allow(allow, set).map(drop)
+}
+
 /// Reads the records, opens the kernel's side, and writes into the records what came of it. Blocks.
 fn open(config: &Config) -> Result<(Table, Fabric)> {
     let dir = config.data_root.join("network/files");
@@ -212,6 +220,8 @@ fn open(config: &Config) -> Result<(Table, Fabric)> {
             true => spec::default_bridge(&config.network, id, network),
             false => spec::bridge(id, network),
         };
+        let filtered = spec::is_filtered(&config.network, network);
+        let bridge = bridge.and_then(|bridge| Ok(BridgeSpec { filtered: filtered?, ..bridge }));
         match bridge {
             Ok(bridge) => wanted.networks.push(bridge),
             Err(error) if is_default => return Err(error),

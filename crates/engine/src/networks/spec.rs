@@ -11,7 +11,7 @@ use wharf_api::{
 };
 use wharf_network::{
     AddressPool, AddressSpec, BridgeNetwork, BridgeSpec, FabricConfig, Family, Filtering, GatewayMode,
-    IpForwarding, MacvlanMode, Subnet,
+    IpForwarding, MacvlanMode, PublishAllow, Subnet,
 };
 use wharf_spec::NetworkId;
 
@@ -27,6 +27,8 @@ pub(super) const INTERFACE_PREFIX: &str = "com.docker.network.container_iface_pr
 /// Options of macvlan networks (source: moby `daemon/libnetwork/drivers/macvlan/macvlan.go`).
 const PARENT: &str = "parent";
 const MACVLAN_MODE: &str = "macvlan_mode";
+/// An option of Wharf's own: `docker` or `filtered`.
+const PUBLISH_MODE: &str = "wharf.network.publish-mode";
 const MTU: &str = "com.docker.network.driver.mtu";
 
 /// The MTU of networks that ask for none (source: moby `daemon/config/config.go`, `DefaultNetworkMtu`).
@@ -48,6 +50,7 @@ pub(super) fn fabric(config: &Config) -> Result<FabricConfig> {
         forwarding: if network.ip_forward { IpForwarding::Enable } else { IpForwarding::Leave },
         filtering: filtering(network.iptables),
         filtering_v6: filtering(network.ip6tables),
+        publish_allow: publish_allow(&network.publish_allow, &network.publish_allow_set)?,
         networks: Vec::new(),
         default_network: None,
         proxy: network.userland_proxy,
@@ -58,6 +61,22 @@ pub(super) fn fabric(config: &Config) -> Result<FabricConfig> {
 
 fn filtering(is_ours: bool) -> Filtering {
     if is_ours { Filtering::Ours } else { Filtering::Others }
+}
+
+/// What the host lets through to published ports.
+pub(super) fn publish_allow(allow: &[String], set: &str) -> Result<PublishAllow> {
+    PublishAllow::parse(allow, set).or_else(|error| invalid(format!("invalid publish-allow: {error}")))
+}
+
+/// Whether only those reach a network's published ports whom the host lets through: as the network says, else as the
+/// daemon does.
+pub(super) fn is_filtered(settings: &NetworkConfig, network: &Network) -> Result<bool> {
+    match network.options.as_ref().and_then(|options| options.get(PUBLISH_MODE)).map(String::as_str) {
+        None | Some("") => Ok(settings.publish_filtered),
+        Some("docker") => Ok(false),
+        Some("filtered") => Ok(true),
+        Some(other) => Err(unparsable(PUBLISH_MODE, other, "neither docker nor filtered")),
+    }
 }
 
 /// `--default-address-pool`, else Docker's; with a pool of unique local addresses of this engine's own, if there is no
@@ -210,6 +229,8 @@ pub(super) fn bridge(id: &NetworkId, network: &Network) -> Result<BridgeSpec> {
         internal: network.internal,
         masquerade: switch(options, MASQUERADE, true)?,
         inter_container: switch(options, INTER_CONTAINER, true)?,
+        // See `is_filtered`.
+        filtered: false,
         mtu: mtu(options)?,
         default_host_address: host_address(options)?,
         interface_prefix: interface_prefix(options),

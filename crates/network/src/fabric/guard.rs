@@ -63,9 +63,7 @@ fn work(poll: &Epoll, watch: &Watch, inner: &Weak<Mutex<Inner>>) {
         match poll.wait(timeout) {
             Ok(ready) if ready.iter().any(|one| one.token == STOP) => return,
             Ok(ready) if ready.iter().any(|one| one.token == RULES) => {
-                let heard = watch.changes();
-                pending.own_table |= heard.own_table;
-                pending.filter |= heard.filter;
+                pending = pending.and(watch.changes());
             }
             Ok(_) => {}
             Err(error) => {
@@ -77,7 +75,7 @@ fn work(poll: &Epoll, watch: &Watch, inner: &Weak<Mutex<Inner>>) {
             continue;
         }
         let Some(inner) = inner.upgrade() else { return };
-        let inner = inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = inner.lock().unwrap_or_else(PoisonError::into_inner);
         match inner.restore_rules(pending) {
             Ok(()) => pending = Changes::default(),
             Err(error) => tracing::warn!(%error, "firewall rules that somebody removed are not restored"),
@@ -87,12 +85,16 @@ fn work(poll: &Epoll, watch: &Watch, inner: &Weak<Mutex<Inner>>) {
 
 impl Inner {
     /// Makes the rules again that somebody changed.
-    fn restore_rules(&self, changes: Changes) -> Result<()> {
+    fn restore_rules(&mut self, changes: Changes) -> Result<()> {
+        if changes.allowed && !changes.own_table {
+            self.firewall.follow_allowed()?;
+        }
         if !changes.own_table {
             self.firewall.allow_beside_others();
             return Ok(());
         }
         let ports = self.published_ports();
+        self.firewall.read_allowed()?;
         self.firewall.rebuild(&ports)?;
         self.firewall.adopt_flows(&ports);
         tracing::info!("somebody changed our firewall table; it is as it was");

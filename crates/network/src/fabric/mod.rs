@@ -22,6 +22,7 @@ use crate::{
     ipam::{AddressPool, Ipam},
     ports::{PortAllocator, PortBinding, PortRequest, Reservation},
     proxy::Proxy,
+    publish::PublishAllow,
     record::{Endpoint, OpenLink, Records, SandboxRecord},
     sandbox::{Cable, Host, Pool, Reaper, Sandbox},
 };
@@ -79,6 +80,8 @@ pub struct FabricConfig {
     pub filtering: Filtering,
     /// The same of IPv6.
     pub filtering_v6: Filtering,
+    /// Who reaches published ports of networks that are [`BridgeSpec::filtered`].
+    pub publish_allow: PublishAllow,
     /// The bridge networks that exist.
     pub networks: Vec<BridgeSpec>,
     /// The one of them without which the daemon cannot be.

@@ -134,6 +134,7 @@ pub(super) fn rules<'a>(networks: impl Iterator<Item = &'a Network>) -> Vec<Brid
             masquerade: network.network.spec.masquerade,
             inter_container: network.network.spec.inter_container,
             mode: network.network.spec.family(family)?.mode,
+            filtered: network.network.spec.filtered,
         })
     };
     let bridges = networks.filter(|network| network.network.spec.macvlan.is_none());

@@ -7,7 +7,7 @@ use crate::{
     addr::Family,
     bridge, dns,
     error::{Error, Result},
-    firewall::{Firewall, Forwarding, Scope, Watch},
+    firewall::{Firewall, Forwarding, Scope, Setup, Watch},
     ipam::Ipam,
     nl::Channel,
     ports::{PortAllocator, Reservation},
@@ -64,9 +64,11 @@ impl Fabric {
         // From before the tables are there, lest a change of them goes unheard.
         let watch = match scope {
             Scope { v4: None, v6: None } => None,
-            _ => Some(Watch::open(channel.port(), &config.instance)?),
+            _ => Some(Watch::open(channel.port(), &config.instance, &config.publish_allow)?),
         };
-        let firewall = Firewall::install(channel, &config.instance, scope, rules, &published)?;
+        let (table, allow) = (config.instance.clone(), config.publish_allow);
+        let setup = Setup { table, scope, networks: rules, allow };
+        let firewall = Firewall::install(channel, setup, &published)?;
 
         let reaper = Reaper::start(Host::open(&config.instance)?)?;
         for record in lost {

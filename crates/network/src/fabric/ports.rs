@@ -58,6 +58,10 @@ impl Inner {
                 // They are reached at their own address; Docker publishes nothing either, and says nothing.
                 continue;
             }
+            if spec.filtered && family == Family::V6 && v6.is_none() {
+                // The proxy is a program of the host, which the rules for published ports do not know.
+                continue;
+            }
             outlets.push(Outlet {
                 family,
                 default_address: spec.default_host_address,

@@ -8,7 +8,7 @@ use crate::{
     nl::{self, Body, Channel, Message},
     ports::{PortBinding, Protocol},
 };
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use wharf_sys::netlink::{APPEND, CREATE};
 
 const SUBSYSTEM: u16 = 10;
@@ -33,7 +33,9 @@ pub(super) mod kind {
     pub(in crate::firewall) const GET_RULE: u16 = 7;
     pub(in crate::firewall) const DELETE_RULE: u16 = 8;
     pub(in crate::firewall) const NEW_SET: u16 = 9;
+    pub(in crate::firewall) const GET_SET: u16 = 10;
     pub(in crate::firewall) const NEW_ELEMENT: u16 = 12;
+    pub(in crate::firewall) const GET_ELEMENT: u16 = 13;
     pub(in crate::firewall) const DELETE_ELEMENT: u16 = 14;
 }
 
@@ -49,7 +51,10 @@ const TYPE_INTERFACE: u32 = 41;
 /// NFT_DATA_VERDICT
 const TYPE_VERDICT: u32 = 0xffff_ff00;
 
+const SET_INTERVAL: u32 = 4;
 const SET_MAP: u32 = 8;
+/// NFT_SET_ELEM_INTERVAL_END: the first that is no more in the range.
+const INTERVAL_END: u32 = 1;
 /// User data by which `nft` shows interface names (libnftnl `udata.h`: NFTNL_UDATA_SET_KEYBYTEORDER, 4 bytes,
 /// BYTEORDER_HOST_ENDIAN).
 const HOST_ORDER_KEY: [u8; 6] = {
@@ -72,6 +77,8 @@ pub(super) enum SetKind {
     Links,
     /// Address, protocol and port.
     OpenPorts,
+    /// Ranges of addresses.
+    AddressRanges,
 }
 
 /// Where a base chain is hooked in.
@@ -93,6 +100,8 @@ pub(super) struct Element {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum ElementData {
     None,
+    /// It ends a range.
+    End,
     Value(Vec<u8>),
     Verdict(Verdict),
 }
@@ -115,6 +124,14 @@ impl Element {
         let mut value = octets(container);
         value.extend_from_slice(&padded_port(binding.container_port));
         Self { key, data: ElementData::Value(value) }
+    }
+
+    /// Both elements of a range, for [`SetKind::AddressRanges`].
+    pub(super) fn range(first: Ipv4Addr, last: Ipv4Addr) -> Vec<Self> {
+        let begin = Self { key: first.octets().to_vec(), data: ElementData::None };
+        let end = u32::from(last).checked_add(1).map(|next| next.to_be_bytes().to_vec());
+        let end = end.map(|key| Self { key, data: ElementData::End });
+        std::iter::once(begin).chain(end).collect()
     }
 
     /// For [`SetKind::Links`].
@@ -140,6 +157,7 @@ impl Element {
             match &self.data {
                 _ if !with_data => {}
                 ElementData::None => {}
+                ElementData::End => element.attr_be32(3, INTERVAL_END),
                 ElementData::Value(value) => element.nest(2, |data| data.attr(1, value)),
                 ElementData::Verdict(verdict) => element.nest(2, |data| verdict.write(data)),
             }
@@ -201,6 +219,7 @@ impl Batch {
         let target = Some((concat(&[address, TYPE_SERVICE]), width + 4));
         let flags = match set {
             SetKind::Interfaces | SetKind::Links | SetKind::OpenPorts => 0,
+            SetKind::AddressRanges => SET_INTERVAL,
             SetKind::InterfaceVerdicts | SetKind::Ports | SetKind::AddressPorts => SET_MAP,
         };
         let (key_type, key_length, data): (u32, u32, Option<(u32, u32)>) = match set {
@@ -212,6 +231,7 @@ impl Batch {
             SetKind::Ports => (concat(&[TYPE_PROTOCOL, TYPE_SERVICE]), 8, target),
             SetKind::AddressPorts => (concat(&[address, TYPE_PROTOCOL, TYPE_SERVICE]), width + 8, target),
             SetKind::Links => (concat(&[address, address, TYPE_PROTOCOL, TYPE_SERVICE]), 2 * width + 8, None),
+            SetKind::AddressRanges => (address, width, None),
             SetKind::OpenPorts => (concat(&[address, TYPE_PROTOCOL, TYPE_SERVICE]), width + 8, None),
         };
         let id = self.messages.len() as u32;

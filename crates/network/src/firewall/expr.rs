@@ -28,6 +28,9 @@ const META_IIFKIND: u32 = 26;
 const META_OIFKIND: u32 = 27;
 const CT_STATE: u32 = 0;
 const CT_STATUS: u32 = 2;
+const CT_PROTO_DST: u32 = 12;
+/// IP_CT_DIR_ORIGINAL
+const ORIGINAL: u8 = 0;
 const NETWORK_HEADER: u32 = 1;
 const TRANSPORT_HEADER: u32 = 2;
 /// Offset of the destination port in TCP, UDP and SCTP headers.
@@ -263,6 +266,26 @@ impl Expressions<'_, '_> {
     pub(super) fn is_icmp(&mut self) -> &mut Self {
         let number = if self.family == Family::V4 { 1 } else { 58 };
         self.meta(META_L4PROTO, FIRST).compare(Is::Equal, &[number])
+    }
+
+    /// `ip saddr @set`
+    pub(super) fn source_in(&mut self, set: &str) -> &mut Self {
+        self.load_address(End::Source, FIRST).find(set, None)
+    }
+
+    /// `meta l4proto PROTOCOL`
+    pub(super) fn protocol_is(&mut self, protocol: Protocol) -> &mut Self {
+        self.meta(META_L4PROTO, FIRST).compare(Is::Equal, &[protocol.number()])
+    }
+
+    /// `ct original proto-dst PORT`: the port before any redirection.
+    pub(super) fn asked_for_port(&mut self, port: u16) -> &mut Self {
+        self.expression("ct", |data| {
+            data.attr_be32(1, FIRST);
+            data.attr_be32(2, CT_PROTO_DST);
+            data.attr(3, &[ORIGINAL]);
+        });
+        self.compare(Is::Equal, &port.to_be_bytes())
     }
 
     /// `ip saddr . ip daddr . meta l4proto . th dport @set`

@@ -1,7 +1,7 @@
 //! The tables of both families as one.
 
 use super::{BridgeRules, Forwarding, LinkRule, PublishedPort, Table};
-use crate::{addr::Family, error::Result, nl::Channel};
+use crate::{addr::Family, error::Result, nl::Channel, publish::PublishAllow};
 use std::{collections::BTreeSet, sync::Arc};
 
 /// What is filtered; a family without is the business of others (`--iptables=false`, `--ip6tables=false`).
@@ -14,30 +14,39 @@ pub(crate) struct Scope {
 /// The tables of one daemon.
 #[derive(Debug)]
 pub(crate) struct Firewall {
-    v4: Table,
+    pub(super) v4: Table,
     v6: Table,
+}
+
+/// How the tables are to be.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    /// Their name.
+    pub(crate) table: String,
+    pub(crate) scope: Scope,
+    pub(crate) networks: Vec<BridgeRules>,
+    /// Who reaches published ports of networks that are `filtered`.
+    pub(crate) allow: PublishAllow,
 }
 
 impl Firewall {
     /// Makes the tables anew, whatever an earlier daemon left of them, with these networks and ports.
-    pub(crate) fn install(
-        channel: Channel,
-        table: &str,
-        scope: Scope,
-        networks: Vec<BridgeRules>,
-        ports: &[PublishedPort],
-    ) -> Result<Self> {
-        let channel = Arc::new(channel);
+    pub(crate) fn install(channel: Channel, setup: Setup, ports: &[PublishedPort]) -> Result<Self> {
+        let Setup { table, scope, networks, allow } = setup;
+        let (channel, allow) = (Arc::new(channel), Arc::new(allow));
         let (v4, v6) = split(networks);
         let make = |family, networks, forwarding: Option<Forwarding>| Table {
             family,
             channel: forwarding.map(|_| Arc::clone(&channel)),
-            table: table.to_owned(),
+            table: table.clone(),
             forwarding: forwarding.unwrap_or(Forwarding::Open),
             networks,
             links: BTreeSet::new(),
+            allow: Arc::clone(&allow),
+            allowed: Vec::new(),
         };
-        let firewall = Self { v4: make(Family::V4, v4, scope.v4), v6: make(Family::V6, v6, scope.v6) };
+        let mut firewall = Self { v4: make(Family::V4, v4, scope.v4), v6: make(Family::V6, v6, scope.v6) };
+        firewall.read_allowed()?;
         firewall.rebuild(ports)?;
         Ok(firewall)
     }

@@ -50,25 +50,28 @@ enum Place {
     Before(&'static str, u64),
 }
 
-/// Makes the rules for exactly these bridges.
-pub(super) fn allow(channel: &Channel, family: Family, mark: &str, bridges: &[&str]) -> Result<()> {
+/// Makes the rules for exactly these ways into and out of bridges.
+pub(super) fn allow(
+    channel: &Channel,
+    family: Family,
+    mark: &str,
+    ways: &[(Interface, String)],
+) -> Result<()> {
     let Some(drops) = forward_drops(channel, family)? else { return Ok(()) };
     let forward = rules(channel, family, FORWARD, mark)?;
     let user = rules(channel, family, USER, mark)?;
     let place = place(&forward, &user);
-    if is_done(if drops { bridges } else { &[] }, place, &forward, &user) {
+    if is_done(if drops { ways } else { &[] }, place, &forward, &user) {
         return Ok(());
     }
     let mut batch = Batch::new(family);
     delete_ours(&mut batch, FORWARD, &forward);
     delete_ours(&mut batch, USER, &user);
     if drops {
-        for bridge in bridges {
-            for interface in [Interface::In, Interface::Out] {
-                insert(&mut batch, family, place, mark, |rule| {
-                    rule.interface_for_iptables(interface, bridge).counter().verdict(&Verdict::Accept);
-                });
-            }
+        for (interface, bridge) in ways {
+            insert(&mut batch, family, place, mark, |rule| {
+                rule.interface_for_iptables(*interface, bridge).counter().verdict(&Verdict::Accept);
+            });
         }
     }
     batch.commit(channel, "add rules to", TABLE)
@@ -83,9 +86,9 @@ pub(super) fn withdraw(channel: &Channel, family: Family, mark: &str) -> Result<
     batch.commit(channel, "remove rules from", TABLE)
 }
 
-/// Whether the rules for these bridges are there, at their place, and no other of ours. Without this two daemons that
+/// Whether the rules for these ways are there, at their place, and no other of ours. Without this two daemons that
 /// hear of each other's changes would never rest.
-fn is_done(bridges: &[&str], place: Place, forward: &[Rule], user: &[Rule]) -> bool {
+fn is_done(ways: &[(Interface, String)], place: Place, forward: &[Rule], user: &[Rule]) -> bool {
     let ours = |rules: &[Rule]| -> Vec<_> {
         rules.iter().filter(|rule| rule.ours).filter_map(|rule| rule.interface.clone()).collect()
     };
@@ -93,8 +96,8 @@ fn is_done(bridges: &[&str], place: Place, forward: &[Rule], user: &[Rule]) -> b
         Place::Head(_) => (ours(forward), ours(user)),
         Place::Tail(_) | Place::Before(..) => (ours(user), ours(forward)),
     };
-    let both = |bridge: &&str| [(false, (*bridge).to_owned()), (true, (*bridge).to_owned())];
-    let mut wanted: Vec<_> = bridges.iter().flat_map(both).collect();
+    let mut wanted: Vec<_> =
+        ways.iter().map(|(way, bridge)| (*way == Interface::Out, bridge.clone())).collect();
     here.sort();
     wanted.sort();
     here == wanted && elsewhere.is_empty()

@@ -9,6 +9,8 @@
 //! set internal             bridges of internal networks
 //! map same-bridge          iifname . oifname : accept, or drop where containers may not talk (ICC off)
 //! set links                address . address . protocol . port  of linked containers where ICC is off
+//! set filtered             bridges whose published ports are reached by those only whom the host lets through
+//! set allowed-sources      addresses that a set of the host's own rules has
 //! map ports                protocol . port           : container address . port      (host address 0.0.0.0)
 //! map ports-by-address     address . protocol . port : container address . port
 //! set unprotected          bridges of networks in gateway mode nat-unprotected
@@ -22,11 +24,13 @@
 //! chain forward      filter            established; links; same bridge; internal; into a bridge; out of a bridge;
 //!                                      between other interfaces, where the host was no router before
 //! chain into-bridge                    published (redirected) ones pass, what a gateway mode opens, the rest is dropped
+//! chain allowed                        published ones to a bridge in `filtered`: what the host lets through, or drop
 //! chain postrouting  nat               masquerade: out of a bridge, from 127.0.0.0/8, back into the same bridge
 //! ```
 //!
 //! Every change is one transaction. The table is remade as a whole when a daemon starts.
 
+mod allowed;
 mod batch;
 mod expr;
 mod families;
@@ -41,10 +45,11 @@ use crate::{
     error::Result,
     nl::Channel,
     ports::{PortBinding, Protocol},
+    publish::PublishAllow,
 };
 use batch::{Batch, Element, Hook, SetKind};
 use expr::{End, Interface, Is, Verdict};
-pub(crate) use families::{Firewall, Scope};
+pub(crate) use families::{Firewall, Scope, Setup};
 pub(crate) use resolver::redirect_dns;
 use std::{
     collections::BTreeSet,
@@ -57,6 +62,8 @@ const BRIDGES: &str = "bridges";
 const INTERNAL: &str = "internal";
 const SAME_BRIDGE: &str = "same-bridge";
 const LINKS: &str = "links";
+const FILTERED: &str = "filtered";
+const ALLOWED_SOURCES: &str = "allowed-sources";
 const PORTS: &str = "ports";
 const ADDRESS_PORTS: &str = "ports-by-address";
 const UNPROTECTED: &str = "unprotected";
@@ -69,6 +76,7 @@ const PREROUTING: &str = "prerouting";
 const OUTPUT: &str = "output";
 const FORWARD: &str = "forward";
 const INTO_BRIDGE: &str = "into-bridge";
+const ALLOWED: &str = "allowed";
 const POSTROUTING: &str = "postrouting";
 
 const LOOPBACK: Subnet = Subnet::v4(127, 0, 8);
@@ -86,6 +94,8 @@ pub(crate) struct BridgeRules {
     pub(crate) masquerade: bool,
     /// Containers on the bridge may talk to each other.
     pub(crate) inter_container: bool,
+    /// Published ports are reached by those only whom the host lets through.
+    pub(crate) filtered: bool,
     /// What passes from outside besides published ports.
     pub(crate) mode: GatewayMode,
 }
@@ -135,6 +145,9 @@ struct Table {
     forwarding: Forwarding,
     networks: Vec<BridgeRules>,
     links: BTreeSet<LinkRule>,
+    allow: Arc<PublishAllow>,
+    /// What the set of the host had when it was read.
+    allowed: Vec<allowed::Range>,
 }
 
 impl Table {
@@ -165,6 +178,8 @@ impl Table {
         self.add_fixed_rules(&mut batch);
         self.add_forward_rules(&mut batch);
         self.add_networks(&mut batch);
+        self.add_allow_rules(&mut batch);
+        self.add_allowed(&mut batch);
         batch.add_elements(&self.table, LINKS, &link_elements(self.links.iter()));
         self.change_ports(&mut batch, ports, Batch::add_elements);
         self.commit(batch, "set up")?;
@@ -188,7 +203,7 @@ impl Table {
             return Ok(());
         }
         let mut batch = Batch::new(self.family);
-        for set in [BRIDGES, INTERNAL, SAME_BRIDGE, UNPROTECTED, ROUTED] {
+        for set in [BRIDGES, INTERNAL, FILTERED, SAME_BRIDGE, UNPROTECTED, ROUTED] {
             batch.clear_set(&self.table, set);
         }
         batch.clear_chain(&self.table, POSTROUTING);
@@ -264,8 +279,9 @@ impl Table {
     /// done is logged: networking on the host does not depend on us there.
     fn allow_beside_others(&self) {
         let Some(channel) = &self.channel else { return };
-        let bridges: Vec<&str> = self.networks.iter().map(|network| network.bridge.as_str()).collect();
-        if let Err(error) = forward::allow(channel, self.family, &self.mark(), &bridges) {
+        let ways: Vec<_> =
+            self.networks.iter().flat_map(|network| self.ways_beside_others(network)).collect();
+        if let Err(error) = forward::allow(channel, self.family, &self.mark(), &ways) {
             tracing::warn!(%error, "the host's FORWARD chain drops what containers send, and cannot be changed");
         }
     }
@@ -279,6 +295,8 @@ impl Table {
         batch.add_set(&self.table, BRIDGES, SetKind::Interfaces);
         batch.add_set(&self.table, INTERNAL, SetKind::Interfaces);
         batch.add_set(&self.table, SAME_BRIDGE, SetKind::InterfaceVerdicts);
+        batch.add_set(&self.table, FILTERED, SetKind::Interfaces);
+        batch.add_set(&self.table, ALLOWED_SOURCES, SetKind::AddressRanges);
         batch.add_set(&self.table, LINKS, SetKind::Links);
         batch.add_set(&self.table, PORTS, SetKind::Ports);
         batch.add_set(&self.table, ADDRESS_PORTS, SetKind::AddressPorts);
@@ -293,6 +311,7 @@ impl Table {
         let mut add = |name, hook: Option<Hook>| batch.add_chain(&self.table, name, hook.as_ref());
         add(REDIRECT, None);
         add(INTO_BRIDGE, None);
+        add(ALLOWED, None);
         add(GUARD, Some(hook("filter", 0, -300)));
         add(PREROUTING, Some(hook("nat", 0, -100)));
         add(FORWARD, Some(hook("filter", 2, 0)));
@@ -365,6 +384,13 @@ impl Table {
             });
         }
         batch.add_rule(table, INTO_BRIDGE, |rule| {
+            rule.interface_in(Interface::Out, FILTERED).redirected().verdict(&Verdict::Jump(ALLOWED));
+        });
+        batch.add_rule(table, INTO_BRIDGE, |rule| {
+            rule.interface_in(Interface::Out, FILTERED).destination_in(OPEN_PORTS);
+            rule.verdict(&Verdict::Jump(ALLOWED));
+        });
+        batch.add_rule(table, INTO_BRIDGE, |rule| {
             rule.redirected().verdict(&Verdict::Accept);
         });
         batch.add_rule(table, INTO_BRIDGE, |rule| {
@@ -390,6 +416,7 @@ impl Table {
         };
         batch.add_elements(table, BRIDGES, &named(|network| !network.internal));
         batch.add_elements(table, INTERNAL, &named(|network| network.internal));
+        batch.add_elements(table, FILTERED, &named(|network| network.filtered));
         batch.add_elements(table, UNPROTECTED, &named(|network| network.mode == GatewayMode::NatUnprotected));
         batch.add_elements(table, ROUTED, &named(|network| network.mode == GatewayMode::Routed));
         let pair = |network: &BridgeRules| {

@@ -7,6 +7,7 @@ use super::forward;
 use crate::{
     error::{Error, Result},
     nl::{find_attr, text},
+    publish::PublishAllow,
 };
 use std::time::Duration;
 use wharf_sys::{
@@ -30,19 +31,26 @@ pub(crate) struct Changes {
     pub(crate) own_table: bool,
     /// `filter` of iptables.
     pub(crate) filter: bool,
+    /// The one with the set of those whom the host lets through.
+    pub(crate) allowed: bool,
 }
 
 impl Changes {
     /// What may have happened when nobody knows.
-    pub(crate) const ALL: Self = Self { own_table: true, filter: true };
+    pub(crate) const ALL: Self = Self { own_table: true, filter: true, allowed: true };
 
     /// Whether there is anything to do.
     pub(crate) fn matter(self) -> bool {
-        self.own_table || self.filter
+        self.own_table || self.filter || self.allowed
     }
 
-    fn and(self, other: Self) -> Self {
-        Self { own_table: self.own_table || other.own_table, filter: self.filter || other.filter }
+    /// What both say.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self {
+            own_table: self.own_table || other.own_table,
+            filter: self.filter || other.filter,
+            allowed: self.allowed || other.allowed,
+        }
     }
 }
 
@@ -53,14 +61,16 @@ pub(crate) struct Watch {
     /// Changes that are asked for by this port are our own.
     own_port: u32,
     table: String,
+    allowed: Option<String>,
 }
 
 impl Watch {
     /// Hears of changes from now on, in the calling thread's network namespace.
-    pub(crate) fn open(own_port: u32, table: &str) -> Result<Self> {
+    pub(crate) fn open(own_port: u32, table: &str, allow: &PublishAllow) -> Result<Self> {
         let listener =
             Listener::open(Family::Netfilter, GROUP).map_err(Error::system("listen to nftables"))?;
-        Ok(Self { listener, own_port, table: table.to_owned() })
+        let allowed = allow.set.as_ref().map(|set| set.table.clone());
+        Ok(Self { listener, own_port, table: table.to_owned(), allowed })
     }
 
     /// What others have changed since, once they are through with it.
@@ -88,7 +98,11 @@ impl Watch {
         }
         // The table is the first attribute of all that is in one; of what is not (NFT_MSG_NEWGEN) it is a number.
         let table = notice.message.payload.get(4..).and_then(|payload| find_attr(payload, 1)).map(text);
-        Changes { own_table: table == Some(&self.table), filter: table == Some(forward::TABLE) }
+        Changes {
+            own_table: table == Some(&self.table),
+            filter: table == Some(forward::TABLE),
+            allowed: table.is_some() && table == self.allowed.as_deref(),
+        }
     }
 }
 
