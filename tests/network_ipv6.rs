@@ -251,6 +251,14 @@ fn the_way_out_and_in_is_translated_and_bridges_are_apart() -> Result<()> {
     let taken = refused(&daemon, &["run", "-p", "[::1]:8080:80", "busybox", "true"])?;
     assert!(taken.contains("Bind for :::8080 failed: port is already allocated"), "{taken}");
 
+    // Rules that somebody flushes come back.
+    on_host(&daemon, "nft", &["flush", "ruleset"])?;
+    until("the rules", || {
+        Ok(on_host(&daemon, "nft", &["list", "tables"])?.contains("table ip6 wharf").then_some(()))
+    })?;
+    fetched(&daemon, "outside", &format!("[{HOST}]:8080"), "web")?;
+    assert_eq!(fetch(&daemon, "other", "[fd00:1::2]")?, None);
+
     daemon.kill9()?;
     daemon.launch()?;
     fetched(&daemon, "outside", &format!("[{HOST}]:8080"), "web")?;
@@ -351,6 +359,22 @@ fn the_default_bridge_gets_ipv6_on_demand() -> Result<()> {
     run(&daemon, "web", &[], SERVE)?;
     assert!(!on_host(&daemon, "nft", &["list", "tables"])?.contains("ip6"));
     fetched(&daemon, "outside", "[fd00:77::2]", "web").context("nobody filters")?;
+    daemon.stop()
+}
+
+#[test]
+fn macvlan_networks_have_ipv6() -> Result<()> {
+    let daemon = with_outside(&[])?;
+    let subnets =
+        ["--subnet", "10.79.0.0/24", "--subnet", "2001:db8::/64", "--ip-range", "2001:db8::100/120"];
+    let create = ["-d", "macvlan", "--ipv6", "--opt", "parent=up0", "--aux-address", "outside=2001:db8::2"];
+    network(&daemon, "lan", &[&create[..], &subnets].concat())?;
+    run(&daemon, "near", &["--network", "lan"], SERVE)?;
+    assert_eq!(text(&endpoint(&daemon, "near", "lan")?["GlobalIPv6Address"]), "2001:db8::100");
+    fetched(&daemon, "near", &format!("[{OUTSIDE}]"), "outside")?;
+    fetched(&daemon, "outside", "[2001:db8::100]", "near")?;
+    daemon.docker(&["rm", "-f", "near"])?.ok()?;
+    daemon.docker(&["network", "rm", "lan"])?.ok()?;
     daemon.stop()
 }
 

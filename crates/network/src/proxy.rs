@@ -144,9 +144,8 @@ impl Drop for Peer {
 
 async fn serve_udp(socket: Arc<UdpSocket>, target: SocketAddr) {
     let mut peers: HashMap<SocketAddr, Peer> = HashMap::new();
-    let mut buffer = vec![0; LONGEST];
     loop {
-        let (length, from) = match socket.recv_from(&mut buffer).await {
+        let (datagram, from) = match receive(&socket).await {
             Ok(received) => received,
             Err(error) => {
                 tracing::debug!(%target, %error, "datagram to a published port not received");
@@ -165,7 +164,23 @@ async fn serve_udp(socket: Arc<UdpSocket>, target: SocketAddr) {
         };
         if let Some(toward) = toward {
             // A container that does not listen answers with an error; there is nobody to tell.
-            let _ = toward.send(&buffer[..length]).await;
+            let _ = toward.send(&datagram).await;
+        }
+    }
+}
+
+/// The next datagram. Nothing is kept for a port at which nothing comes.
+async fn receive(socket: &UdpSocket) -> io::Result<(Vec<u8>, SocketAddr)> {
+    loop {
+        socket.readable().await?;
+        let mut buffer = vec![0; LONGEST];
+        match socket.try_recv_from(&mut buffer) {
+            Ok((length, from)) => {
+                buffer.truncate(length);
+                return Ok((buffer, from));
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
         }
     }
 }
@@ -191,10 +206,9 @@ async fn meet(
 }
 
 async fn bring_back(from: Arc<UdpSocket>, back: Arc<UdpSocket>, client: SocketAddr) {
-    let mut buffer = vec![0; LONGEST];
-    while let Ok(received) = timeout(SILENCE, from.recv(&mut buffer)).await {
+    while let Ok(received) = timeout(SILENCE, receive(&from)).await {
         // An error is a datagram that nobody took: the next one may be.
-        let Ok(length) = received else { continue };
-        let _ = back.send_to(&buffer[..length], client).await;
+        let Ok((datagram, _)) = received else { continue };
+        let _ = back.send_to(&datagram, client).await;
     }
 }

@@ -1,10 +1,11 @@
 //! A running container is connected to a network, or disconnected from one.
 
-use super::{EndpointRequest, Fabric, Live, attach::interfaces, ports::published};
+use super::{EndpointRequest, Fabric, Inner, Live, attach::interfaces, ports::published};
 use crate::{
     dns,
     error::{Error, Result},
-    record::Endpoint,
+    firewall::PublishedPort,
+    record::{Endpoint, SandboxRecord},
     sandbox::Removal,
 };
 use std::os::fd::OwnedFd;
@@ -31,7 +32,7 @@ impl Fabric {
         let mut inner = self.lock();
         let unknown = || Error::UnknownSandbox(container.to_owned());
         let record = &inner.sandboxes.get(container).ok_or_else(unknown)?.record;
-        let others = record.endpoints.clone();
+        let (others, before) = (record.endpoints.clone(), published(record));
         let taken = interfaces(record);
         let (mut endpoint, plug) = inner.take_endpoint(request, &taken)?;
         endpoint.take_routes(&others);
@@ -66,7 +67,24 @@ impl Fabric {
         let record = live.record.clone();
         inner.apply_links();
         self.enter_names(&inner, &record);
+        if endpoint.leads_out() && !record.ports.is_empty() {
+            self.lead_ports(&mut inner, &before, &record);
+        }
         Ok(Connected { endpoint, held })
+    }
+
+    /// Leads published ports to where the container's routes go now. A failure is logged: the container has its network,
+    /// and its ports lead where they led.
+    fn lead_ports(&self, inner: &mut Inner, before: &[PublishedPort], record: &SandboxRecord) {
+        let after = published(record);
+        if after != before
+            && let Err(error) = inner.withdraw(before).and_then(|()| inner.publish(&after))
+        {
+            tracing::warn!(container = record.container, %error, "published ports do not lead to the new network");
+        }
+        if let Some(live) = inner.sandboxes.get(&record.container) {
+            self.serve_ports(live);
+        }
     }
 
     /// The sockets of the embedded DNS server, where the container needs them and has none.

@@ -165,3 +165,55 @@ fn what_runs_has_records_as_docker_writes_them() {
     let left = after.entries.keys().filter(|key| String::from_utf8_lossy(key).contains(&id)).count();
     assert_eq!((left, value(&after, &["endpoint_count", ID]).unwrap().1), (0, json!({ "Count": 0 })));
 }
+
+#[test]
+fn ipv6_is_written_as_docker_writes_it() {
+    let (id, mut network) = super::super::table::new("six", "bridge");
+    network.enable_ipv6 = true;
+    let config = |subnet: &str, gateway: &str, range: &str| wharf_api::network::IpamConfig {
+        subnet: subnet.into(),
+        gateway: gateway.into(),
+        ip_range: range.into(),
+        ..Default::default()
+    };
+    let v6 = config("fd00:10::/64", "fd00:10::1", "fd00:10::100/120");
+    network.ipam.config = Some(vec![config("10.9.0.0/24", "10.9.0.1", ""), v6]);
+    network.options.as_mut().unwrap().insert(spec::GATEWAY_MODE_V6.into(), "routed".into());
+    let networks: NetworkMap = [(id.clone(), network.clone())].into();
+    let mut live = live(&id);
+    let made = live.made.as_mut().unwrap();
+    made.address_v6 = Some("fd00:10::102/64".parse().unwrap());
+    made.gateway_v6 = Some("fd00:10::1".parse().unwrap());
+    live.published
+        .push(wharf_network::PortBinding { host_address: "::".parse().unwrap(), ..live.published[0] });
+    let new = updated(&bucket(&[]), &networks, std::slice::from_ref(&live));
+    let of = |parts: &[&str]| value(&new, parts).unwrap().1;
+    let record = of(&["network", id.as_str()]);
+    assert_eq!(
+        record["ipamV6Info"],
+        r#"[{"IPAMData":"{\"AddressSpace\":\"LocalDefault\",\"Gateway\":\"fd00:10::1/64\",\"Pool\":\"fd00:10::/64\"}","PoolID":"LocalDefault/fd00:10::/64/fd00:10::100/120"}]"#
+    );
+    assert_eq!((&record["enableIPv6"], &record["postIPv6"]), (&json!(true), &json!(false)));
+    let bridge = of(&["bridge", id.as_str()]);
+    assert_eq!(
+        (&bridge["AddressIPv6"], &bridge["GwModeIPv6"], &bridge["EnableIPv6"]),
+        (&json!("fd00:10::1/64"), &json!("routed"), &json!(true))
+    );
+    let endpoint = of(&["endpoint", id.as_str(), &live.id]);
+    assert_eq!(endpoint["ep_iface"]["addrv6"], "fd00:10::102/64");
+    assert_eq!(endpoint["ep_iface"]["v6PoolID"], "LocalDefault/fd00:10::/64/fd00:10::100/120");
+    assert_eq!(endpoint["joinInfo"]["gw6"], "fd00:10::1");
+    let bridge_endpoint = of(&["bridge-endpoint", &live.id]);
+    assert_eq!(bridge_endpoint["Addrv6"], "fd00:10::102/64");
+    assert_eq!(bridge_endpoint["PortMapping"][1]["IP"], "fd00:10::102");
+    let read = super::networks(&new);
+    assert_eq!(read[&id], network::persistent(&network));
+
+    network.enable_ipv4 = false;
+    network.ipam.config.as_mut().unwrap().remove(0);
+    live.made.as_mut().unwrap().address = None;
+    let new = updated(&bucket(&[]), &[(id.clone(), network)].into(), &[live.clone()]);
+    let endpoint = value(&new, &["endpoint", id.as_str(), &live.id]).unwrap().1;
+    assert_eq!((endpoint["ep_iface"].get("addr"), &endpoint["ep_iface"]["v4PoolID"]), (None, &json!("")));
+    assert_eq!(value(&new, &["network", id.as_str()]).unwrap().1.get("ipamV4Info"), None);
+}

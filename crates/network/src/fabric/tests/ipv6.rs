@@ -222,3 +222,96 @@ fn a_later_daemon_goes_on_with_ipv6() {
         fabric.shut_down().unwrap();
     });
 }
+
+#[test]
+fn ports_follow_the_route_to_a_network_with_ipv6() {
+    World::run(|world| {
+        let (_runtime, fabric) = with_proxy(world, vec![spec(1, "wt0"), dual(2, "wt1", "fd00:2::/64")]);
+        let ports = vec![PortRequest { host_address: None, ..publish(80, Protocol::Tcp, "::", 8080) }];
+        let web = fabric.attach(&request("web", &[1], ports)).unwrap();
+        let server = listen(&web.namespace, "[::]:80");
+        let seen = || peer_ip(Some(&world.outside), "[2001:db8::1]:8080", &server).unwrap();
+        assert_eq!(seen(), "::ffff:172.17.0.1", "by the proxy");
+        let added = fabric.connect("web", &endpoint(2)).unwrap().endpoint;
+        assert_eq!((added.is_default_route, added.is_default_route_v6), (false, true));
+        assert_eq!(seen(), "2001:db8::2", "redirected");
+        fabric.disconnect("web", &added.id).unwrap();
+        assert_eq!(seen(), "::ffff:172.17.0.1", "by the proxy again");
+        fabric.detach("web").unwrap();
+        fabric.shut_down().unwrap();
+    });
+}
+
+#[test]
+fn udp_clients_of_ipv6_reach_whom_the_port_leads_to_now() {
+    World::run(|world| {
+        let (_runtime, fabric) = with_proxy(world, vec![dual(1, "wt0", "fd00:1::/64")]);
+        let ports = || vec![publish(53, Protocol::Udp, "::", 5353)];
+        let client = netns::in_netns(&world.outside, || UdpSocket::bind("[::]:0").unwrap()).unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        client.connect("[2001:db8::1]:5353").unwrap();
+        let ask = |name: &str| {
+            let attached = fabric.attach(&request(name, &[1], ports())).unwrap();
+            let server =
+                netns::in_netns(&attached.namespace, || UdpSocket::bind("[::]:53").unwrap()).unwrap();
+            server.set_read_timeout(Some(PATIENCE)).unwrap();
+            client.send(name.as_bytes()).unwrap();
+            let mut buffer = [0; 16];
+            let (length, from) = server.recv_from(&mut buffer).unwrap();
+            assert_eq!((&buffer[..length], from.ip().to_string().as_str()), (name.as_bytes(), "2001:db8::2"));
+            server.send_to(b"answer", from).unwrap();
+            assert_eq!(client.recv(&mut buffer).unwrap(), 6);
+        };
+        ask("one");
+        // Another container keeps its address: the flow must not go on to where it went.
+        fabric.detach("one").unwrap();
+        let keeper = fabric.attach(&request("keeper", &[1], vec![])).unwrap();
+        assert_eq!(keeper.endpoints[0].address_v6.unwrap().to_string(), "fd00:1::2/64");
+        ask("two");
+        fabric.detach("two").unwrap();
+        fabric.detach("keeper").unwrap();
+        fabric.shut_down().unwrap();
+    });
+}
+
+#[test]
+fn a_dropping_policy_of_ip6tables_is_opened_for_bridges_only() {
+    World::run(|world| {
+        run("ip6tables", &["-P", "FORWARD", "DROP"]);
+        let before = run("ip6tables", &["-S"]);
+        let (_runtime, fabric) = with_proxy(world, vec![dual(1, "wt0", "fd00:1::/64")]);
+        let web = fabric.attach(&request("web", &[1], vec![publish(80, Protocol::Tcp, "::", 8080)])).unwrap();
+        let server = listen(&web.namespace, "[::]:80");
+        assert!(peer_ip(Some(&world.outside), "[2001:db8::1]:8080", &server).is_some());
+        let out = listen(&world.outside, "[::]:80");
+        assert!(peer_ip(Some(&web.namespace), "[2001:db8::2]:80", &out).is_some());
+        assert!(reach(Some(&world.outside), "[fd00:1::2]:80", &server, IMPATIENCE).is_none());
+        let rules = run("ip6tables", &["-S"]);
+        assert!(rules.contains("-A FORWARD -i wt0") && rules.contains("-A FORWARD -o wt0"), "{rules}");
+        fabric.detach("web").unwrap();
+        fabric.shut_down().unwrap();
+        assert_eq!(run("ip6tables", &["-S"]), before);
+        run("ip6tables", &["-P", "FORWARD", "ACCEPT"]);
+        run("nft", &["delete", "table", "ip6", "filter"]);
+    });
+}
+
+#[test]
+fn containers_that_may_not_talk_do_not_by_ipv6_either() {
+    World::run(|world| {
+        let quiet = BridgeSpec { inter_container: false, ..dual(1, "wt0", "fd00:1::/64") };
+        let (_runtime, fabric) = with_proxy(world, vec![quiet]);
+        let one = fabric.attach(&request("one", &[1], vec![])).unwrap();
+        let two = fabric.attach(&request("two", &[1], vec![])).unwrap();
+        let in_one = listen(&one.namespace, "[::]:80");
+        for at in ["[fd00:1::2]:80", "172.17.0.2:80"] {
+            assert!(reach(Some(&two.namespace), at, &in_one, IMPATIENCE).is_none(), "{at}");
+            assert!(peer_ip(None, at, &in_one).is_some(), "{at}");
+        }
+        let out = listen(&world.outside, "[::]:80");
+        assert!(peer_ip(Some(&two.namespace), "[2001:db8::2]:80", &out).is_some());
+        fabric.detach("one").unwrap();
+        fabric.detach("two").unwrap();
+        fabric.shut_down().unwrap();
+    });
+}
