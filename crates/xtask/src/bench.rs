@@ -14,9 +14,11 @@ pub(crate) mod volumes;
 
 use crate::build::{self, Profile};
 use anyhow::{Result, ensure};
+use disk::Disk;
 use peers::Peer;
 use serde_json::json;
 use std::fmt::Write as _;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Instant;
 use wharf_testkit::{Daemon, busybox};
@@ -31,7 +33,8 @@ const AT_ONCE: usize = 8;
 /// When Wharf fails; a peer that cannot be started is left out and said to be.
 pub(crate) fn run() -> Result<()> {
     build::all(Profile::Release)?;
-    let peers = peers::all(Profile::Release)?;
+    let disk = Disk::new()?;
+    let peers = peers::all(Profile::Release, disk.root())?;
     let mut table = Table::new(&peers);
     table.once("daemon, just started, PSS", "MB", &peers, |peer| Ok(peer.daemon_pss()))?;
     for network in ["bridge", "none", "host"] {
@@ -71,7 +74,7 @@ pub(crate) fn run() -> Result<()> {
         remove_many(peer)?;
         Ok(took)
     })?;
-    let text = format!("{}\n{}", table.render(), daemon_start()?);
+    let text = format!("{}\n{}", table.render(), daemon_start(disk.root())?);
     println!("{text}");
     document::put("run", &text)?;
     peers.into_iter().try_for_each(Peer::stop)
@@ -98,9 +101,9 @@ fn run_at_once(peer: &Peer) -> Result<()> {
 }
 
 /// Wharf alone: from its start to its first answer, and from SIGTERM to its end, with stopped containers.
-fn daemon_start() -> Result<String> {
+fn daemon_start(root: &Path) -> Result<String> {
     println!("measuring the daemon's start");
-    let mut daemon = Daemon::builder().bin_dir(&Profile::Release.dir()).start()?;
+    let mut daemon = Daemon::builder().bin_dir(&Profile::Release.dir()).below(root).start()?;
     daemon.load(&busybox()?)?;
     for _ in 0..MANY {
         let body = json!({"Image": "busybox", "Cmd": ["true"], "HostConfig": {"NetworkMode": "none"}});
@@ -185,8 +188,8 @@ impl Table {
 
     fn render(&self) -> String {
         let mut text = String::from(
-            "## Running\n\nWritten by `cargo xtask bench run` (release build). All engines in one run on one machine; medians\n\
-             of 15 rounds, each a whole CLI process. The ratio says how many times Wharf's figure the other one's is.\n\n",
+            "## Running\n\nWritten by `cargo xtask bench run` (release build). All engines in one run on one machine, each\n\
+             on an ext4 of the bench's own; medians of 15 rounds, each a whole CLI process. The ratio says how many times Wharf's figure the other one's is.\n\n",
         );
         text.push_str(&self.render_rows());
         text

@@ -20,9 +20,8 @@ impl Docker {
     }
 
     /// One that has `busybox:latest`.
-    pub(super) fn with_busybox() -> Result<Self> {
-        let dir = format!("/var/tmp/wharf-bench-docker-{}", std::process::id());
-        let docker = Self::start(Path::new(&dir))?;
+    pub(super) fn with_busybox(dir: &Path) -> Result<Self> {
+        let docker = Self::start(dir)?;
         let loaded =
             docker.api().send("POST", "/images/load?quiet=1", "application/x-tar", &busybox()?.bytes)?;
         ensure!(loaded.status == 200, "docker load: {}", loaded.message());

@@ -52,7 +52,7 @@ pub(crate) fn run(small: bool) -> Result<()> {
 }
 
 fn measure(load: &Load, profile: Profile, dir: &Path) -> Result<String> {
-    let peers = peers::all(profile)?;
+    let peers = peers::all(profile, dir)?;
     let mut table = Table::new(&peers);
     logs(&mut table, &peers, load)?;
     attach(&mut table, &peers, load, dir)?;

@@ -25,19 +25,22 @@ enum Engine {
     Podman(Podman),
 }
 
-/// Wharf, and those of the others that are installed.
-pub(super) fn all(profile: Profile) -> Result<Vec<Peer>> {
-    let daemon = Rc::new(Daemon::builder().bin_dir(&profile.dir()).start()?);
+/// Wharf, and those of the others that are installed, with all that is theirs below `root`.
+pub(super) fn all(profile: Profile, root: &Path) -> Result<Vec<Peer>> {
+    let daemon = Rc::new(Daemon::builder().bin_dir(&profile.dir()).below(root).start()?);
     daemon.load(&busybox()?)?;
     let mut peers = vec![
         Peer { name: KNOWN[0], engine: Engine::Wharf(Rc::clone(&daemon), "docker") },
         Peer { name: KNOWN[1], engine: Engine::Wharf(daemon, "wharf") },
     ];
     if Docker::is_installed() {
-        peers.push(Peer { name: KNOWN[2], engine: Engine::Docker(Docker::with_busybox()?) });
+        peers.push(Peer {
+            name: KNOWN[2],
+            engine: Engine::Docker(Docker::with_busybox(&root.join("docker"))?),
+        });
     }
     if Path::new("/usr/bin/podman").exists() {
-        peers.push(Peer { name: KNOWN[3], engine: Engine::Podman(Podman::start()?) });
+        peers.push(Peer { name: KNOWN[3], engine: Engine::Podman(Podman::start(root.join("podman"))?) });
     }
     Ok(peers)
 }
@@ -197,8 +200,7 @@ fn hide_second_cgroups() -> Result<Option<Child>> {
 }
 
 impl Podman {
-    fn start() -> Result<Self> {
-        let dir = PathBuf::from(format!("/var/tmp/wharf-bench-podman-{}", std::process::id()));
+    fn start(dir: PathBuf) -> Result<Self> {
         fs::create_dir_all(&dir)?;
         let podman = Self { dir, net: NetNs::new()?, holder: hide_second_cgroups()? };
         // Its own defaults are limits that need CAP_SYS_RESOURCE, which root in a virtual machine may lack.

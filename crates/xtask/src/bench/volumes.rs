@@ -1,6 +1,6 @@
 //! `cargo xtask bench volumes`: volumes made and filled, and written to, beside docker.io where it is installed.
 
-use super::{Table, document, median, peers, peers::Peer};
+use super::{Table, disk::Disk, document, median, peers, peers::Peer};
 use crate::build::{self, Profile};
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
@@ -26,8 +26,9 @@ const MEGABYTES: usize = 512;
 /// When Wharf fails; docker.io is left out where it is not installed.
 pub(crate) fn run() -> Result<()> {
     build::all(Profile::Release)?;
+    let disk = Disk::new()?;
     let peers: Vec<Peer> =
-        peers::all(Profile::Release)?.into_iter().filter(|peer| peer.api().is_some()).collect();
+        peers::all(Profile::Release, disk.root())?.into_iter().filter(|peer| peer.api().is_some()).collect();
     let number = Cell::new(0);
     let fresh = || {
         number.set(number.get() + 1);
@@ -52,7 +53,7 @@ pub(crate) fn run() -> Result<()> {
     )?;
     for (what, kind) in [("a volume", "volume"), ("a bind", "bind")] {
         let row = format!("{MEGABYTES} MB written and synced to {what}, of what the host takes");
-        table.once(&row, "x", &peers, |peer| write(peer, kind, &fresh()))?;
+        table.once(&row, "x", &peers, |peer| write(peer, kind, &fresh(), disk.root()))?;
     }
     let text = format!(
         "## Volumes\n\nWritten by `cargo xtask bench volumes` (release build). All engines in one run on one machine. The ratio says how\n\
@@ -105,8 +106,8 @@ fn copy_up(peer: &Peer, name: &str) -> Result<f64> {
 }
 
 /// The time that a container's `dd` takes, as a multiple of what the same on the host takes: medians, in turn.
-fn write(peer: &Peer, kind: &str, name: &str) -> Result<f64> {
-    let dir = Path::new("/var/tmp").join(format!("wharf-{name}"));
+fn write(peer: &Peer, kind: &str, name: &str, root: &Path) -> Result<f64> {
+    let dir = root.join(name);
     fs::create_dir(&dir)?;
     let source = if kind == "bind" { dir.display().to_string() } else { name.to_owned() };
     let mount = format!("{source}:/m");
