@@ -53,10 +53,9 @@ fn files_come_out_as_a_tree_and_as_an_archive() -> Result<()> {
     // What containers get besides is not among it.
     ensure!(!listed.contains("etc") && !listed.contains("dev"), "{listed}");
     let dir = dir.to_string_lossy().into_owned();
-    let binary = env!("CARGO_MANIFEST_DIR").replace("/tests", "/target/debug/wharf");
-    let piped = std::process::Command::new(binary)
-        .args(["-H", &format!("unix://{}", daemon.socket().display()), "build", "-q", "-o", "-", &dir])
-        .output()?;
+    let program = daemon.program("wharf");
+    let mut piped = daemon.cli_command(&program.to_string_lossy(), &["build", "-o", "-", &dir]);
+    let piped = piped.output()?;
     ensure!(piped.stdout == fs::read(&archive)?, "{}", String::from_utf8_lossy(&piped.stderr));
     let bad = build(&daemon, &["-o", "type=local"])?;
     assert_eq!((bad.code, bad.stderr.as_str()), (1, "ERROR: dest is required for local exporter\n"));
@@ -87,5 +86,119 @@ fn doubts_are_told_at_the_end_or_end_the_build() -> Result<()> {
     ensure!(build(&daemon, &["--build-arg", argument, "-t", "y"])?.code == 0);
     context(&daemon, "FROM busybox\nCMD [\"true\"]\n")?;
     ensure!(!build(&daemon, &["--progress=plain"])?.stderr.contains("warning"));
+    daemon.stop()
+}
+
+#[test]
+fn a_cache_in_a_directory_is_used_after_all_is_gone() -> Result<()> {
+    let daemon = Daemon::with_busybox()?;
+    let dir = context(&daemon, "FROM busybox\nRUN echo one > /one\nCOPY data /\nRUN echo two > /two\n")?;
+    fs::write(dir.join("data"), "1")?;
+    let cache = daemon.dir().join("cache").to_string_lossy().into_owned();
+    let (to, from) = (format!("type=local,dest={cache}"), format!("type=local,src={cache}"));
+    let first = build(&daemon, &["-t", "x", "--cache-from", &from, "--cache-to", &to])?;
+    ensure!(first.code == 0, "{first:?}");
+    ensure!(
+        first.stderr.contains(&format!("WARNING: local cache import at {cache} not found\n")),
+        "{first:?}"
+    );
+    ensure!(
+        fs::metadata(format!("{cache}/index.json")).is_ok()
+            && fs::metadata(format!("{cache}/oci-layout")).is_ok()
+    );
+    daemon.wharf(&["rmi", "x"])?.ok()?;
+    daemon.wharf(&["image", "prune", "-f"])?.ok()?;
+    fs::write(dir.join("data"), "2")?;
+    let again = build(&daemon, &["--progress=plain", "--cache-from", &from, "--cache-to", &to])?;
+    ensure!(again.code == 0 && again.stderr.matches("CACHED").count() == 1, "{}", again.stderr);
+    ensure!(
+        !fs::read_dir(daemon.dir())?.flatten().any(|e| e.file_name().to_string_lossy().starts_with("cache."))
+    );
+    for (flag, value) in [
+        ("--cache-to", "type=gha"),
+        ("--cache-from", "type=s3"),
+        ("--cache-to", "type=local,dest=x,mode=max"),
+    ] {
+        let out = build(&daemon, &[flag, value])?;
+        ensure!(out.stderr.starts_with("ERROR: not implemented in Wharf yet: --cache-"), "{out:?}");
+    }
+    daemon.stop()
+}
+
+/// A server of one repository in the daemon's network; ends when dropped.
+struct Server(std::process::Child);
+
+impl Server {
+    fn start(daemon: &Daemon, repositories: &str) -> Result<Self> {
+        let programs = std::process::Command::new("git").arg("--exec-path").output()?.stdout;
+        let programs = String::from_utf8(programs)?;
+        let mut command = std::process::Command::new(format!("{}/git-daemon", programs.trim()));
+        command.args(["--reuseaddr", "--export-all", "--listen=127.0.0.1", "--port=9418"]);
+        command.args([&format!("--base-path={repositories}"), repositories]);
+        let server = Self(daemon.net().spawn(&mut command)?);
+        let mut ready = std::process::Command::new("git");
+        ready
+            .args(["ls-remote", "git://127.0.0.1/repo.git"])
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null());
+        for _ in 0..200 {
+            if daemon.net().spawn(&mut ready)?.wait()?.success() {
+                return Ok(server);
+            }
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        anyhow::bail!("git daemon does not answer")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn add_takes_repositories() -> Result<()> {
+    let daemon = Daemon::with_busybox()?;
+    let repositories = daemon.dir().join("repositories");
+    let repository = repositories.join("repo.git");
+    fs::create_dir_all(repository.join("sub"))?;
+    fs::write(repository.join("top"), "t")?;
+    fs::write(repository.join("sub/file"), "f")?;
+    let git = |args: &[&str]| -> Result<String> {
+        let mut command = std::process::Command::new("git");
+        command.current_dir(&repository).env("HOME", "/nonexistent");
+        command.args(["-c", "user.name=n", "-c", "user.email=e", "-c", "init.defaultBranch=main"]).args(args);
+        let out = command.output()?;
+        ensure!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
+        Ok(String::from_utf8(out.stdout)?.trim().to_owned())
+    };
+    git(&["init", "-q"])?;
+    git(&["add", "."])?;
+    git(&["commit", "-q", "-m", "one"])?;
+    git(&["tag", "v1"])?;
+    let commit = git(&["rev-parse", "HEAD"])?;
+    fs::write(repository.join("later"), "l")?;
+    git(&["add", "."])?;
+    git(&["commit", "-q", "-m", "two"])?;
+    let server = Server::start(&daemon, &repositories.to_string_lossy())?;
+    let url = "git://127.0.0.1/repo.git";
+    context(
+        &daemon,
+        &format!(
+            "FROM busybox\nADD {url} /all/\nADD --keep-git-dir=true {url}#v1 /kept/\nADD --checksum={commit} --exclude=none {url}#v1:sub /sub/\nRUN find /all /kept/top /kept/.git/HEAD /sub -type f | sort > /list\n"
+        ),
+    )?;
+    let out = build(&daemon, &["-t", "x", "--progress=plain"])?;
+    ensure!(out.code == 0, "{}", out.stderr);
+    let list = daemon.wharf(&["run", "--rm", "--network=none", "x", "cat", "/list"])?.ok()?;
+    assert_eq!(list, "/all/later\n/all/sub/file\n/all/top\n/kept/.git/HEAD\n/kept/top\n/sub/file\n");
+    let again = build(&daemon, &["--progress=plain"])?;
+    assert_eq!(again.stderr.matches("CACHED").count(), 4, "{}", again.stderr);
+    context(&daemon, &format!("FROM busybox\nADD --checksum=0123 {url} /all/\n"))?;
+    let wrong = build(&daemon, &[])?;
+    ensure!(wrong.stderr.contains("expected checksum to match 0123, got "), "{}", wrong.stderr);
+    drop(server);
     daemon.stop()
 }

@@ -56,8 +56,12 @@ impl<W: Worker> Builder<'_, W> {
                         number,
                         directory,
                         name: document.name.clone(),
-                        is_remote: false,
+                        origin: Origin::File,
                     });
+                }
+                Source::Path(address) if copy.is_add && self.worker.is_repository(address) => {
+                    std::fs::create_dir(&directory).map_err(io)?;
+                    fetched.push(self.checkout(copy, address, number, directory)?);
                 }
                 Source::Path(address) if is_url(address) => {
                     if !copy.is_add {
@@ -65,12 +69,31 @@ impl<W: Worker> Builder<'_, W> {
                     }
                     std::fs::create_dir(&directory).map_err(io)?;
                     let name = self.download(copy, address, &directory)?;
-                    fetched.push(Fetched { number, directory, name, is_remote: true });
+                    fetched.push(Fetched { number, directory, name, origin: Origin::Web });
                 }
                 Source::Path(_) => {}
             }
         }
         Ok(fetched)
+    }
+
+    /// What a repository has, in the directory that is meant.
+    fn checkout(
+        &mut self,
+        copy: &Copy,
+        address: &str,
+        number: usize,
+        directory: std::path::PathBuf,
+    ) -> Result<Fetched> {
+        let failed = |error: Error| error.context(format!("{} failed", copy.name()));
+        let found = self.worker.checkout(address, &directory).map_err(failed)?;
+        if !found.commit.starts_with(&copy.checksum) {
+            return refuse(format!("expected checksum to match {}, got {}", copy.checksum, found.commit));
+        }
+        // Its own files say when it was cloned: the commit says all.
+        let digest = format!("git:{}:{}:{}", found.commit, found.directory, copy.keep_git_dir);
+        let origin = Origin::Repository(format!("dir:{}", crate::checksum::of_bytes(&[digest.as_bytes()])));
+        Ok(Fetched { number, directory, name: found.directory, origin })
     }
 
     fn download(&mut self, copy: &Copy, address: &str, directory: &Path) -> Result<String> {
@@ -136,23 +159,25 @@ impl<W: Worker> Builder<'_, W> {
                 })?),
             };
             for (source, found) in &selected {
-                let (is_remote, own);
+                let own;
                 let from = match source {
-                    None => {
-                        is_remote = false;
-                        files.ok_or_else(|| Error::Refused("missing build context".into()))?.0
-                    }
+                    None => files.ok_or_else(|| Error::Refused("missing build context".into()))?.0,
                     Some(fetched) => {
-                        is_remote = fetched.is_remote;
                         own = Root::open(&fetched.directory)?;
                         &own
                     }
                 };
-                let unpack = copy.unpack.unwrap_or(copy.is_add && !is_remote);
+                let is_file = source.is_none_or(|fetched| fetched.origin == Origin::File);
+                let is_repository = source.is_some_and(Fetched::is_repository);
+                let unpack = copy.unpack.unwrap_or(copy.is_add && is_file);
+                let excluded = match is_repository && !copy.keep_git_dir {
+                    true => without_git(copy)?,
+                    false => excluded.clone(),
+                };
                 let manner = Manner {
                     owner,
                     mode: mode.clone(),
-                    excluded: excluded.clone(),
+                    excluded,
                     unpack,
                     parents: copy.parents && source.is_none(),
                 };
@@ -175,7 +200,29 @@ struct Fetched {
     number: usize,
     directory: std::path::PathBuf,
     name: String,
-    is_remote: bool,
+    origin: Origin,
+}
+
+/// Where it comes from.
+#[derive(Debug, PartialEq, Eq)]
+enum Origin {
+    /// A document of the Dockerfile.
+    File,
+    Web,
+    /// A repository, with the digest of what was checked out.
+    Repository(String),
+}
+
+impl Fetched {
+    fn is_repository(&self) -> bool {
+        matches!(self.origin, Origin::Repository(_))
+    }
+}
+
+/// What is left out of a checkout.
+fn without_git(copy: &Copy) -> Result<Patterns> {
+    let patterns: Vec<String> = copy.excludes.iter().cloned().chain(["**/.git".to_owned()]).collect();
+    Patterns::new(&patterns).map_err(Error::Refused)
 }
 
 /// What all sources mean, in their order: where it is, and what.
@@ -188,6 +235,11 @@ fn select_all<'f>(
     let mut all = Vec::new();
     for (number, source) in copy.sources.iter().enumerate() {
         if let Some(file) = fetched.iter().find(|file| file.number == number) {
+            if let Origin::Repository(digest) = &file.origin {
+                let path = crate::select::cleaned(&file.name);
+                all.push((Some(file), Selected { path, digest: digest.clone() }));
+                continue;
+            }
             let own = Root::open(&file.directory)?;
             let found = select(&own, &escaped(&file.name), &Patterns::default(), None)?;
             all.extend(found.into_iter().map(|found| (Some(file), found)));
@@ -229,6 +281,9 @@ fn flags(copy: &Copy) -> String {
     }
     for pattern in &copy.excludes {
         told.push_str(&format!("--exclude={pattern} "));
+    }
+    if copy.keep_git_dir {
+        told.push_str("--keep-git-dir=true ");
     }
     if copy.parents {
         told.push_str("--parents ");

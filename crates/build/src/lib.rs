@@ -38,4 +38,4 @@ pub use error::{Error, Result};
 pub use kept::{Kept, Update, remove_kept};
 pub use scratch::Scratch;
 pub use times::no_later_than;
-pub use worker::{Base, Bind, Commit, Download, Output, Run, Worker};
+pub use worker::{Base, Bind, Checkout, Commit, Download, Output, Run, Worker};

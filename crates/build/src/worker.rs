@@ -102,6 +102,15 @@ pub struct Download {
     pub modified: Option<i64>,
 }
 
+/// A repository's files, in a directory.
+#[derive(Debug, Clone, Default)]
+pub struct Checkout {
+    /// What was checked out.
+    pub commit: String,
+    /// The directory of it that is meant, or empty.
+    pub directory: String,
+}
+
 impl Bind {
     /// Where it is seen.
     pub(crate) fn target(&self) -> &str {
@@ -202,6 +211,15 @@ pub trait Worker {
     /// # Errors
     /// When it cannot be had.
     fn download(&self, url: &str, to: &Path) -> Result<Download>;
+
+    /// Whether an address is a git repository's.
+    fn is_repository(&self, address: &str) -> bool;
+
+    /// Checks a repository out into an empty directory, its `.git` beside the files.
+    ///
+    /// # Errors
+    /// When it cannot be had.
+    fn checkout(&self, address: &str, to: &Path) -> Result<Checkout>;
 
     /// The directory of the cache mount of this name, made if it is missing.
     ///

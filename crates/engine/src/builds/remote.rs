@@ -9,7 +9,7 @@ use crate::{
 };
 use futures_util::StreamExt;
 use std::{path::Path, process::Command, sync::Arc};
-use wharf_build::Context;
+use wharf_build::{Checkout, Context};
 
 /// No Dockerfile is longer.
 const MAX_DOCKERFILE: usize = 64 << 20;
@@ -69,7 +69,7 @@ async fn fetch(inner: &Arc<Inner>, url: &str, progress: &Progress) -> Result<Sou
 }
 
 /// Whether an address is a repository's (source: moby `urlutil.IsGitURL`).
-fn is_git(address: &str) -> bool {
+pub(super) fn is_git(address: &str) -> bool {
     let before = address.split('#').next().unwrap_or_default();
     let is_web = address.starts_with("http://") || address.starts_with("https://");
     (is_web && before.ends_with(".git"))
@@ -104,7 +104,12 @@ impl Repository {
     fn clone_into(&self, scratch: &Path) -> Result<Context> {
         let failed = |error: wharf_build::Error| Error::Build(error);
         let clone = wharf_build::Scratch::new(scratch).map_err(failed)?;
-        let at = clone.path();
+        self.checkout(clone.path())?;
+        Context::of_directory(clone.path(), &self.directory, scratch).map_err(failed)
+    }
+
+    /// What is at the reference, in an empty directory.
+    fn checkout(&self, at: &Path) -> Result<()> {
         git(at, &["init", "--quiet"])?;
         git(at, &["remote", "add", "origin", &self.address])?;
         if git(at, &["fetch", "--quiet", "--depth", "1", "origin", "--", &self.reference]).is_err() {
@@ -113,20 +118,27 @@ impl Repository {
         } else {
             git(at, &["checkout", "--quiet", "FETCH_HEAD"])?;
         }
-        git(at, &["submodule", "update", "--init", "--recursive", "--depth=1"])?;
-        Context::of_directory(at, &self.directory, scratch).map_err(failed)
+        git(at, &["submodule", "update", "--init", "--recursive", "--depth=1"]).map(drop)
     }
 }
 
-/// Runs git without this machine's settings, by the protocols of the address only.
-fn git(directory: &Path, arguments: &[&str]) -> Result<()> {
+/// Checks out what an address says; gives the commit.
+pub(super) fn checkout(address: &str, to: &Path) -> Result<Checkout> {
+    let repository = Repository::parse(address)?;
+    repository.checkout(to)?;
+    let commit = git(to, &["rev-parse", "HEAD"])?.trim().to_owned();
+    Ok(Checkout { commit, directory: repository.directory })
+}
+
+/// Runs git without this machine's settings, by the protocols of the address only; gives its output.
+fn git(directory: &Path, arguments: &[&str]) -> Result<String> {
     let mut command = Command::new("git");
     command.current_dir(directory).args(["-c", "protocol.file.allow=never"]).args(arguments);
     command.env("GIT_PROTOCOL_FROM_USER", "0").env("GIT_CONFIG_NOSYSTEM", "1").env("HOME", "/dev/null");
     command.env("GIT_TERMINAL_PROMPT", "0");
     let output = command.output().map_err(|source| Error::Os { step: "run git", source })?;
     if output.status.success() {
-        return Ok(());
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let said = String::from_utf8_lossy(&output.stderr);
     Err(Error::Refused(format!("unable to 'git {}': {}", arguments[0], said.trim())))

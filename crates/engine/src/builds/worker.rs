@@ -1,6 +1,6 @@
 //! Images, layers and containers for a build's steps.
 
-use super::{Inner, caches, failed};
+use super::{Inner, caches, failed, remote};
 use crate::{
     Error, Result,
     containers::{AttachOptions, CreateOptions, RemoveOptions, WaitCondition},
@@ -25,7 +25,7 @@ use wharf_api::{
     gojson,
     mount::{Mount, TmpfsOptions},
 };
-use wharf_build::{Base, Bind, Commit, Download, Error as BuildError, Output, Run, Worker};
+use wharf_build::{Base, Bind, Checkout, Commit, Download, Error as BuildError, Output, Run, Worker};
 use wharf_spec::{ContainerId, ErrorKind, ImageId, ImageRef, Platform, RunConfig};
 use wharf_sys::{fault, path::Root};
 
@@ -320,6 +320,14 @@ impl Worker for EngineWorker {
 
     fn download(&self, url: &str, to: &Path) -> wharf_build::Result<Download> {
         self.handle.block_on(self.download_to(url, to)).map_err(worker_error)
+    }
+
+    fn is_repository(&self, address: &str) -> bool {
+        remote::is_git(address)
+    }
+
+    fn checkout(&self, address: &str, to: &Path) -> wharf_build::Result<Checkout> {
+        remote::checkout(address, to).map_err(worker_error)
     }
 
     fn cache(&self, id: &str) -> wharf_build::Result<PathBuf> {

@@ -5,6 +5,7 @@
 //! the daemon cannot do yet is refused, never ignored.
 
 mod board;
+mod cache;
 mod check;
 mod classic;
 mod context;
@@ -50,6 +51,8 @@ const FLAGS: &[Flag] = &[
         "cache-from",
         "External cache sources (e.g., \"user/app:cache\", \"type=registry,ref=user/app:cache\")",
     ),
+    Flag::many("cache-to", "Cache export destinations (e.g., \"type=local,dest=path/to/dir\")")
+        .named("stringArray"),
     Flag::text("call", "Set method for evaluating build (\"check\") (default \"build\")"),
     Flag::bool("check", "Shorthand for \"--call=check\""),
     Flag::bool("explain", "Say why a step was not cached"),
@@ -107,7 +110,6 @@ const REFUSED: &[Flag] = &[
     Flag::many("annotation", "Add annotation to the image").hidden(),
     Flag::many("attest", "Attestation parameters").hidden(),
     Flag::text("builder", "Override the configured builder instance").hidden(),
-    Flag::many("cache-to", "Cache export destinations").hidden(),
     Flag::bool("compress", "Compress the build context using gzip").hidden(),
     Flag::text("provenance", "Shorthand for \"--attest=type=provenance\"").hidden(),
     Flag::text("sbom", "Shorthand for \"--attest=type=sbom\"").hidden(),
@@ -124,7 +126,9 @@ async fn run(cli: Cli, m: Matches) -> Result<()> {
     let tags = output::tags(&m, &outputs)?;
     let style = style(&m)?;
     let context = Context::find(m.arg(0), m.text("file"))?;
-    let call = request::call(&cli, &m, &context, &tags)?;
+    let (cache_to, cache_from) = (cache::to(&m)?, cache::from(&m)?);
+    let cache_from = cache::images(&cli, cache_from).await?;
+    let call = request::call(&cli, &m, &context, &tags, &cache_from)?;
     if output::wants_files(&outputs) {
         request::require_wharf(&cli, "--output type=local and type=tar").await?;
     }
@@ -145,6 +149,9 @@ async fn run(cli: Cli, m: Matches) -> Result<()> {
         eprint!("{}", linter.warnings(&cli).await);
     }
     let image = built?;
+    for directory in &cache_to {
+        cache::write(&cli, directory, &image).await?;
+    }
     output::bring(&cli, &outputs, &tags, &image).await?;
     if !m.text("iidfile").is_empty() {
         std::fs::write(m.text("iidfile"), &image).map_err(Error::io("failed to write image ID"))?;

@@ -153,7 +153,7 @@ pub(super) async fn bring(cli: &Cli, outputs: &[Output], tags: &[ImageRef], imag
                 write_stream(cli, Call::new(Method::GET, "/images/get", query), path, "write output").await?;
             }
             Output::Tar { path } => write_stream(cli, files(image), path, "write output").await?,
-            Output::Local { directory } => extract(cli, image, directory).await?,
+            Output::Local { directory } => extract(cli, files(image), directory).await?,
         }
     }
     Ok(())
@@ -169,13 +169,16 @@ pub(super) fn wants_files(outputs: &[Output]) -> bool {
     outputs.iter().any(|output| matches!(output, Output::Tar { .. } | Output::Local { .. }))
 }
 
-/// Puts the image's files into a directory, made if it is missing; they belong to the user, as with buildx. What is there
-/// stays, unless a file of the image has its name.
-async fn extract(cli: &Cli, image: &str, directory: &str) -> Result<()> {
+/// Puts the files of an answer into a directory, made if it is missing; they belong to the user, as with buildx. What is
+/// there stays, unless a file of the answer has its name.
+///
+/// # Errors
+/// The daemon's, and when the disk fails.
+pub(super) async fn extract(cli: &Cli, call: Call, directory: &str) -> Result<()> {
     let failed = || Error::io(format!("ERROR: failed to write {directory}"));
     std::fs::create_dir_all(directory).map_err(failed())?;
     let root = std::fs::File::open(directory).map_err(failed())?;
-    let response = cli.client().await?.send(files(image)).await?;
+    let response = cli.client().await?.send(call).await?;
     let (archive, feeding) = stream::feed(response, Counter::default());
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let options = Options { owner: Owner::Fixed { uid, gid }, ..Options::default() };

@@ -29,7 +29,7 @@ const MAX_SECRETS: usize = 128 << 10;
 /// Where such a thing is asked for.
 pub(super) fn refuse(m: &Matches) -> Result<()> {
     let refused = |what: &str| Err(Error::text(format!("ERROR: not implemented in Wharf yet: {what}")));
-    for name in ["annotation", "cache-to", "compress", "squash", "ssh"] {
+    for name in ["annotation", "compress", "squash", "ssh"] {
         if m.given(name) && !matches!(m.text(name), "false") {
             return refused(&format!("--{name}"));
         }
@@ -59,7 +59,13 @@ fn is_off(text: &str) -> bool {
 ///
 /// # Errors
 /// When a flag makes no sense.
-pub(super) fn call(cli: &Cli, m: &Matches, context: &Context, tags: &[ImageRef]) -> Result<Call> {
+pub(super) fn call(
+    cli: &Cli,
+    m: &Matches,
+    context: &Context,
+    tags: &[ImageRef],
+    cache_from: &[String],
+) -> Result<Call> {
     let switch = |name: &str| if m.switch(name).unwrap_or(name == "rm") { "1" } else { "0" };
     let mut query = Query::new().with("version", "1").with("rm", switch("rm"));
     for tag in tags {
@@ -87,7 +93,7 @@ pub(super) fn call(cli: &Cli, m: &Matches, context: &Context, tags: &[ImageRef])
         .with_text("platform", &platform(m)?)
         .with_text("buildargs", &json(&build_args(cli, m)))
         .with_text("labels", &json(&keyvalue::map(m.all("label"))))
-        .with_text("cachefrom", &json(&cache_from(m)?))
+        .with_text("cachefrom", &json(&cache_from))
         .with_text("ulimits", &json(&ulimit::all(m.all("ulimit"))));
     for (parameter, flag) in
         [("cpuperiod", "cpu-period"), ("cpuquota", "cpu-quota"), ("cpushares", "cpu-shares")]
@@ -143,29 +149,6 @@ pub(super) fn build_args(cli: &Cli, m: &Matches) -> BTreeMap<String, Option<Stri
         args.entry("SOURCE_DATE_EPOCH".into()).or_insert(Some(epoch));
     }
     args
-}
-
-/// Images; caches of other kinds are not read.
-fn cache_from(m: &Matches) -> Result<Vec<String>> {
-    let mut images = Vec::new();
-    for text in m.all("cache-from") {
-        let fields = csv::fields(text).map_err(Error::text)?;
-        if !fields.iter().any(|field| field.contains('=')) {
-            images.extend(fields);
-            continue;
-        }
-        let value = |key: &str| fields.iter().find_map(|field| field.strip_prefix(key)?.strip_prefix('='));
-        match (value("type"), value("ref")) {
-            (Some("registry"), Some(image)) => images.push(image.to_owned()),
-            (kind, _) => {
-                let kind = kind.unwrap_or_default();
-                return Err(Error::text(format!(
-                    "ERROR: not implemented in Wharf yet: --cache-from type={kind}"
-                )));
-            }
-        }
-    }
-    Ok(images)
 }
 
 /// Refuses what only Wharf's daemon can do, where the daemon is another.
