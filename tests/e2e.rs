@@ -9,6 +9,7 @@ mod api_errors;
 mod api_transcript;
 mod build_contexts;
 mod build_corpus;
+mod build_flags;
 mod build_output;
 mod build_stages;
 mod build_wharf;

@@ -3,6 +3,7 @@
 //! All engines run in one pass, in turn, each in a network namespace and on a data root of its own, with the
 //! same image, and Docker and Wharf with the same client. Figures are medians; what counts are the ratios.
 
+pub(crate) mod builds;
 mod disk;
 mod docker;
 mod document;
@@ -196,6 +197,16 @@ impl Table {
     }
 
     fn render_rows(&self) -> String {
+        let mut text = self.render_table();
+        let missing: Vec<&str> =
+            peers::KNOWN.iter().copied().filter(|k| !self.names.iter().any(|n| n == k)).collect();
+        if !missing.is_empty() {
+            let _ = writeln!(text, "\nNot run (not installed): {}.", missing.join(", "));
+        }
+        text
+    }
+
+    fn render_table(&self) -> String {
         let mut text = String::new();
         let _ = writeln!(text, "| what | {} |", self.names.join(" | "));
         let _ = writeln!(text, "|---|{}", "---|".repeat(self.names.len()));
@@ -205,11 +216,6 @@ impl Table {
                 _ => format!("{value:.2} {unit} ({:.1} x)", value / values[0]),
             });
             let _ = writeln!(text, "| {what} | {} |", cells.collect::<Vec<_>>().join(" | "));
-        }
-        let missing: Vec<&str> =
-            peers::KNOWN.iter().copied().filter(|k| !self.names.iter().any(|n| n == k)).collect();
-        if !missing.is_empty() {
-            let _ = writeln!(text, "\nNot run (not installed): {}.", missing.join(", "));
         }
         text
     }

@@ -29,6 +29,7 @@ cargo xtask <command>
   fuzz [TARGET] [SECONDS]
                       one fuzz target, or all, for so long each (60)
   bench run           run latency and memory, beside docker.io and podman where they are installed
+  bench build [--small]  builds of twelve steps, of many files, of many bytes, beside docker.io
   bench images        pull, push, save, load, export, import of a 600 MB image, beside docker.io
   bench logs [--small]  logs, attach, stdin, cp, stats of 100 containers, beside docker.io and podman
   bench volumes       volumes made, filled and written to, beside docker.io";
@@ -46,6 +47,8 @@ fn main() -> Result<()> {
         ["vm-test", filter @ ..] => vm_test::run(filter),
         ["fuzz", args @ ..] => fuzz::run(args),
         ["bench", "run"] => bench::run(),
+        ["bench", "build"] => bench::builds::run(false),
+        ["bench", "build", "--small"] => bench::builds::run(true),
         ["bench", "images"] => bench::images::run(),
         ["bench", "volumes"] => bench::volumes::run(),
         ["bench", "logs"] => bench::logs::run(false),
