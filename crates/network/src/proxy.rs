@@ -32,6 +32,21 @@ const SILENCE: Duration = Duration::from_secs(90);
 /// Pause after a socket failed, so that a lasting failure does not burn a core.
 const RETRY: Duration = Duration::from_millis(100);
 
+/// Whose connections and datagrams are passed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Clients {
+    /// Everybody's.
+    All,
+    /// The host's own, from `::1`: who else reaches a port is for rules to say that see no proxy (publish mode `filtered`).
+    Host,
+}
+
+impl Clients {
+    fn include(self, client: SocketAddr) -> bool {
+        self == Self::All || client.ip().is_loopback()
+    }
+}
+
 /// Serves the published ports of one daemon.
 #[derive(Debug)]
 pub(crate) struct Proxy {
@@ -47,11 +62,12 @@ impl Proxy {
     }
 
     /// Passes on what reaches the IPv6 sockets of a reservation from now on, in place of what was done for the container
-    /// before. `target` says where a port leads.
+    /// before. `target` says where a port leads, `clients` for whom.
     pub(crate) fn serve(
         &self,
         container: &str,
         held: &Reservation,
+        clients: Clients,
         target: impl Fn(Protocol, SocketAddr) -> Option<SocketAddr>,
     ) -> io::Result<()> {
         let mut tasks = Vec::new();
@@ -63,11 +79,11 @@ impl Proxy {
             match protocol {
                 Protocol::Tcp => {
                     let listener = TcpListener::from_std(socket.into())?;
-                    tasks.push(self.runtime.spawn(serve_tcp(listener, target)));
+                    tasks.push(self.runtime.spawn(serve_tcp(listener, clients, target)));
                 }
                 Protocol::Udp => {
                     let socket = Arc::new(UdpSocket::from_std(socket.into())?);
-                    tasks.push(self.runtime.spawn(serve_udp(socket, target)));
+                    tasks.push(self.runtime.spawn(serve_udp(socket, clients, target)));
                 }
                 Protocol::Sctp => {}
             }
@@ -103,7 +119,7 @@ impl Drop for Proxy {
     }
 }
 
-async fn serve_tcp(listener: TcpListener, target: SocketAddr) {
+async fn serve_tcp(listener: TcpListener, clients: Clients, target: SocketAddr) {
     let mut connections = JoinSet::new();
     loop {
         if connections.len() >= MOST_CLIENTS {
@@ -111,7 +127,8 @@ async fn serve_tcp(listener: TcpListener, target: SocketAddr) {
         }
         while connections.try_join_next().is_some() {}
         match listener.accept().await {
-            Ok((client, _)) => drop(connections.spawn(pass_on(client, target))),
+            Ok((client, from)) if clients.include(from) => drop(connections.spawn(pass_on(client, target))),
+            Ok(_) => {}
             Err(error) => {
                 tracing::debug!(%target, %error, "connection to a published port not accepted");
                 tokio::time::sleep(RETRY).await;
@@ -142,7 +159,7 @@ impl Drop for Peer {
     }
 }
 
-async fn serve_udp(socket: Arc<UdpSocket>, target: SocketAddr) {
+async fn serve_udp(socket: Arc<UdpSocket>, clients: Clients, target: SocketAddr) {
     let mut peers: HashMap<SocketAddr, Peer> = HashMap::new();
     loop {
         let (datagram, from) = match receive(&socket).await {
@@ -153,6 +170,9 @@ async fn serve_udp(socket: Arc<UdpSocket>, target: SocketAddr) {
                 continue;
             }
         };
+        if !clients.include(from) {
+            continue;
+        }
         if peers.len() >= MOST_CLIENTS {
             peers.retain(|_, peer| !peer.answers.is_finished());
         }

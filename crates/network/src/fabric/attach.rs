@@ -173,7 +173,7 @@ impl Fabric {
             resolver: resolver.take(),
         };
         self.enter_names(&inner, record);
-        self.serve_ports(&live);
+        self.serve_ports(&inner.networks, &live);
         inner.sandboxes.insert(record.container.clone(), live);
         inner.apply_links();
         Ok(attachment)

@@ -83,7 +83,7 @@ impl Fabric {
             tracing::warn!(container = record.container, %error, "published ports do not lead to the new network");
         }
         if let Some(live) = inner.sandboxes.get(&record.container) {
-            self.serve_ports(live);
+            self.serve_ports(&inner.networks, live);
         }
     }
 
@@ -121,7 +121,7 @@ impl Fabric {
         if gone.leads_out()
             && let Some(live) = inner.sandboxes.get(container)
         {
-            self.serve_ports(live);
+            self.serve_ports(&inner.networks, live);
         }
         inner.release_addresses(&gone);
         inner.apply_links();

@@ -128,7 +128,8 @@ impl Fabric {
     /// [`Error::UnknownSandbox`]
     pub fn adopt(&self, container: &str, mut held: Vec<OwnedFd>) -> Result<()> {
         let mut inner = self.lock();
-        let live = inner.sandboxes.get_mut(container);
+        let Inner { sandboxes, networks, .. } = &mut *inner;
+        let live = sandboxes.get_mut(container);
         let live = live.ok_or_else(|| Error::UnknownSandbox(container.to_owned()))?;
         if let Err(error) = self.serve_again(live, &mut held) {
             tracing::warn!(container, %error, "names of other containers are not resolved");
@@ -145,7 +146,7 @@ impl Fabric {
                 }
             }
         }
-        self.serve_ports(live);
+        self.serve_ports(networks, live);
         Ok(())
     }
 

@@ -1,15 +1,17 @@
 //! Published ports of containers: allocated, redirected, withdrawn.
 
-use super::{Fabric, Inner, Live};
+use super::{Fabric, Inner, Live, Network};
 use crate::{
     addr::Family,
     bridge::GatewayMode,
     error::Result,
     firewall::PublishedPort,
     ports::{self, Outlet, PortBinding, PortRequest, Reservation},
-    record::SandboxRecord,
+    proxy::Clients,
+    record::{Endpoint, SandboxRecord},
 };
-use std::net::SocketAddr;
+use std::{collections::BTreeMap, net::SocketAddr};
+use wharf_spec::NetworkId;
 
 /// Ports given to a container, not yet redirected.
 #[derive(Debug, Default)]
@@ -123,8 +125,14 @@ pub(super) fn published(record: &SandboxRecord) -> Vec<PublishedPort> {
 
 impl Fabric {
     /// Has the proxy pass on what is not redirected to a container, in place of what it did for it.
-    pub(super) fn serve_ports(&self, live: &Live) {
+    pub(super) fn serve_ports(&self, networks: &BTreeMap<NetworkId, Network>, live: &Live) {
         let Some(proxy) = &self.proxy else { return };
+        let is_filtered = |endpoint: &Endpoint| {
+            endpoint.leads_out()
+                && networks.get(&endpoint.network).is_some_and(|network| network.network.spec.filtered)
+        };
+        let clients =
+            if live.record.endpoints.iter().any(is_filtered) { Clients::Host } else { Clients::All };
         let ports = published(&live.record);
         let target = |protocol, at: SocketAddr| {
             let is_it = |port: &&PublishedPort| {
@@ -134,7 +142,7 @@ impl Fabric {
             let port = ports.iter().find(is_it)?;
             Some(SocketAddr::new(port.container, port.binding.container_port))
         };
-        if let Err(error) = proxy.serve(&live.record.container, &live.reservation, target) {
+        if let Err(error) = proxy.serve(&live.record.container, &live.reservation, clients, target) {
             let container = &live.record.container;
             tracing::warn!(container, %error, "published ports are not reached from everywhere");
         }

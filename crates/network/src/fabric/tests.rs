@@ -117,7 +117,7 @@ impl World {
 
 /// Whether a port that was just given up can be had: a child of another test has copies of all our sockets between
 /// its fork and its exec.
-pub(crate) fn is_freed(can_be_had: impl Fn() -> bool) -> bool {
+pub(crate) fn is_freed(mut can_be_had: impl FnMut() -> bool) -> bool {
     let give_up = std::time::Instant::now() + PATIENCE;
     while std::time::Instant::now() < give_up {
         if can_be_had() {

@@ -315,3 +315,42 @@ fn containers_that_may_not_talk_do_not_by_ipv6_either() {
         fabric.shut_down().unwrap();
     });
 }
+
+/// The link-local address of an interface, once the kernel has found that nobody else has it.
+fn link_local(interface: &str) -> std::net::Ipv6Addr {
+    let mut text = String::new();
+    let found = is_freed(|| {
+        text = run("ip", &["-6", "-o", "addr", "show", "dev", interface, "scope", "link"]);
+        text.contains("inet6 fe80:") && !text.contains("tentative")
+    });
+    assert!(found, "{text}");
+    text.split("inet6 ").nth(1).and_then(|rest| rest.split('/').next()).unwrap().parse().unwrap()
+}
+
+#[test]
+fn the_proxy_lets_nobody_past_a_filter() {
+    World::run(|world| {
+        let filtered = BridgeSpec { filtered: true, ..dual(1, "wt0", "fd00:1::/64") };
+        let (_runtime, fabric) = with_proxy(world, vec![filtered]);
+        let web = fabric.attach(&request("web", &[1], vec![publish(80, Protocol::Tcp, "::", 8080)])).unwrap();
+        let server = listen(&web.namespace, "[::]:80");
+        assert!(peer_ip(None, "[::1]:8080", &server).is_some(), "the host itself");
+        assert!(reach(Some(&world.outside), "[2001:db8::1]:8080", &server, IMPATIENCE).is_none());
+        // By link-local addresses, which are never redirected.
+        let local = link_local("uplink0");
+        netns::in_netns(&world.outside, || link_local("eth0")).unwrap();
+        let connect = || {
+            let scope = Channel::route().unwrap().link("eth0").unwrap().unwrap().index;
+            let at = std::net::SocketAddrV6::new(local, 8080, 0, scope);
+            TcpStream::connect_timeout(&at.into(), PATIENCE)
+        };
+        let mut client = netns::in_netns(&world.outside, connect).unwrap().unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        let ended = std::io::Read::read(&mut client, &mut [0; 1]);
+        assert!(matches!(ended, Ok(0) | Err(_)), "closed at once");
+        server.set_nonblocking(true).unwrap();
+        assert!(server.accept().is_err(), "and never passed on");
+        fabric.detach("web").unwrap();
+        fabric.shut_down().unwrap();
+    });
+}
