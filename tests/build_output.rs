@@ -56,7 +56,7 @@ fn files_come_out_as_a_tree_and_as_an_archive() -> Result<()> {
     let program = daemon.program("wharf");
     let mut piped = daemon.cli_command(&program.to_string_lossy(), &["build", "-o", "-", &dir]);
     let piped = piped.output()?;
-    ensure!(piped.stdout == fs::read(&archive)?, "{}", String::from_utf8_lossy(&piped.stderr));
+    ensure!(piped.stdout == fs::read(&archive)?, "{piped:?} and {listed}");
     let bad = build(&daemon, &["-o", "type=local"])?;
     assert_eq!((bad.code, bad.stderr.as_str()), (1, "ERROR: dest is required for local exporter\n"));
     let missing = daemon.api().call("GET", "/images/nosuch/files")?;
