@@ -132,7 +132,7 @@ fn images_are_pushed_and_bases_pulled_anew() -> Result<()> {
         return Ok(());
     }
     let daemon = Daemon::with_busybox()?;
-    let _registry = Registry::start(daemon.net(), daemon.dir())?;
+    let registry = Registry::start(daemon.net(), daemon.dir())?;
     let base = format!("{}/base:latest", Registry::ADDRESS);
     context(&daemon, "FROM busybox\nENV BASE=one\n")?;
     let pushed = build(&daemon, &["-t", &base, "--push"])?;
@@ -156,5 +156,6 @@ fn images_are_pushed_and_bases_pulled_anew() -> Result<()> {
     ensure!(unnamed.stderr.contains("tag is needed when pushing to registry"), "{unnamed:?}");
     let both = build(&daemon, &["--push", "--load", "-t", &base])?;
     ensure!(both.stderr.contains("push and load may not be set together"), "{both:?}");
+    drop(registry);
     daemon.stop()
 }

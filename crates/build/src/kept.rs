@@ -26,12 +26,12 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// Takes one to build from; `None` where there is none, or it is being changed.
+    /// Takes one to build from; `None` where there is none. Waits while one is looked at or changed.
     ///
     /// # Errors
     /// When the disk fails.
     pub fn open(path: &Path) -> Result<Option<Self>> {
-        let lock = locked(path, FlockOperation::NonBlockingLockShared)?;
+        let lock = locked(path, FlockOperation::LockShared)?;
         let kept = lock.map(|lock| Self { path: path.to_owned(), _lock: lock });
         let now = std::time::SystemTime::now();
         if let Some(kept) = &kept {
