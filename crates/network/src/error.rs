@@ -128,6 +128,14 @@ pub enum Error {
         /// Why.
         source: Box<Error>,
     },
+    /// A port that is to be published no more, and is not.
+    #[error("port {port}/{protocol} is not published there")]
+    NotPublished {
+        /// The container's port.
+        port: u16,
+        /// Transport.
+        protocol: Protocol,
+    },
     /// No such network here.
     #[error("network {0} not found")]
     UnknownNetwork(String),
@@ -233,7 +241,8 @@ impl Error {
             | Self::AddressOutOfRange
             | Self::GatewayOutside { .. }
             | Self::NotLinkLocal(_)
-            | Self::PortRange { .. } => ErrorKind::InvalidArgument,
+            | Self::PortRange { .. }
+            | Self::NotPublished { .. } => ErrorKind::InvalidArgument,
             Self::NoAddresses => ErrorKind::Unavailable,
             Self::NetworkFull { .. } => ErrorKind::System,
             Self::PortAllocated { .. }

@@ -53,7 +53,8 @@ pub use bridge::{AddressSpec, Addresses, BridgeNetwork, BridgeSpec, GatewayMode}
 pub use dns::{ADDRESS as RESOLVER, Forwarding};
 pub use error::{Error, Result};
 pub use fabric::{
-    Attachment, Connected, EndpointRequest, Fabric, FabricConfig, Filtering, IpForwarding, SandboxRequest,
+    Attachment, Connected, EndpointRequest, Fabric, FabricConfig, Filtering, IpForwarding, Republished,
+    SandboxRequest,
 };
 pub use ipam::{AddressPool, Ipam};
 pub use macvlan::MacvlanMode;

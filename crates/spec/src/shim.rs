@@ -122,6 +122,9 @@ pub enum Call {
     Held,
     /// The shim keeps these as well.
     Hold(Vec<Fd>),
+    /// Keep these descriptors in place of all that were kept before. At the end, since shims of earlier builds know the
+    /// others by their number; to them this is no request at all.
+    Keep(Vec<Fd>),
 }
 
 /// A process to be started in a running container.

@@ -91,6 +91,13 @@ with_resources! {
         resources {
             /// The new restart policy, when it has a name.
             pub restart_policy: RestartPolicy,
+            /// Ports to publish besides, at a running container at once. An extension of Wharf's.
+            #[serde(skip_serializing_if = "Option::is_none")]
+            pub publish_add: Option<PortMap>,
+            /// Ports to publish no more: all of a container's port where no place on the host is named. An extension of
+            /// Wharf's.
+            #[serde(skip_serializing_if = "Option::is_none")]
+            pub publish_remove: Option<PortMap>,
         }
     }
 }

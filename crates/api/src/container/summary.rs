@@ -144,6 +144,10 @@ pub struct WaitExitError {
 pub struct UpdateResponse {
     /// What was changed or ignored.
     pub warnings: Option<Vec<String>>,
+    /// What is to be published from now on, if that was to change. An extension of Wharf's, by which a client knows that
+    /// it was understood.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port_bindings: Option<super::PortMap>,
 }
 
 /// The answer to a prune.

@@ -44,6 +44,7 @@ pub(crate) mod record;
 mod remove;
 mod removed_logs;
 mod rename;
+mod republish;
 mod resize;
 mod restart;
 mod restore;

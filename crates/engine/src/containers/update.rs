@@ -2,6 +2,7 @@
 
 use super::{
     Container, Containers, plan,
+    republish::PortChange,
     validate::{self, Against, Purpose},
 };
 use crate::{
@@ -29,28 +30,39 @@ impl Containers {
             serde_json::to_value(&request).map_err(|source| Error::Encode { what: "update", source })?;
         let mut wanted: HostConfig =
             serde_json::from_value(json).map_err(|source| Error::Encode { what: "update", source })?;
+        let ports = PortChange::of(&request);
         let against = Against { engine: self.config(), kernel: self.kernel(), purpose: Purpose::Update };
         let warnings = validate::settings(&against, &mut wanted, None)?;
         let container = self.get(id_or_name)?;
         let _one_verb = container.lifecycle.lock().await;
         container.check(Verb::Update)?;
-        let updated = self.apply(&container, &wanted).await;
+        let updated = self.apply(&container, &wanted, &ports).await;
         updated.map_err(|e| e.context(format!("Cannot update container {}", container.id)))?;
         self.emit_plain(&container, "update");
-        Ok(UpdateResponse { warnings: (!warnings.is_empty()).then_some(warnings) })
+        let bindings = || container.host_config().port_bindings.clone().unwrap_or_default();
+        Ok(UpdateResponse {
+            warnings: (!warnings.is_empty()).then_some(warnings),
+            port_bindings: (!ports.is_none()).then(bindings),
+        })
     }
 
-    async fn apply(&self, container: &Arc<Container>, wanted: &HostConfig) -> Result<()> {
+    async fn apply(&self, container: &Arc<Container>, wanted: &HostConfig, ports: &PortChange) -> Result<()> {
         let old = container.host_config();
         let mut new = (*old).clone();
         merge(&mut new, wanted)?;
+        ports.write(&mut new)?;
         let limits = {
             let new = new.clone();
             blocking(move || plan::resources(&new)).await?
         };
         let new = Arc::new(new);
         container.update(|state| state.host = new);
-        let Err(error) = self.carry_out(container, limits).await else { return Ok(()) };
+        // Ports come last: nothing can fail any more once they are changed.
+        let done = match self.carry_out(container, limits).await {
+            Ok(()) => self.republish(container, ports).await,
+            failed => failed,
+        };
+        let Err(error) = done else { return Ok(()) };
         container.update(|state| state.host = Arc::clone(&old));
         if let Err(error) = container.save_all().await {
             tracing::warn!(container = %container.id, %error, "a failed update stays in the record");

@@ -13,7 +13,10 @@ use crate::{
     random,
 };
 use std::{os::fd::OwnedFd, sync::Arc};
-use wharf_api::network::{ConnectRequest, DisconnectRequest, EndpointSettings, Network};
+use wharf_api::{
+    container::PortMap,
+    network::{ConnectRequest, DisconnectRequest, EndpointSettings, Network},
+};
 use wharf_spec::{EndpointId, NetworkId};
 
 impl Networks {
@@ -176,6 +179,34 @@ impl Networks {
         }
         self.show_ports(container);
         self.announce("disconnect", id, network, &container.id);
+        Ok(())
+    }
+
+    /// Changes what a running container publishes.
+    ///
+    /// # Errors
+    /// For a port that is not published, or is taken; everything is as it was then.
+    pub(crate) async fn republish(
+        &self,
+        container: &Container,
+        remove: &PortMap,
+        add: &PortMap,
+    ) -> Result<()> {
+        let (remove, add) = (ports::named(remove)?, ports::requests(add, &[], true)?);
+        let (fabric, id) = (Arc::clone(&self.0.fabric), container.id.to_string());
+        let changed = blocking(move || Ok(fabric.republish(&id, &remove, &add))).await?;
+        let changed = match changed {
+            Ok(changed) => changed,
+            // It has no networks of its own, and publishes nothing.
+            Err(wharf_network::Error::UnknownSandbox(_)) => return Ok(()),
+            Err(error) => return Err(failed(error)),
+        };
+        if let Err(error) = container.shim()?.keep(&changed.held).await {
+            let id = &container.id;
+            tracing::warn!(container = %id, %error, "ports that were given up are free when the container ends");
+        }
+        self.show_ports(container);
+        self.0.changed.notify_one();
         Ok(())
     }
 

@@ -32,6 +32,20 @@ pub(super) fn requests(bindings: &PortMap, exposed: &[Port], publish_all: bool) 
     Ok(requests)
 }
 
+/// Which published ports are meant: one that names no place on the host means all of the container's port.
+///
+/// # Errors
+/// For a protocol, address or port that is none.
+pub(super) fn named(bindings: &PortMap) -> Result<Vec<PortRequest>> {
+    let everywhere = [ApiBinding::default()];
+    let of = |bindings: &Option<Vec<ApiBinding>>| -> Vec<ApiBinding> {
+        bindings.clone().filter(|bindings| !bindings.is_empty()).unwrap_or_else(|| everywhere.to_vec())
+    };
+    let named =
+        bindings.iter().flat_map(|(port, bindings)| of(bindings).into_iter().map(move |one| (port, one)));
+    named.map(|(port, binding)| request(port, &binding)).collect()
+}
+
 fn request(port: &Port, binding: &ApiBinding) -> Result<PortRequest> {
     let protocol: Protocol = match port.protocol().parse() {
         Ok(protocol) => protocol,

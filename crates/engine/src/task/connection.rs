@@ -98,6 +98,16 @@ impl Shim {
         self.call(Call::Hold(named), &fds).await.map(drop)
     }
 
+    /// Gives the shim descriptors to keep in place of those that it has.
+    ///
+    /// # Errors
+    /// As [`Self::held`]. A shim of an earlier build keeps what it has.
+    pub(crate) async fn keep(&self, fds: &[OwnedFd]) -> Result<()> {
+        let named = (0..fds.len()).map(|index| Fd(index as u16)).collect();
+        let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+        self.call(Call::Keep(named), &fds).await.map(drop)
+    }
+
     /// Asks; the answer is waited for with [`Pending::receive`].
     ///
     /// # Errors

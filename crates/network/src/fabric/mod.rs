@@ -8,10 +8,12 @@ mod names;
 mod networks;
 mod open;
 mod ports;
+mod republish;
 #[cfg(test)]
 pub(crate) mod tests;
 
 pub use change::Connected;
+pub use republish::Republished;
 
 use crate::{
     addr::{Mac, Subnet},

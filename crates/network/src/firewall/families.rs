@@ -91,6 +91,11 @@ impl Firewall {
         self.each(|table| table.remove_ports(ports))
     }
 
+    /// Redirects other ports in place of these.
+    pub(crate) fn replace_ports(&self, gone: &[PublishedPort], added: &[PublishedPort]) -> Result<()> {
+        self.each(|table| table.replace_ports(gone, added))
+    }
+
     /// Makes clients that were sending to these ports already reach the container from now on.
     pub(crate) fn adopt_flows(&self, ports: &[PublishedPort]) {
         self.tables().for_each(|table| table.adopt_flows(ports));

@@ -244,6 +244,14 @@ impl Table {
         self.commit(batch, "withdraw ports from")
     }
 
+    /// Redirects other ports in place of these, at once.
+    fn replace_ports(&self, gone: &[PublishedPort], added: &[PublishedPort]) -> Result<()> {
+        let mut batch = Batch::new(self.family);
+        self.change_ports(&mut batch, gone, Batch::delete_elements);
+        self.change_ports(&mut batch, added, Batch::add_elements);
+        self.commit(batch, "change ports in")
+    }
+
     /// Makes clients that were sending to these ports already reach the container from now on.
     fn adopt_flows(&self, ports: &[PublishedPort]) {
         self.change_flows(ports, flows::forget_strays);

@@ -88,6 +88,15 @@ impl Reservation {
         Ok(())
     }
 
+    /// Frees what is held for these bindings.
+    pub(crate) fn release(&mut self, bindings: &[PortBinding]) {
+        let is_for = |socket: &Socket, binding: &PortBinding| {
+            (socket.protocol, socket.at)
+                == (binding.protocol, SocketAddr::new(binding.host_address, binding.host_port))
+        };
+        self.sockets.retain(|socket| !bindings.iter().any(|binding| is_for(socket, binding)));
+    }
+
     /// Takes over what another reservation holds.
     pub(crate) fn absorb(&mut self, other: Self) {
         self.sockets.extend(other.sockets);

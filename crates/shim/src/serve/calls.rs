@@ -68,6 +68,7 @@ impl Shim {
             Call::Release => self.release(),
             // There are no more than the plan could name.
             Call::Hold(_) => self.hold(fds),
+            Call::Keep(_) => self.keep(fds),
             Call::Held => Ok(Answer::Held((0..self.held.len()).map(|index| Fd(index as u16)).collect())),
         }
     }
@@ -79,6 +80,14 @@ impl Shim {
         let kept = self.held.iter().map(OwnedFd::try_clone).collect::<Result<Vec<_>, _>>();
         let kept = kept.map_err(|e| setup("hold descriptors", &e))?;
         self.held = kept.into_iter().chain(fds).collect();
+        Ok(Answer::Done)
+    }
+
+    /// Keeps these for the container, and nothing of before.
+    fn keep(&mut self, mut fds: Vec<OwnedFd>) -> Outcome {
+        self.running_main("keep descriptors")?;
+        fds.iter_mut().for_each(super::set_one_aside);
+        self.held = fds.into();
         Ok(Answer::Done)
     }
 

@@ -7,7 +7,7 @@ use crate::{
     commands::say,
     error::{Error, Result},
     flags::{Flag, Matches},
-    opts::{cpus, restart},
+    opts::{cpus, port, restart},
 };
 use http::Method;
 use wharf_api::container::{UpdateRequest, UpdateResponse};
@@ -40,6 +40,11 @@ const FLAGS: &[Flag] = &[
     Flag::bytes("memory-reservation", "Memory soft limit"),
     Flag::bytes("memory-swap", "Swap limit equal to memory plus swap: -1 to enable unlimited swap"),
     Flag::int("pids-limit", "Tune container pids limit (set -1 for unlimited)"),
+    Flag::many("publish-add", "Publish a container's port(s) to the host besides (Wharf)"),
+    Flag::many(
+        "publish-rm",
+        "Publish port(s) no more: [[ip:]host:]container, or container for all of it (Wharf)",
+    ),
     Flag::text("restart", "Restart policy to apply when a container exits"),
     Flag::bytes("kernel-memory", "").deprecated("and no longer supported by the kernel"),
 ];
@@ -50,6 +55,7 @@ async fn run(cli: Cli, m: Matches) -> Result<()> {
     }
     let client = cli.client().await?;
     let request = request(&m).map_err(Error::text)?;
+    let changes_ports = request.publish_add.is_some() || request.publish_remove.is_some();
     let (mut warnings, mut errors) = (Vec::new(), Vec::new());
     for name in &m.args {
         let path = format!("/containers/{}/update", encode(name));
@@ -57,6 +63,9 @@ async fn run(cli: Cli, m: Matches) -> Result<()> {
             .fetch::<UpdateResponse>(Call::new(Method::POST, &path, Query::new()).json(&request)?)
             .await
         {
+            Ok(response) if changes_ports && response.port_bindings.is_none() => {
+                errors.push(Error::text(format!("{name}: this daemon cannot change published ports")));
+            }
             Ok(response) => {
                 say(name);
                 warnings.extend(response.warnings.unwrap_or_default());
@@ -71,7 +80,13 @@ async fn run(cli: Cli, m: Matches) -> Result<()> {
 }
 
 fn request(m: &Matches) -> std::result::Result<UpdateRequest, String> {
+    let ports = |flag: &str| match m.all(flag) {
+        [] => Ok(None),
+        specs => port::bindings(specs).map(Some),
+    };
     Ok(UpdateRequest {
+        publish_add: ports("publish-add")?,
+        publish_remove: ports("publish-rm")?,
         blkio_weight: u16::try_from(m.uint("blkio-weight")).unwrap_or(0),
         cpuset_cpus: m.string("cpuset-cpus"),
         cpuset_mems: m.string("cpuset-mems"),
