@@ -55,7 +55,7 @@ impl Fabric {
         live.reservation.absorb(change.added.reservation);
         inner.release_ports(&change.gone);
         let live = inner.sandboxes.get(container).ok_or_else(unknown)?;
-        self.serve_ports(live);
+        self.serve_ports(&inner.networks, live);
         let sockets = live.resolver.iter().flat_map(dns::Sockets::descriptors);
         let sockets = sockets.chain(live.reservation.descriptors());
         let held = sockets.map(|fd| fd.try_clone_to_owned().map_err(Error::system("dup")));
