@@ -113,12 +113,12 @@ fn write(peer: &Peer, kind: &str, name: &str, root: &Path) -> Result<f64> {
     let mount = format!("{source}:/m");
     peer.ok(&["run", "-d", "--name", name, "--network=none", "-v", &mount, peer.image(), "sleep", "100000"])?;
     let of = |place: &str| {
-        format!("dd if=/dev/zero of={place}/f bs=1M count={MEGABYTES} conv=fdatasync 2>/dev/null")
+        format!("busybox dd if=/dev/zero of={place}/f bs=1M count={MEGABYTES} conv=fdatasync 2>/dev/null")
     };
     let (mut inside, mut outside) = (Vec::new(), Vec::new());
     for _ in 0..WRITES {
         let start = Instant::now();
-        peer.ok(&["exec", name, "sh", "-c", &format!("{} && rm /m/f", of("/m"))])?;
+        peer.ok(&["exec", name, "sh", "-c", &format!("{} && busybox rm /m/f", of("/m"))])?;
         inside.push(start.elapsed().as_secs_f64());
         let start = Instant::now();
         let host = Command::new("busybox").args(["sh", "-c", &of(&dir.display().to_string())]).status()?;
