@@ -133,3 +133,29 @@ fn the_mode_says_who_is_reached() -> Result<()> {
     daemon.docker(&["rm", "-f", "outside"])?.ok()?;
     daemon.stop()
 }
+
+#[test]
+fn ports_do_not_follow_into_the_network_of_the_parent() -> Result<()> {
+    let daemon = with_parent()?;
+    network(&daemon, "lan", "10.79.0.0/24", &["--gateway", OUTSIDE])?;
+    sleeper(&daemon, "one", &["-p", "8080:80"])?;
+    let redirected = || -> Result<bool> {
+        let rules = daemon.net().within(|| {
+            let output = Command::new("nft").args(["list", "ruleset"]).output()?;
+            Ok(String::from_utf8(output.stdout)?)
+        })?;
+        Ok(rules.contains("8080"))
+    };
+    ensure!(redirected()?, "on the bridge it is published");
+    daemon.docker(&["network", "connect", "lan", "one"])?.ok()?;
+    daemon.docker(&["network", "disconnect", "bridge", "one"])?.ok()?;
+    let route = inside(&daemon, "one", &["ip", "route"])?;
+    ensure!(route.contains("default via 10.79.0.1"), "{route}");
+    ensure!(!redirected()?, "the host cannot reach it there");
+    assert_eq!(daemon.docker(&["port", "one"])?.ok()?, "");
+    daemon.docker(&["network", "connect", "bridge", "one"])?.ok()?;
+    daemon.docker(&["network", "disconnect", "lan", "one"])?.ok()?;
+    ensure!(redirected()?, "on the bridge again");
+    daemon.docker(&["rm", "-f", "one", "outside"])?.ok()?;
+    daemon.stop()
+}

@@ -104,6 +104,11 @@ impl Endpoint {
         address.map(|address| address.address())
     }
 
+    /// The host has the other end of the interface; not of one that shares a device of the host.
+    pub fn has_cable(&self) -> bool {
+        !self.host_interface.is_empty()
+    }
+
     /// A default route of the container goes here.
     pub fn leads_out(&self) -> bool {
         self.is_default_route || self.is_default_route_v6

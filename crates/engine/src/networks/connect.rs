@@ -213,7 +213,7 @@ impl Networks {
     /// Writes the ports as they are now into the record: without a way out nothing is published.
     fn show_ports(&self, container: &Container) {
         let Some((endpoints, published)) = self.0.fabric.endpoints(container.id.as_str()) else { return };
-        let reachable = endpoints.iter().any(|endpoint| endpoint.leads_out());
+        let reachable = endpoints.iter().any(|endpoint| endpoint.leads_out() && endpoint.has_cable());
         let published = if reachable { published } else { Vec::new() };
         container.update_networks(|networks| {
             let known = networks.ports.take().unwrap_or_default();

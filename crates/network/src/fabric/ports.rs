@@ -108,10 +108,12 @@ impl Live {
     }
 }
 
-/// A record's ports with the container's address.
+/// A record's ports with the container's address. One that shares a device of the host (macvlan) is reached at its own
+/// address, not from here.
 pub(super) fn published(record: &SandboxRecord) -> Vec<PublishedPort> {
     let v4 = record.endpoints.iter().find(|endpoint| endpoint.is_default_route);
     let v6 = record.endpoints.iter().find(|endpoint| endpoint.is_default_route_v6);
+    let [v4, v6] = [v4, v6].map(|endpoint| endpoint.filter(|endpoint| endpoint.has_cable()));
     let v4 = v4.and_then(|endpoint| endpoint.address_of(Family::V4));
     let v6 = v6.and_then(|endpoint| endpoint.address_of(Family::V6));
     let behind = |binding: &PortBinding| match Family::of(binding.host_address) {
