@@ -113,7 +113,7 @@ fn write(peer: &Peer, kind: &str, name: &str, root: &Path) -> Result<f64> {
     let mount = format!("{source}:/m");
     peer.ok(&["run", "-d", "--name", name, "--network=none", "-v", &mount, peer.image(), "sleep", "100000"])?;
     let of = |place: &str| {
-        format!("busybox dd if=/dev/zero of={place}/f bs=1M count={MEGABYTES} conv=fdatasync 2>/dev/null")
+        format!("busybox dd if=/dev/zero of={place}/f bs=1M count={MEGABYTES} conv=fsync 2>/dev/null")
     };
     let (mut inside, mut outside) = (Vec::new(), Vec::new());
     for _ in 0..WRITES {
