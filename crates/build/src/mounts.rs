@@ -199,7 +199,7 @@ impl Ready {
         self.locks.push(lock);
         let data = directory.join("data");
         if !data.exists() {
-            fill(&data, mount, root)?;
+            fill_once(&data, mount, root)?;
         }
         self.binds.push(Bind::Path {
             source: data,
@@ -243,6 +243,15 @@ fn cache_name(mount: &Mount) -> String {
         ("", None, None, None) => id,
         (from, uid, gid, mode) => format!("{id}\0{from}\0{}\0{uid:?} {gid:?} {mode:?}", mount.source),
     }
+}
+
+/// Steps that run at once share a cache, and only one of them begins it.
+fn fill_once(data: &Path, mount: &Mount, root: Option<&Path>) -> Result<()> {
+    let home = data.parent().and_then(Path::parent).unwrap_or(data);
+    let turn = File::open(home).map_err(Error::io("open", home.display()))?;
+    let io = |errno: rustix::io::Errno| Error::io("lock", home.display())(errno.into());
+    rustix::fs::flock(&turn, FlockOperation::LockExclusive).map_err(io)?;
+    if data.exists() { Ok(()) } else { fill(data, mount, root) }
 }
 
 /// A new cache: empty, or with what it is to begin with.
