@@ -1,8 +1,8 @@
 //! Contexts that the daemon keeps: what travels, what is built from, who may name them.
 
 use anyhow::{Context as _, Result, ensure};
-use std::{fs, path::Path, time::Duration};
-use wharf_testkit::Daemon;
+use std::{fs, path::Path};
+use wharf_testkit::{Daemon, until};
 
 const FILE: &str = "FROM busybox\nCOPY . /c/\n";
 
@@ -30,14 +30,10 @@ fn list(daemon: &Daemon, image: &str) -> Result<Vec<String>> {
 
 /// Builds until nothing travels any more: what was changed a moment ago travels again.
 fn settle(daemon: &Daemon, args: &[&str]) -> Result<String> {
-    for _ in 0..200 {
+    until("a context that does not travel", || {
         let (sent, shown) = build(daemon, args)?;
-        if sent == "0B" {
-            return Ok(shown);
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    anyhow::bail!("an unchanged context travels again and again")
+        Ok((sent == "0B").then_some(shown))
+    })
 }
 
 #[test]

@@ -2,15 +2,8 @@
 
 use anyhow::{Result, ensure};
 use serde_json::Value;
-use std::{fs, path::PathBuf};
+use std::fs;
 use wharf_testkit::{Daemon, Output, Registry, lacks};
-
-fn context(daemon: &Daemon, dockerfile: &str) -> Result<PathBuf> {
-    let dir = daemon.dir().join("ctx");
-    fs::create_dir_all(&dir)?;
-    fs::write(dir.join("Dockerfile"), dockerfile)?;
-    Ok(dir)
-}
 
 fn build(daemon: &Daemon, args: &[&str]) -> Result<Output> {
     let dir = daemon.dir().join("ctx");
@@ -29,7 +22,7 @@ fn commands_run_as_the_flags_say() -> Result<()> {
         cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us /sys/fs/cgroup/cpu.max 2>/dev/null > /quota; \
         cat /sys/fs/cgroup/cpu/cpu.shares 2>/dev/null > /shares; \
         cat /proc/self/status | grep Cpus_allowed_list > /cpus; ls /sys/class/net > /net; echo $FROM_HERE > /arg\n";
-    context(&daemon, &format!("FROM busybox\nARG FROM_HERE\n{show}"))?;
+    daemon.build_context(&format!("FROM busybox\nARG FROM_HERE\n{show}"))?;
     let args = [
         "-t",
         "x",
@@ -74,9 +67,7 @@ fn commands_run_as_the_flags_say() -> Result<()> {
 #[test]
 fn what_is_told_of_a_build_is_what_it_made() -> Result<()> {
     let daemon = Daemon::with_busybox()?;
-    let dir = context(
-        &daemon,
-        "FROM busybox AS first\nLABEL stage=first\nRUN --mount=type=secret,id=a cat /run/secrets/a | wc -c\nFROM busybox\nLABEL stage=last\n",
+    let dir = daemon.build_context("FROM busybox AS first\nLABEL stage=first\nRUN --mount=type=secret,id=a cat /run/secrets/a | wc -c\nFROM busybox\nLABEL stage=last\n",
     )?;
     fs::write(dir.join("secret"), "hunter2")?;
     let at = |name: &str| daemon.dir().join(name).to_string_lossy().into_owned();
@@ -121,7 +112,7 @@ fn what_is_told_of_a_build_is_what_it_made() -> Result<()> {
     ensure!(!build(&daemon, &["--target", "nosuch"])?.stderr.contains("DONE"), "nothing is built");
     // Where it fails nothing is told.
     fs::remove_file(&iid)?;
-    context(&daemon, "FROM busybox\nRUN exit 1\n")?;
+    daemon.build_context("FROM busybox\nRUN exit 1\n")?;
     ensure!(build(&daemon, &["--network=none", "--iidfile", &iid])?.code == 1 && fs::metadata(&iid).is_err());
     daemon.stop()
 }
@@ -134,18 +125,18 @@ fn images_are_pushed_and_bases_pulled_anew() -> Result<()> {
     let daemon = Daemon::with_busybox()?;
     let registry = Registry::start(daemon.net(), daemon.dir())?;
     let base = format!("{}/base:latest", Registry::ADDRESS);
-    context(&daemon, "FROM busybox\nENV BASE=one\n")?;
+    daemon.build_context("FROM busybox\nENV BASE=one\n")?;
     let pushed = build(&daemon, &["-t", &base, "--push"])?;
     ensure!(pushed.code == 0, "{}", pushed.stderr);
     let told = daemon.api().call("GET", &format!("/distribution/{base}/json"))?;
     assert_eq!(told.status, 200, "it is there");
     // Another one of the same name is in the registry, and the first one here.
     let one = daemon.inspect_image(&base)?["Id"].as_str().unwrap_or_default().to_owned();
-    context(&daemon, "FROM busybox\nENV BASE=two\n")?;
+    daemon.build_context("FROM busybox\nENV BASE=two\n")?;
     let output = format!("type=image,name={base},push=true");
     ensure!(build(&daemon, &["-o", &output])?.code == 0);
     daemon.wharf(&["tag", &one, &base])?.ok()?;
-    context(&daemon, &format!("FROM {base}\nLABEL x=y\n"))?;
+    daemon.build_context(&format!("FROM {base}\nLABEL x=y\n"))?;
     for (args, expected) in [(&["-t", "d"][..], "BASE=one"), (&["-t", "d", "--pull"][..], "BASE=two")] {
         let out = build(&daemon, args)?;
         ensure!(out.code == 0, "{}", out.stderr);

@@ -1,15 +1,8 @@
 //! Where `wharf build` puts what it built, and what it says of a doubtful file.
 
 use anyhow::{Result, ensure};
-use std::{fs, os::unix::fs::MetadataExt, path::PathBuf};
-use wharf_testkit::{Daemon, Output};
-
-fn context(daemon: &Daemon, dockerfile: &str) -> Result<PathBuf> {
-    let dir = daemon.dir().join("ctx");
-    fs::create_dir_all(&dir)?;
-    fs::write(dir.join("Dockerfile"), dockerfile)?;
-    Ok(dir)
-}
+use std::{fs, os::unix::fs::MetadataExt};
+use wharf_testkit::{Daemon, Output, until};
 
 fn build(daemon: &Daemon, args: &[&str]) -> Result<Output> {
     let dir = daemon.dir().join("ctx");
@@ -19,9 +12,7 @@ fn build(daemon: &Daemon, args: &[&str]) -> Result<Output> {
 #[test]
 fn files_come_out_as_a_tree_and_as_an_archive() -> Result<()> {
     let daemon = Daemon::with_busybox()?;
-    let dir = context(
-        &daemon,
-        "FROM busybox AS made\nRUN mkdir /out; echo one > /out/a; ln -s a /out/l; chown 5:6 /out/a; chmod 4750 /out/a; echo x > /out/gone\nRUN rm /out/gone\nFROM scratch\nCOPY --from=made /out /\nCOPY b /sub/\n",
+    let dir = daemon.build_context("FROM busybox AS made\nRUN mkdir /out; echo one > /out/a; ln -s a /out/l; chown 5:6 /out/a; chmod 4750 /out/a; echo x > /out/gone\nRUN rm /out/gone\nFROM scratch\nCOPY --from=made /out /\nCOPY b /sub/\n",
     )?;
     fs::write(dir.join("b"), "two")?;
     let to = daemon.dir().join("out").to_string_lossy().into_owned();
@@ -67,13 +58,12 @@ fn files_come_out_as_a_tree_and_as_an_archive() -> Result<()> {
 #[test]
 fn doubts_are_told_at_the_end_or_end_the_build() -> Result<()> {
     let daemon = Daemon::with_busybox()?;
-    context(&daemon, "FROM busybox AS Base\nCMD true\n")?;
+    daemon.build_context("FROM busybox AS Base\nCMD true\n")?;
     let doubts = "\n 2 warnings found (use docker --debug to expand):\n - StageNameCasing: Stage name 'Base' should be lowercase (line 1)\n - JSONArgsRecommended: JSON arguments recommended for CMD to prevent unintended behavior related to OS signals (line 2)\n";
     let out = build(&daemon, &["--progress=plain", "-t", "x"])?;
     ensure!(out.code == 0 && out.stderr.ends_with(doubts), "{out:?}");
     ensure!(!build(&daemon, &["-q"])?.stderr.contains("warning"));
-    context(
-        &daemon,
+    daemon.build_context(
         "# check=error=true;skip=StageNameCasing\nFROM busybox AS Base\nRUN touch /x\nCMD true\n",
     )?;
     let out = build(&daemon, &["--progress=plain", "-t", "y"])?;
@@ -84,7 +74,7 @@ fn doubts_are_told_at_the_end_or_end_the_build() -> Result<()> {
     ensure!(daemon.inspect_image("y").is_err(), "nothing was built");
     let argument = "BUILDKIT_DOCKERFILE_CHECK=skip=all;error=true";
     ensure!(build(&daemon, &["--build-arg", argument, "-t", "y"])?.code == 0);
-    context(&daemon, "FROM busybox\nCMD [\"true\"]\n")?;
+    daemon.build_context("FROM busybox\nCMD [\"true\"]\n")?;
     ensure!(!build(&daemon, &["--progress=plain"])?.stderr.contains("warning"));
     daemon.stop()
 }
@@ -92,7 +82,8 @@ fn doubts_are_told_at_the_end_or_end_the_build() -> Result<()> {
 #[test]
 fn a_cache_in_a_directory_is_used_after_all_is_gone() -> Result<()> {
     let daemon = Daemon::with_busybox()?;
-    let dir = context(&daemon, "FROM busybox\nRUN echo one > /one\nCOPY data /\nRUN echo two > /two\n")?;
+    let dir =
+        daemon.build_context("FROM busybox\nRUN echo one > /one\nCOPY data /\nRUN echo two > /two\n")?;
     fs::write(dir.join("data"), "1")?;
     let cache = daemon.dir().join("cache").to_string_lossy().into_owned();
     let (to, from) = (format!("type=local,dest={cache}"), format!("type=local,src={cache}"));
@@ -141,13 +132,10 @@ impl Server {
             .args(["ls-remote", "git://127.0.0.1/repo.git"])
             .stdout(std::process::Stdio::null())
             .stderr(std::process::Stdio::null());
-        for _ in 0..200 {
-            if daemon.net().spawn(&mut ready)?.wait()?.success() {
-                return Ok(server);
-            }
-            std::thread::sleep(std::time::Duration::from_millis(50));
-        }
-        anyhow::bail!("git daemon does not answer")
+        until("git daemon's first answer", || {
+            Ok(daemon.net().spawn(&mut ready)?.wait()?.success().then_some(()))
+        })?;
+        Ok(server)
     }
 }
 
@@ -184,9 +172,7 @@ fn add_takes_repositories() -> Result<()> {
     git(&["commit", "-q", "-m", "two"])?;
     let server = Server::start(&daemon, &repositories.to_string_lossy())?;
     let url = "git://127.0.0.1/repo.git";
-    context(
-        &daemon,
-        &format!(
+    daemon.build_context(&format!(
             "FROM busybox\nADD {url} /all/\nADD --keep-git-dir=true {url}#v1 /kept/\nADD --checksum={commit} --exclude=none {url}#v1:sub /sub/\nRUN find /all /kept/top /kept/.git/HEAD /sub -type f | sort > /list\n"
         ),
     )?;
@@ -196,7 +182,7 @@ fn add_takes_repositories() -> Result<()> {
     assert_eq!(list, "/all/later\n/all/sub/file\n/all/top\n/kept/.git/HEAD\n/kept/top\n/sub/file\n");
     let again = build(&daemon, &["--progress=plain"])?;
     assert_eq!(again.stderr.matches("CACHED").count(), 4, "{}", again.stderr);
-    context(&daemon, &format!("FROM busybox\nADD --checksum=0123 {url} /all/\n"))?;
+    daemon.build_context(&format!("FROM busybox\nADD --checksum=0123 {url} /all/\n"))?;
     let wrong = build(&daemon, &[])?;
     ensure!(wrong.stderr.contains("expected checksum to match 0123, got "), "{}", wrong.stderr);
     drop(server);

@@ -1,15 +1,8 @@
 //! `wharf build` of several stages: which are built, at once, and what is told of them.
 
 use anyhow::{Result, ensure};
-use std::{fs, path::PathBuf};
+use std::fs;
 use wharf_testkit::Daemon;
-
-fn context(daemon: &Daemon, dockerfile: &str) -> Result<PathBuf> {
-    let dir = daemon.dir().join("ctx");
-    fs::create_dir_all(&dir)?;
-    fs::write(dir.join("Dockerfile"), dockerfile)?;
-    Ok(dir)
-}
 
 fn build(daemon: &Daemon, args: &[&str]) -> Result<wharf_testkit::Output> {
     let dir = daemon.dir().join("ctx");
@@ -26,7 +19,7 @@ fn has(shown: &str, text: &str) -> bool {
 fn stages_that_nothing_needs_are_not_built() -> Result<()> {
     let daemon = Daemon::with_busybox()?;
     let file = "ARG BASE=first\nFROM busybox AS first\nARG USED\nRUN echo one > /one\nFROM busybox AS unused\nRUN exit 9\nFROM busybox AS mounted\nRUN echo two > /two\nFROM ${BASE}\nCOPY --from=0 /one /copied\nRUN --mount=type=bind,from=mounted,target=/m cat /m/two > /three\n";
-    context(&daemon, file)?;
+    daemon.build_context(file)?;
     let out = build(&daemon, &["-t", "x", "--build-arg", "USED=1", "--build-arg", "NOBODY=1"])?;
     ensure!(out.code == 0, "{out:?}");
     ensure!(has(&out.stderr, "[first 3/3] RUN echo one > /one"), "{}", out.stderr);
@@ -61,7 +54,7 @@ fn stages_run_at_once_and_alike_steps_once() -> Result<()> {
         wait("a", "b"),
         wait("b", "a")
     );
-    context(&daemon, &file)?;
+    daemon.build_context(&file)?;
     let out = build(&daemon, &["-t", "x"])?;
     ensure!(out.code == 0, "{}", out.stderr);
     assert_eq!(daemon.wharf(&["run", "--rm", "--network=none", "x", "cat", "/times"])?.ok()?, "1\n");
@@ -76,7 +69,7 @@ fn a_stage_that_fails_ends_the_others() -> Result<()> {
     let file = format!(
         "ARG X\nFROM busybox AS slow\nRUN --mount=type=cache,target=/c touch /c/ready; sleep 1000\nFROM busybox AS bad\nRUN --mount=type=cache,target=/c {ready}; \\\n  exit 4\nFROM busybox\nCOPY --from=slow / /a/\nCOPY --from=bad / /b/\n"
     );
-    context(&daemon, &file)?;
+    daemon.build_context(&file)?;
     let out = build(&daemon, &[])?;
     ensure!(out.code == 1, "{}", out.stderr);
     let end = format!(
@@ -97,9 +90,7 @@ fn a_stage_that_fails_ends_the_others() -> Result<()> {
 #[test]
 fn why_a_step_is_not_cached_is_told_and_stages_are_built_anew_by_name() -> Result<()> {
     let daemon = Daemon::with_busybox()?;
-    let dir = context(
-        &daemon,
-        "FROM busybox AS one\nARG A\nCOPY data /\nRUN echo $A\nFROM busybox\nRUN echo hello > /x\nCOPY --from=one /data /\n",
+    let dir = daemon.build_context("FROM busybox AS one\nARG A\nCOPY data /\nRUN echo $A\nFROM busybox\nRUN echo hello > /x\nCOPY --from=one /data /\n",
     )?;
     fs::write(dir.join("data"), "1")?;
     let first = build(&daemon, &["--explain", "--build-arg", "A=1"])?;

@@ -2,11 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use std::{
-    io::{Read, Write},
-    net::{TcpListener, TcpStream},
-    time::Duration,
-};
+use std::{net::TcpListener, time::Duration};
 use wharf_testkit::{Daemon, until};
 
 /// Serves `hello` on port 80 and on port 81.
@@ -18,14 +14,7 @@ const SERVE: &[&str] = &[
 ];
 
 fn gets(daemon: &Daemon, port: u16) -> bool {
-    let fetched = daemon.net().within(|| {
-        let mut stream = TcpStream::connect_timeout(&([127, 0, 0, 1], port).into(), Duration::from_secs(5))?;
-        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
-        stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text)?;
-        Ok(text)
-    });
+    let fetched = daemon.net().http_get(([127, 0, 0, 1], port).into(), Duration::from_secs(5));
     fetched.is_ok_and(|text| text.contains("hello"))
 }
 

@@ -74,15 +74,7 @@ impl Outside {
 
     /// Whether a published port answers from here.
     fn gets(&self, port: u16) -> bool {
-        let fetched = self.net.within(|| {
-            let at = ([192, 0, 2, 1], port).into();
-            let mut stream = TcpStream::connect_timeout(&at, Duration::from_millis(500))?;
-            stream.set_read_timeout(Some(Duration::from_secs(2)))?;
-            stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
-            let mut text = String::new();
-            stream.read_to_string(&mut text)?;
-            Ok(text)
-        });
+        let fetched = self.net.http_get(([192, 0, 2, 1], port).into(), Duration::from_millis(500));
         fetched.is_ok_and(|text| text.contains("hello"))
     }
 

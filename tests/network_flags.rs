@@ -1,13 +1,7 @@
 //! What flags of the daemon do to its networking, seen in the kernel.
 
 use anyhow::{Context, Result, ensure};
-use std::{
-    collections::BTreeSet,
-    io::{Read, Write},
-    net::{SocketAddr, TcpStream},
-    process::Command,
-    time::Duration,
-};
+use std::{collections::BTreeSet, net::SocketAddr, process::Command, time::Duration};
 use wharf_testkit::{Daemon, NetNs, until};
 
 /// Serves `hello` over HTTP on port 80.
@@ -44,15 +38,8 @@ fn address(daemon: &Daemon, container: &str) -> Result<String> {
 }
 
 fn gets(daemon: &Daemon, at: &str) -> bool {
-    let fetched = daemon.net().within(|| {
-        let at: SocketAddr = at.parse()?;
-        let mut stream = TcpStream::connect_timeout(&at, Duration::from_secs(2))?;
-        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
-        stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text)?;
-        Ok(text)
-    });
+    let at: SocketAddr = at.parse().expect("an address and a port");
+    let fetched = daemon.net().http_get(at, Duration::from_secs(2));
     fetched.is_ok_and(|text| text.contains("hello"))
 }
 

@@ -132,6 +132,17 @@ pub fn list_xattrs(fd: impl AsFd) -> Result<Vec<std::ffi::OsString>> {
     }
 }
 
+/// Copies the extended attributes of a file that `keep` wants.
+pub fn copy_xattrs(from: impl AsFd, to: impl AsFd, keep: impl Fn(&OsStr) -> bool) -> Result<()> {
+    for name in list_xattrs(&from)?.into_iter().filter(|name| keep(name)) {
+        // One that is gone by now is none.
+        if let Some(value) = get_xattr(&from, &name)? {
+            set_xattr(&to, &name, &value)?;
+        }
+    }
+    Ok(())
+}
+
 fn split_names(list: &[u8]) -> Vec<std::ffi::OsString> {
     use std::os::unix::ffi::OsStrExt;
     let names = list.split(|byte| *byte == 0).filter(|name| !name.is_empty());

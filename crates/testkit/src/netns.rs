@@ -1,8 +1,11 @@
 //! A network namespace that lives as long as its handle.
 
 use anyhow::{Context, Result, ensure};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command};
+use std::time::Duration;
 use wharf_sys::netns;
 
 /// A network namespace of one test, with its loopback up.
@@ -30,6 +33,21 @@ impl NetNs {
     /// What `work` fails with.
     pub fn within<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         netns::in_netns(&self.fd, work)?
+    }
+
+    /// What a server answers to `GET /`, head and all, connected to from inside within `patience`.
+    ///
+    /// # Errors
+    /// When it cannot be reached, or says nothing for two seconds.
+    pub fn http_get(&self, at: SocketAddr, patience: Duration) -> Result<String> {
+        self.within(|| {
+            let mut stream = TcpStream::connect_timeout(&at, patience)?;
+            stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+            stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
+            let mut text = String::new();
+            stream.read_to_string(&mut text)?;
+            Ok(text)
+        })
     }
 
     /// Starts a program inside.

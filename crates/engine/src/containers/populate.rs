@@ -9,13 +9,14 @@ use crate::{
 };
 use rustix::fs::{OFlags, Stat};
 use std::{
+    ffi::OsStr,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
     sync::Arc,
 };
 use wharf_archive::{Attributes, Options, Owner, PackOptions};
 use wharf_spec::plan::IdMaps;
-use wharf_sys::{fs::set_xattr, path::Root};
+use wharf_sys::{fs::copy_xattrs, path::Root};
 
 /// A volume that may want filling.
 struct Wanted {
@@ -168,12 +169,8 @@ fn copy_tree(from: &OwnedFd, stat: &Stat, to: BorrowedFd<'_>, owner: &NewOwner) 
     });
     unpacked.map_err(std::io::Error::other)?;
     packed.map_err(|_| std::io::Error::other("a worker panicked"))?.map_err(std::io::Error::other)?;
-    for name in wharf_sys::fs::list_xattrs(&from).map_err(other)? {
-        let is_overlays = name.to_string_lossy().contains(".overlay.");
-        if !is_overlays && let Some(value) = wharf_sys::fs::get_xattr(&from, &name).map_err(other)? {
-            set_xattr(to, &name, &value).map_err(other)?;
-        }
-    }
+    let is_overlays = |name: &OsStr| name.to_string_lossy().contains(".overlay.");
+    copy_xattrs(&from, to, |name| !is_overlays(name)).map_err(other)?;
     let of_image = (stat.st_uid, stat.st_gid);
     let mapped = owner.ids.as_ref().and_then(|ids| ids.to_container(stat.st_uid, stat.st_gid).ok());
     let chowned = owner.root.filter(|_| owner.all != Owner::Archive);
@@ -205,7 +202,7 @@ mod tests {
         fs::write(source.join("sub/file"), "x").unwrap();
         fs::set_permissions(&source, fs::Permissions::from_mode(0o1770)).unwrap();
         let from: OwnedFd = File::open(&source).unwrap().into();
-        set_xattr(&from, "user.note".as_ref(), b"kept").unwrap();
+        wharf_sys::fs::set_xattr(&from, "user.note".as_ref(), b"kept").unwrap();
         let stat = rustix::fs::fstat(&from).unwrap();
         let to: OwnedFd = File::open(&target).unwrap().into();
         copy_tree(&from, &stat, to.as_fd(), &NewOwner::default()).unwrap();

@@ -138,7 +138,8 @@ impl Place {
         fs::set_permissions(&self.data, found.permissions()).map_err(io("chmod volume"))?;
         let from = open_directory(&self.filled).map_err(failed("open", &self.filled))?;
         let to = open_directory(&self.data).map_err(failed("open volume", &self.data))?;
-        copy_attributes(&from, &to).map_err(|error| io("copy attributes")(std::io::Error::other(error)))?;
+        wharf_sys::fs::copy_xattrs(&from, &to, |_| true)
+            .map_err(|error| io("copy attributes")(std::io::Error::other(error)))?;
         for entry in fs::read_dir(&self.filled).map_err(io("read"))? {
             let name = entry.map_err(io("read"))?.file_name();
             match rustix::fs::renameat_with(&from, &name, &to, &name, RenameFlags::NOREPLACE) {
@@ -150,15 +151,6 @@ impl Place {
         }
         remove_tree(&self.filled)
     }
-}
-
-fn copy_attributes(from: &OwnedFd, to: &OwnedFd) -> wharf_sys::Result<()> {
-    for name in wharf_sys::fs::list_xattrs(from)? {
-        if let Some(value) = wharf_sys::fs::get_xattr(from, &name)? {
-            wharf_sys::fs::set_xattr(to, &name, &value)?;
-        }
-    }
-    Ok(())
 }
 
 fn open_directory(path: &Path) -> Result<OwnedFd, Errno> {

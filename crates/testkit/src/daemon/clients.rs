@@ -64,6 +64,17 @@ impl Daemon {
         self.docker(&args)?.ok().map(drop)
     }
 
+    /// A directory with this Dockerfile, to build from: always the same one.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn build_context(&self, dockerfile: &str) -> Result<PathBuf> {
+        let dir = self.dir().join("ctx");
+        std::fs::create_dir_all(&dir)?;
+        std::fs::write(dir.join("Dockerfile"), dockerfile)?;
+        Ok(dir)
+    }
+
     /// What `docker image inspect` says of an image.
     ///
     /// # Errors
